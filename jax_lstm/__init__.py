@@ -1,0 +1,45 @@
+"""The LSTM, its gradient derived and written by hand, checked against jax.grad."""
+
+from jax_lstm.bptt import Cell
+from jax_lstm.cells.elman import (
+    ELMAN,
+    ElmanParams,
+    ElmanState,
+    elman,
+    elman_autodiff,
+    elman_cell,
+    elman_cell_autodiff,
+    init_elman,
+    init_elman_state,
+)
+from jax_lstm.cells.lstm import (
+    LSTM,
+    LSTMParams,
+    LSTMState,
+    init_lstm,
+    init_lstm_state,
+    lstm,
+    lstm_autodiff,
+    lstm_cell,
+    lstm_cell_autodiff,
+)
+from jax_lstm.cells.make import make_cell, make_rnn
+from jax_lstm.losses import (
+    binary_cross_entropy_with_logits,
+    binary_cross_entropy_with_logits_autodiff,
+    softmax_cross_entropy,
+    softmax_cross_entropy_autodiff,
+    squared_error,
+    squared_error_autodiff,
+)
+from jax_lstm.readout import (
+    DenseParams,
+    dense,
+    dense_autodiff,
+    embedding,
+    embedding_autodiff,
+    init_dense,
+    init_embedding,
+)
+
+__version__ = "0.1.0"

@@ -1,0 +1,322 @@
+"""TIME: backpropagation through time, written once, for every cell. This file knows no gate.
+
+    forward     state_t, saved_t   = step(state_{t-1}, z_t)                 t = 1 ... T
+    backward    dstate_{t-1}, d_t  = step_bwd(state_{t-1}, saved_t, dstate_t + dy_t)   t = T ... 1
+    weights     dparams, dxs       = Σ over segments of weights_bwd(xs, states_prev, saved, deltas)
+
+The sum in the second line is the fork at h_t (F): what goes to the outside, and what goes to t+1.
+The sum in the third is the fork at the weights: they go into every time step.
+
+A sequence is walked in segments of K steps. In the loop over steps stands only what is sequential;
+the product x W and the three weight products happen once per segment. The input of a segment and
+its deltas then stay in cache, and no array of the size (T, B, 4H) is needed twice.
+
+What is kept for the backward (`residuals`):
+    "full"   every step's state and what `step` saved: fast.
+    K        the state at the border of every K steps; each segment is run again: frugal.
+    "auto"   K near sqrt(T).
+
+What a cell hands over is a `Cell`. What a user gets is made of it in cells/make.py: one step and a
+sequence, each with its twin `..._autodiff`, which is the same forward, differentiated by JAX.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jax_lstm.notation import wide
+
+SEGMENT_STEPS = 16  # at least so many steps share one weight product
+SEGMENT_BYTES = 2**20  # and as many as keep the projected input of a segment within a core's cache
+
+
+class Cell(NamedTuple):
+    """What the engine needs to know of a cell: six pure functions (and one that complains).
+
+    The first field of a state is what the layer hands on, here called h. `w` is what `prepare` made
+    of the parameters, `consts` what belongs to a whole sequence, `saved` and `delta` any pytrees.
+    Cotangents inside the loop are `wide` (see notation.py); the engine casts them at the end.
+
+    init_state(params, batch_shape) -> state
+    prepare(params) -> w             once, before the loop
+    project(w, xs) -> zs             what does not depend on the state, for any leading axes
+    step(w, consts, state_prev, z) -> state, saved
+    step_bwd(w, consts, state_prev, saved, dstate) -> dstate_prev, delta    only what is sequential
+    weights_bwd(params, consts, xs, states_prev, saved, deltas) -> dparams, dxs   additive over time
+    check(params, state, x, name, leading) -> None     a door, see cells/make.py; optional
+    """
+
+    init_state: Callable[..., Any]
+    prepare: Callable[..., Any]
+    project: Callable[..., Any]
+    step: Callable[..., Any]
+    step_bwd: Callable[..., Any]
+    weights_bwd: Callable[..., Any]
+    check: Callable[..., None] | None = None
+
+
+class Plan(NamedTuple):
+    """The static part of a run: hashable, so that JAX compiles once per plan."""
+
+    cell: Cell
+    reverse: bool
+    residuals: Hashable
+    unroll: int
+
+
+class Steps(NamedTuple):
+    """What comes in per time step. `mask` and `resets` may be None and then cost nothing."""
+
+    xs: Any
+    mask: Any
+    resets: Any
+
+
+# Time in segments -----------------------------------------------------------------------------
+
+
+def segment_length(plan, params, xs):
+    """Steps per segment: asked for (`residuals=K`), near sqrt(T), or by the size of a step's z."""
+    T = xs.shape[0]
+    if isinstance(plan.residuals, int):
+        return plan.residuals
+    if plan.residuals == "auto":
+        return max(math.isqrt(T), 1)
+    z = jax.eval_shape(lambda p, x: plan.cell.project(plan.cell.prepare(p), x), params, xs[:1])
+    step_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(z))
+    return max(SEGMENT_STEPS, SEGMENT_BYTES // max(step_bytes, 1))
+
+
+def cut(tree, K):
+    """Time as pieces (n, K, ...): n equal segments and, if K does not divide T, a longer last one.
+
+    The last piece has between K and 2K - 1 steps, so that no weight product serves fewer than K.
+    """
+    T = jax.tree.leaves(tree)[0].shape[0]
+    n = max(T // K, 1)
+    whole = n if n * K == T else n - 1
+    spans = [(0, whole, K)] if whole else []
+    if whole < n:
+        spans.append((whole * K, 1, T - whole * K))
+
+    def piece(x, start, n, K):
+        x = x if n * K == x.shape[0] else x[start : start + n * K]
+        return x.reshape((n, K, *x.shape[1:]))
+
+    return [jax.tree.map(functools.partial(piece, start=s, n=n, K=K), tree) for s, n, K in spans]
+
+
+def join(pieces):
+    """The inverse of `cut`."""
+
+    def flat(*xs):
+        xs = [x.reshape((x.shape[0] * x.shape[1], *x.shape[2:])) for x in xs]
+        return xs[0] if len(xs) == 1 else jnp.concatenate(xs)
+
+    return jax.tree.map(flat, *pieces)
+
+
+def over_segments(body, carry, pieces, reverse):
+    """`lax.scan` of `body(carry, segment)` over pieces of time; outputs come back as pieces."""
+    outputs = [None] * len(pieces)
+    order = range(len(pieces))
+    for p in reversed(order) if reverse else order:
+        if jax.tree.leaves(pieces[p])[0].shape[0] == 1:
+            carry, out = body(carry, jax.tree.map(lambda x: x[0], pieces[p]))
+            outputs[p] = jax.tree.map(lambda x: x[None], out)
+        else:
+            carry, outputs[p] = lax.scan(body, carry, pieces[p], reverse=reverse)
+    return carry, outputs
+
+
+# Masks and resets -----------------------------------------------------------------------------
+
+
+def where(flag, yes, no):
+    """`jnp.where` leaf by leaf, with a flag per example. No flag: yes, and nothing is traced."""
+    if flag is None:
+        return yes
+
+    def choose(y, n):
+        return jnp.where(flag.reshape(flag.shape + (1,) * (y.ndim - flag.ndim)), y, n)
+
+    return jax.tree.map(choose, yes, no)
+
+
+def zeros_like(tree):
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
+def cleared(mask, tree):
+    """Zero wherever the mask is False, so that NaN in padding has no way in."""
+    return tree if mask is None else where(mask, tree, zeros_like(tree))
+
+
+def widened(tree):
+    return jax.tree.map(lambda x: x.astype(wide(x.dtype)), tree)
+
+
+def like(tree, other):
+    """The tree in the dtypes of the other one: dX has the dtype of X."""
+    return jax.tree.map(lambda x, y: x.astype(y.dtype), tree, other)
+
+
+# Forward --------------------------------------------------------------------------------------
+
+
+def one_step(cell, w, consts, fresh, state, z, mask, reset):
+    """A step between two choices: the state it sees, and the state it leaves behind."""
+    seen = state if reset is None else where(reset, fresh, state)
+    state, saved = cell.step(w, consts, seen, z)
+    return where(mask, state, seen), saved
+
+
+def run_segment(plan, w, consts, fresh, state, steps):
+    """K steps forward: one projection, then only what is sequential."""
+    zs = plan.cell.project(w, cleared(steps.mask, steps.xs))
+
+    def body(state, now):
+        state, saved = one_step(plan.cell, w, consts, fresh, state, *now)
+        return state, (state, saved)
+
+    now = (zs, steps.mask, steps.resets)
+    return lax.scan(body, state, now, reverse=plan.reverse, unroll=plan.unroll)
+
+
+def forward(plan, params, consts, fresh, state, steps):
+    """All steps forward: the last state and the outputs, and what is kept for the backward."""
+    w = plan.cell.prepare(params)
+
+    def segment(first, steps):
+        last, (states, saved) = run_segment(plan, w, consts, fresh, first, steps)
+        kept = (states, saved) if plan.residuals == "full" else None
+        return last, (cleared(steps.mask, states[0]), (first, kept))
+
+    pieces = cut(steps, segment_length(plan, params, steps.xs))
+    state, outputs = over_segments(segment, state, pieces, plan.reverse)
+    hs, kept = zip(*outputs, strict=True)
+    return (state, join(hs)), (params, consts, fresh, steps, list(kept))
+
+
+# Backward -------------------------------------------------------------------------------------
+
+
+def segment_bwd(plan, params, w, consts, fresh, steps, first, kept, dcarry, dhs):
+    """K steps in reverse order, then the weight products of all K at once."""
+    cell = plan.cell
+    if kept is None:
+        _, kept = run_segment(plan, w, consts, fresh, first, steps)
+    states, saved = kept
+    seen = shifted(first, states, plan.reverse)
+    if steps.resets is not None:
+        seen = where(steps.resets, jax.tree.map(lambda x: x[None], fresh), seen)
+
+    def body(dcarry, now):
+        dstate, dfresh = dcarry
+        seen, saved, dh, mask, reset = now
+        dstate = fork_of_h(dstate, dh)
+        dseen, delta = cell.step_bwd(w, consts, seen, saved, dstate)
+        dseen, delta = where(mask, dseen, dstate), cleared(mask, delta)
+        if reset is not None:
+            dfresh = jax.tree.map(jnp.add, dfresh, cleared(reset, dseen))
+            dseen = cleared(~reset, dseen)
+        return (dseen, dfresh), delta
+
+    now = (seen, saved, cleared(steps.mask, dhs), steps.mask, steps.resets)
+    dcarry, deltas = lax.scan(body, dcarry, now, reverse=not plan.reverse, unroll=plan.unroll)
+    xs = cleared(steps.mask, steps.xs)
+    dparams, dxs = cell.weights_bwd(params, consts, xs, seen, saved, deltas)
+    return dcarry, dparams, like(dxs, xs)
+
+
+def fork_of_h(dstate, dh):
+    """dh_t = dh from t+1, and dh from the outside: the fork at h, for every cell         (F')"""
+    h, *rest = dstate
+    return type(dstate)(h + dh.astype(h.dtype), *rest)
+
+
+def shifted(first, states, reverse):
+    """The state before each step of a segment: a copy of one segment, never of the sequence."""
+
+    def shift(x0, x):
+        both = [x[1:], x0[None]] if reverse else [x0[None], x[:-1]]
+        return jnp.concatenate(both)[: x.shape[0]]
+
+    return jax.tree.map(shift, first, states)
+
+
+def backward(plan, residual, dy):
+    """All steps in reverse order: cotangents of params, consts, fresh, state and steps."""
+    params, consts, fresh, steps, kept = residual
+    dstate, dhs = dy
+    w = plan.cell.prepare(params)
+
+    def segment(carry, now):
+        dcarry, dparams = carry
+        steps, (first, kept), dhs = now
+        dcarry, more, dxs = segment_bwd(
+            plan, params, w, consts, fresh, steps, first, kept, dcarry, dhs
+        )
+        return (dcarry, jax.tree.map(jnp.add, dparams, more)), dxs
+
+    dfresh = None if steps.resets is None else widened(zeros_like(fresh))
+    carry = ((widened(dstate), dfresh), widened(zeros_like(params)))
+    K = segment_length(plan, params, steps.xs)
+    pieces = list(zip(cut(steps, K), kept, cut(dhs, K), strict=True))
+    ((dfirst, dfresh), dparams), dxs = over_segments(segment, carry, pieces, not plan.reverse)
+    dfresh = None if fresh is None else like(dfresh, fresh)
+    return like(dparams, params), None, dfresh, like(dfirst, dstate), Steps(join(dxs), None, None)
+
+
+# One step, and the routes to a gradient -------------------------------------------------------
+
+
+def step_forward(cell, params, consts, state_prev, x):
+    """One step: the state, the output (which is the state's first field), and what is kept."""
+    w = cell.prepare(params)
+    state, saved = cell.step(w, consts, state_prev, cell.project(w, x))
+    return (state, state[0]), (params, consts, state_prev, x, saved)
+
+
+def step_backward(cell, residual, dy):
+    """One step in reverse: cotangents of params, consts, state_prev and x."""
+    params, consts, state_prev, x, saved = residual
+    dstate, dh = dy
+    dstate_prev, delta = cell.step_bwd(
+        cell.prepare(params), consts, state_prev, saved, fork_of_h(widened(dstate), dh)
+    )
+    now = jax.tree.map(lambda leaf: leaf[None], (x, state_prev, saved, delta))
+    dparams, dxs = cell.weights_bwd(params, consts, *now)
+    return like(dparams, params), None, like(dstate_prev, state_prev), like(dxs[0], x)
+
+
+def autodiff(plan, params, consts, fresh, state, steps):
+    """The plain scan of the plain step, for JAX to differentiate: the referee's forward."""
+    w = plan.cell.prepare(params)
+
+    def body(state, now):
+        x, mask, reset = now
+        z = plan.cell.project(w, cleared(mask, x))
+        state, _ = one_step(plan.cell, w, consts, fresh, state, z, mask, reset)
+        return state, cleared(mask, state[0])
+
+    return lax.scan(body, state, tuple(steps), reverse=plan.reverse, unroll=plan.unroll)
+
+
+def sequence(plan, params, consts, fresh, state, steps):
+    return forward(plan, params, consts, fresh, state, steps)[0]
+
+
+def step(cell, params, consts, state_prev, x):
+    return step_forward(cell, params, consts, state_prev, x)[0]
+
+
+by_hand = jax.custom_vjp(sequence, nondiff_argnums=(0,))
+by_hand.defvjp(forward, backward)
+step_by_hand = jax.custom_vjp(step, nondiff_argnums=(0,))
+step_by_hand.defvjp(step_forward, step_backward)

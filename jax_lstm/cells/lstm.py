@@ -1,0 +1,124 @@
+"""The LSTM: one step, its chain rule, and what the engine needs to run both through time.
+
+Source: Hochreiter & Schmidhuber (1997); the forget gate: Gers, Schmidhuber & Cummins (2000).
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jax_lstm.bptt import Cell
+from jax_lstm.cells.make import check_gated, make_cell, make_rnn
+from jax_lstm.notation import wide
+from jax_lstm.stages import (
+    bias,
+    bias_bwd,
+    cell_state,
+    cell_state_bwd,
+    fork_bwd,
+    gates,
+    gates_bwd,
+    hidden_state,
+    hidden_state_bwd,
+    linear,
+    linear_bwd_input,
+    linear_bwd_weight,
+)
+
+
+class LSTMParams(NamedTuple):
+    """W (D, 4H), U (H, 4H), b (4H,): blocks i, f, g, o side by side."""
+
+    W: jax.Array
+    U: jax.Array
+    b: jax.Array
+
+
+class LSTMState(NamedTuple):
+    """h (..., H) in the parameters' dtype, c (..., H) in float32 when that has 16 bits."""
+
+    h: jax.Array
+    c: jax.Array
+
+
+def init_lstm(key, input_size, hidden_size, *, forget_bias=1.0, dtype=jnp.float32):
+    """Parameters drawn as most libraries draw them.
+
+    Args:
+      key: a key of `jax.random.key`.
+      input_size, hidden_size: D and H.
+      forget_bias: value of the forget block of b; the other blocks are zero. Jozefowicz et al.
+        (2015) recommend 1.
+      dtype: of all three.
+
+    Returns:
+      LSTMParams: W lecun-normal (D, 4H), U orthogonal per gate (H, 4H), b (4H,).
+    """
+    D, H = input_size, hidden_size
+    key_W, key_U = jax.random.split(key)
+    W = jax.nn.initializers.lecun_normal()(key_W, (D, 4 * H), wide(dtype))
+    orthogonal = jax.nn.initializers.orthogonal()
+    U = [orthogonal(k, (H, H), wide(dtype)) for k in jax.random.split(key_U, 4)]
+    b = jnp.zeros((4 * H,), dtype).at[H : 2 * H].set(forget_bias)
+    return LSTMParams(W.astype(dtype), jnp.concatenate(U, axis=1).astype(dtype), b)
+
+
+def init_lstm_state(params, batch_shape=()):
+    """LSTMState of zeros: h and c (*batch_shape, H)."""
+    shape = (*batch_shape, params.U.shape[0])
+    return LSTMState(jnp.zeros(shape, params.U.dtype), jnp.zeros(shape, wide(params.U.dtype)))
+
+
+# A step, and the chain rule through it --------------------------------------------------------
+
+
+def prepare(params):
+    return params
+
+
+def project(w, xs):
+    """z = x W + b: the part of (1) that does not depend on the state."""
+    return bias(linear(xs, w.W), w.b)
+
+
+def step(w, consts, state_prev, z):
+    h_prev, c_prev = state_prev
+    a = z + linear(h_prev, w.U)  # (1)
+    i, f, g, o = gates(a)  # (2)
+    c = cell_state(f, c_prev, i, g)  # (3)
+    h = hidden_state(o, c)  # (4)
+    return LSTMState(h.astype(h_prev.dtype), c), (i, f, g, o)
+
+
+def step_bwd(w, consts, state_prev, saved, dstate):
+    """The forward read bottom-up. c is recomputed: three operations, not an array per step."""
+    c_prev = state_prev.c
+    i, f, g, o = saved
+    dh, dc_from_next = dstate
+    c = cell_state(f, c_prev, i, g)
+    do, dc_from_h = hidden_state_bwd((o, c), dh)  # (4')
+    dc = fork_bwd((dc_from_next, dc_from_h))  # (F') at c_t
+    df, dc_prev, di, dg = cell_state_bwd((f, c_prev, i, g), dc)  # (3')
+    da = gates_bwd((i, f, g, o), (di, df, dg, do))  # (2')
+    dh_prev = linear_bwd_input(w.U, da)  # (1'x), the fork at h_{t-1} into four gates in one product
+    return LSTMState(dh_prev, dc_prev), da
+
+
+def weights_bwd(params, consts, xs, states_prev, saved, das):
+    """dW, dU, db summed over steps and examples in one product each, and dx for every step."""
+    dW = linear_bwd_weight(xs, das)  # (1'W)
+    dU = linear_bwd_weight(states_prev.h, das)  # (1'W)
+    _, db = bias_bwd(das)  # (1'b)
+    dxs = linear_bwd_input(params.W, das)  # (1'x)
+    return LSTMParams(dW, dU, db), dxs
+
+
+# What people call -----------------------------------------------------------------------------
+
+check = functools.partial(check_gated, 4, ("same", "wide"))
+LSTM = Cell(init_lstm_state, prepare, project, step, step_bwd, weights_bwd, check)
+
+lstm_cell, lstm_cell_autodiff = make_cell(LSTM)
+lstm, lstm_autodiff = make_rnn(LSTM)

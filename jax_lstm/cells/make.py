@@ -1,0 +1,183 @@
+"""From a cell's record to the functions people call: doors first, the engine behind them.
+
+A door complains before anything is traced, as a ValueError in the reader's letters. Behind it there
+are no checks.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from jax_lstm import bptt
+from jax_lstm.notation import vary_together, wide
+
+
+def make_rnn(cell):
+    """A whole-sequence function for a cell, with a hand-written gradient and with JAX's.
+
+    Args:
+      cell: a `Cell` (see jax_lstm/bptt.py): six pure functions of one time step. `step` and
+        `step_bwd` are twins; time, masks, resets, direction and segments are the engine's.
+
+    Returns:
+      rnn, rnn_autodiff: `(params, state, xs, **options) -> (state, hs)`, see `jax_lstm.lstm`.
+      The first is differentiated by `cell.step_bwd` and `cell.weights_bwd`, the second by JAX.
+    """
+    rnn = functools.wraps(_rnn)(functools.partial(_rnn, cell, bptt.by_hand))
+    rnn_autodiff = functools.wraps(_rnn)(functools.partial(_rnn, cell, bptt.autodiff))
+    return rnn, rnn_autodiff
+
+
+def make_cell(cell):
+    """One step of a cell, with a hand-written gradient and with JAX's.
+
+    Args:
+      cell: a `Cell`, see `make_rnn`.
+
+    Returns:
+      cell_fn, cell_autodiff: `(params, state, x, *, consts=None) -> (state, h)`. With the first
+      argument bound by `functools.partial`, a body for `jax.lax.scan`.
+    """
+    by_hand = functools.wraps(_cell)(functools.partial(_cell, cell, bptt.step_by_hand))
+    autodiff = functools.wraps(_cell)(functools.partial(_cell, cell, bptt.step))
+    return by_hand, autodiff
+
+
+def _cell(cell, route, params, state, x, *, consts=None):
+    check_cell(cell, params, state, x, "x", "(..., D)", 0)
+    params, state, x, consts = vary_together((params, state, x, consts))
+    return route(cell, params, consts, state, x)
+
+
+def _rnn(
+    cell,
+    route,
+    params,
+    state,
+    xs,
+    *,
+    consts=None,
+    lengths=None,
+    mask=None,
+    resets=None,
+    reverse=False,
+    residuals="full",
+    unroll=1,
+):
+    check_cell(cell, params, state, xs, "xs", "(T, ..., D)", 1)
+    check_options(residuals, unroll)
+    T, *batch = xs.shape[: jax.tree.leaves(state)[0].ndim]
+    mask = check_steps("mask", mask, T, batch)
+    resets = check_steps("resets", resets, T, batch)
+    if lengths is not None:
+        lengths = check_lengths(lengths, T, batch)
+        valid = jnp.arange(T).reshape((T, *(1,) * len(batch))) < lengths
+        mask = valid if mask is None else mask & valid
+    fresh = None if resets is None else jax.tree.map(jnp.zeros_like, state)
+    plan = bptt.Plan(cell, bool(reverse), residuals, unroll)
+    steps = bptt.Steps(xs, mask, resets)
+    return route(plan, *vary_together((params, consts, fresh, state, steps)))
+
+
+# Doors ----------------------------------------------------------------------------------------
+
+
+def check_cell(cell, params, state, x, name, form, leading):
+    """The arguments every cell has; `cell.check` then knows which sizes belong together."""
+    for leaf in jax.tree.leaves((params, state, x)):
+        if not hasattr(leaf, "dtype"):
+            raise ValueError(f"params, state and {name} must be arrays; got {type(leaf).__name__}")
+    if not hasattr(x, "ndim") or x.ndim < leading + 1:
+        raise ValueError(f"`{name}` must be {form}; got shape {getattr(x, 'shape', None)}")
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        raise ValueError(f"`{name}` must be floating point; got {x.dtype}. See jax_lstm.embedding")
+    if cell.check is not None:
+        cell.check(params, state, x, name, leading)
+
+
+def check_gated(blocks, fields, params, state, x, name, leading):
+    """The door of cells with W (D, nH), U (H, nH), b (nH,) and a state of (..., H) each.
+
+    Args:
+      blocks: n, the number of net inputs per hidden unit.
+      fields: dtypes of the state's fields: "same" as the parameters, or "wide".
+      name, leading: "xs" and 1 for a sequence, "x" and 0 for one step.
+    """
+    form = "(T, ..., D)" if leading else "(..., D)"
+    if tuple(np.ndim(p) for p in params) != (2, 2, 1):
+        shapes = ", ".join(f"{k} {np.shape(p)}" for k, p in zip("WUb", params, strict=True))
+        raise ValueError(f"params must be W (D, {blocks}H), U (H, {blocks}H), b; got {shapes}")
+    D, H = params.W.shape[0], params.U.shape[0]
+    wanted = {"W": (D, blocks * H), "U": (H, blocks * H), "b": (blocks * H,)}
+    for key, shape in wanted.items():
+        if getattr(params, key).shape != shape:
+            raise ValueError(
+                f"`params.{key}` must be {shape} with H = {H} (rows of params.U) and "
+                f"{blocks} block(s); got shape {getattr(params, key).shape}"
+            )
+        if getattr(params, key).dtype != params.W.dtype:
+            raise ValueError(
+                f"params must share one dtype; W is {params.W.dtype}, "
+                f"{key} is {getattr(params, key).dtype}"
+            )
+    if x.shape[-1] != D:
+        raise ValueError(
+            f"`{name}` must be {form} with D = {D} (rows of params.W); got shape {x.shape}"
+        )
+    if x.dtype != params.W.dtype:
+        raise ValueError(
+            f"`{name}` and params must share one dtype; got {x.dtype} and {params.W.dtype}. "
+            f"Convert one of them: {name}.astype(...)"
+        )
+    shape = (*x.shape[leading:-1], H)
+    for key, kind, leaf in zip(state._fields, fields, state, strict=True):
+        if leaf.shape != shape:
+            raise ValueError(
+                f"`state.{key}` must be {shape}: the batch axes of {name} {x.shape}, then H = {H} "
+                f"(rows of params.U); got shape {leaf.shape}"
+            )
+        dtype = wide(x.dtype) if kind == "wide" else x.dtype
+        if leaf.dtype != dtype:
+            raise ValueError(
+                f"`state.{key}` must be {dtype} for {x.dtype} {name}; got {leaf.dtype}"
+            )
+
+
+def check_options(residuals, unroll):
+    frugal = isinstance(residuals, int) and not isinstance(residuals, bool) and residuals > 0
+    if residuals not in ("full", "auto") and not frugal:
+        raise ValueError(
+            f'`residuals` must be "full", "auto" or a number of steps K >= 1; got {residuals!r}'
+        )
+    if not isinstance(unroll, int) or unroll < 1:
+        raise ValueError(f"`unroll` must be an integer >= 1; got {unroll!r}")
+
+
+def check_steps(name, flags, T, batch):
+    """A boolean per step and example, (T, ...), or None."""
+    if flags is None:
+        return None
+    flags = jnp.asarray(flags)
+    if flags.dtype != bool or flags.shape != (T, *batch):
+        raise ValueError(
+            f"`{name}` must be boolean (T, ...) = {(T, *batch)}; got {flags.dtype} {flags.shape}"
+        )
+    return flags
+
+
+def check_lengths(lengths, T, batch):
+    """Whole numbers in [0, T], one per example. Under jit the values cannot be looked at: a length
+    beyond T then counts as T, a negative one as 0."""
+    lengths = jnp.asarray(lengths)
+    if not jnp.issubdtype(lengths.dtype, jnp.integer) or lengths.shape != tuple(batch):
+        raise ValueError(
+            f"`lengths` must be integers {tuple(batch)}; got {lengths.dtype} {lengths.shape}"
+        )
+    if not isinstance(lengths, Tracer) and lengths.size:
+        low, high = int(lengths.min()), int(lengths.max())
+        if low < 0 or high > T:
+            raise ValueError(f"`lengths` must lie in [0, T = {T}]; got {low} to {high}")
+    return lengths
