@@ -79,7 +79,7 @@ def embedding_bwd(residual, dx):
     return dE.astype(E.dtype), None
 
 
-# Doors, and decorated last: `dense` and `embedding` with their twins, `..._autodiff` as JAX sees them
+# Doors, and decorated last: each with its twin, `..._autodiff` as JAX sees it
 
 
 def check_dense(params, x):
