@@ -1,0 +1,101 @@
+"""What the tests share: the table of cells, the table of tolerances, random numbers."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jax_lstm as jl
+
+# Tolerances by dtype, relative, calibrated once and never widened to pass.
+TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "bfloat16": 2e-2, "float16": 2e-3}
+
+SIZE = (7, 2, 3, 5)  # T, B, D, H: small and all different, so that no transposed axis can pass
+
+
+class Row(NamedTuple):
+    """A cell and what belongs to it. A new cell is one new row."""
+
+    cell: jl.Cell
+    init: Callable[..., Any]
+    init_state: Callable[..., Any]
+    sequence: Callable[..., Any]
+    sequence_autodiff: Callable[..., Any]
+    step: Callable[..., Any]
+    step_autodiff: Callable[..., Any]
+
+
+CELLS = {
+    "lstm": Row(
+        jl.LSTM,
+        jl.init_lstm,
+        jl.init_lstm_state,
+        jl.lstm,
+        jl.lstm_autodiff,
+        jl.lstm_cell,
+        jl.lstm_cell_autodiff,
+    ),
+    "elman": Row(
+        jl.ELMAN,
+        jl.init_elman,
+        jl.init_elman_state,
+        jl.elman,
+        jl.elman_autodiff,
+        jl.elman_cell,
+        jl.elman_cell_autodiff,
+    ),
+}
+
+
+def normal_like(seed, tree, scale=1.0):
+    """Random numbers in the shapes and dtypes of a pytree."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: jnp.asarray(scale * rng.normal(size=x.shape), x.dtype), tree)
+
+
+def problem(row, size=SIZE, dtype=jnp.float64, seed=0, scale=1.0, batch=None):
+    """Random params, state and xs; `scale` multiplies what makes the net inputs."""
+    T, B, D, H = size
+    batch = (B,) if batch is None else batch
+    params = normal_like(seed, row.init(jax.random.key(seed), D, H, dtype=jnp.float64), scale)
+    params = jax.tree.map(lambda p: (p / max(D, H) ** 0.5).astype(dtype), params)
+    state = normal_like(seed + 1, row.init_state(params, batch), 0.5)
+    return params, state, normal_like(seed + 2, jax.ShapeDtypeStruct((T, *batch, D), dtype))
+
+
+def value_and_cotangents(f, args, seed=9):
+    """The outputs of f, and every input's cotangent for a random cotangent on every output."""
+
+    def both(args, dy):
+        y, vjp = jax.vjp(f, *args)
+        return y, vjp(dy)
+
+    dy = normal_like(seed, jax.eval_shape(f, *args))
+    return jax.jit(both)(args, dy)
+
+
+def errors(got, want):
+    """Per leaf, the largest error relative to the leaf's largest element (1 when that is zero)."""
+
+    def error(a, b):
+        assert a.shape == b.shape, (a.shape, b.shape)
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        return float(np.max(np.abs(a - b)) / (np.max(np.abs(b)) or 1.0)) if a.size else 0.0
+
+    leaves = jax.tree_util.tree_leaves_with_path(jax.tree.map(error, got, want))
+    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+
+
+def assert_close(got, want, tolerance=TOLERANCE["float64"]):
+    bad = {k: e for k, e in errors(got, want).items() if math.isnan(e) or e > tolerance}
+    assert not bad, bad
+
+
+def assert_same(got, want):
+    """Equal to the bit."""
+    jax.tree.map(
+        lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), got, want
+    )
