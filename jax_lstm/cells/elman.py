@@ -56,12 +56,12 @@ def prepare(params):
 
 
 def project(w, xs):
-    """z = x W + b: the part of (1) that does not depend on the state."""
-    return bias(linear(xs, w.W), w.b)
+    """z = x W: the part of (1) that does not depend on the state."""
+    return linear(xs, w.W)
 
 
 def step(w, consts, state_prev, z):
-    h = tanh(z + linear(state_prev.h, w.U))  # (1), (2)
+    h = tanh(bias(z + linear(state_prev.h, w.U), w.b))  # (1), (2)
     return ElmanState(h.astype(state_prev.h.dtype)), h
 
 

@@ -79,13 +79,13 @@ def prepare(params):
 
 
 def project(w, xs):
-    """z = x W + b: the part of (1) that does not depend on the state."""
-    return bias(linear(xs, w.W), w.b)
+    """z = x W: the part of (1) that does not depend on the state."""
+    return linear(xs, w.W)
 
 
 def step(w, consts, state_prev, z):
     h_prev, c_prev = state_prev
-    a = z + linear(h_prev, w.U)  # (1)
+    a = bias(z + linear(h_prev, w.U), w.b)  # (1)
     i, f, g, o = gates(a)  # (2)
     c = cell_state(f, c_prev, i, g)  # (3)
     h = hidden_state(o, c)  # (4)
