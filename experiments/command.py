@@ -1,0 +1,89 @@
+"""From a frozen Config to a command: every field is an option, every option explains itself."""
+
+import argparse
+import dataclasses
+import math
+import sys
+import types
+import typing
+
+
+class BadInput(ValueError):
+    """Something the user gave cannot be used. The message begins with the option's name."""
+
+    def __init__(self, option, complaint):
+        super().__init__(f"argument {option}: {complaint}")
+
+
+def option(default, help, *, low=None, above=None, below=None, metavar=None):
+    """A field of a Config: its default, its help, and the bounds that `check` holds it to."""
+    bounds = {"low": low, "above": above, "below": below}
+    return dataclasses.field(
+        default=default, metadata={"help": help, "metavar": metavar, "bounds": bounds}
+    )
+
+
+def flag(name):
+    return "--" + name.replace("_", "-")
+
+
+def check(config):
+    """Complain about a number outside of its bounds, by the option's name."""
+    for field in dataclasses.fields(config):
+        value, bounds = getattr(config, field.name), field.metadata["bounds"]
+        if isinstance(value, int | float):
+            low, above, below = bounds["low"], bounds["above"], bounds["below"]
+            wanted = [f">= {low}"] * (low is not None) + [f"> {above}"] * (above is not None)
+            wanted += [f"< {below}"] * (below is not None)
+            if (
+                not math.isfinite(value)
+                or (low is not None and value < low)
+                or (above is not None and value <= above)
+                or (below is not None and value >= below)
+            ):
+                raise BadInput(flag(field.name), f"must be {' and '.join(wanted)}; got {value}")
+
+
+def parser_of(Config, program, description):
+    """An argparse parser with one option per field, and `--tiny` for the settings of the tests."""
+    tiny, hints = Config.tiny(), typing.get_type_hints(Config)
+    parser = argparse.ArgumentParser(
+        prog=program, description=description, argument_default=argparse.SUPPRESS
+    )
+    parser.add_argument(
+        "--tiny",
+        action="store_true",
+        help="a small text and a small model, done in seconds; other options still count",
+    )
+    for field in dataclasses.fields(Config):
+        kind = hints[field.name]
+        if isinstance(kind, types.UnionType):
+            kind = next(k for k in typing.get_args(kind) if k is not type(None))
+        default, small = field.default, getattr(tiny, field.name)
+        note = "" if default is None else f" (default: {default}"
+        note += f"; with --tiny: {small})" if note and small != default else ")" if note else ""
+        parser.add_argument(
+            flag(field.name),
+            type=kind,
+            metavar=field.metadata["metavar"] or {int: "N", float: "X", str: "NAME"}[kind],
+            help=(field.metadata["help"] + note).replace("%", "%%"),
+        )
+    return parser
+
+
+def main(Config, run, program, description, argv=None):
+    """Parse, run, and turn what went wrong into an exit status: 2 bad input, 130 Ctrl-C."""
+    parser = parser_of(Config, program, description)
+    given = vars(parser.parse_args(argv))
+    base = Config.tiny() if given.pop("tiny", False) else Config()
+    try:
+        run(dataclasses.replace(base, **given))
+    except BadInput as error:
+        parser.error(str(error))
+    except FloatingPointError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return 130
+    return 0
