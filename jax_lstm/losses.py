@@ -6,7 +6,7 @@ A twin gets the cotangent dl of that number, so a mean over n examples is dl = 1
 import jax
 import jax.numpy as jnp
 
-from jax_lstm.notation import check_symbols, with_twin
+from jax_lstm.notation import check_range, with_twin
 
 
 def softmax_cross_entropy(logits, targets):
@@ -85,7 +85,8 @@ def check_classes(logits, targets):
             f"`targets` must be integers {logits.shape[:-1]}, one per row of logits "
             f"{logits.shape}; got {targets.dtype} {targets.shape}"
         )
-    check_symbols("targets", targets, logits.shape[-1])
+    V = logits.shape[-1]
+    check_range("targets", targets, V - 1, f"[0, V = {V})")
 
 
 def check_same(y, targets):

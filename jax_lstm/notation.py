@@ -32,6 +32,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 GATES = ("i", "f", "g", "o")
@@ -84,10 +85,10 @@ def varying_axes(x):
     return kind.vma if hasattr(kind, "vma") else kind.manual_axis_type.varying
 
 
-def check_symbols(name, symbols, V):
-    """Complain about integers outside [0, V). Under jit their values cannot be looked at."""
-    if isinstance(symbols, Tracer) or symbols.size == 0:
+def check_range(name, values, highest, legend):
+    """Complain about integers outside [0, highest]. Under jit their values cannot be looked at."""
+    if isinstance(values, Tracer) or values.size == 0:
         return
-    low, high = int(symbols.min()), int(symbols.max())
-    if low < 0 or high >= V:
-        raise ValueError(f"`{name}` must lie in [0, V = {V}); got {low} to {high}")
+    values = np.asarray(values)
+    if values.min() < 0 or values.max() > highest:
+        raise ValueError(f"`{name}` must lie in {legend}; got {values.min()} to {values.max()}")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jax_lstm.notation import check_symbols, wide, with_twin
+from jax_lstm.notation import check_range, wide, with_twin
 from jax_lstm.stages import bias, bias_bwd, linear, linear_bwd
 
 
@@ -98,7 +98,7 @@ def check_embedding(E, tokens):
     if E.ndim != 2:
         raise ValueError(f"`E` must be (V, D); got shape {E.shape}")
     if jnp.issubdtype(tokens.dtype, jnp.integer):
-        check_symbols("tokens", tokens, E.shape[0])
+        check_range("tokens", tokens, E.shape[0] - 1, f"[0, V = {E.shape[0]})")
     elif tokens.ndim < 1 or tokens.shape[-1] != E.shape[0] or tokens.dtype != E.dtype:
         raise ValueError(
             f"`tokens` must be integers, or one-hot rows (..., V = {E.shape[0]}) of {E.dtype}; "

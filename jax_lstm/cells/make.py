@@ -9,10 +9,9 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from jax_lstm import bptt
-from jax_lstm.notation import vary_together, wide
+from jax_lstm.notation import check_range, vary_together, wide
 
 
 def make_rnn(cell):
@@ -74,7 +73,8 @@ def _rnn(
     resets = check_steps("resets", resets, T, batch)
     if lengths is not None:
         lengths = check_lengths(lengths, T, batch)
-        valid = jnp.arange(T).reshape((T, *(1,) * len(batch))) < lengths
+        times = jnp.arange(T, dtype=lengths.dtype).reshape((T, *(1,) * len(batch)))
+        valid = times < lengths
         mask = valid if mask is None else mask & valid
     fresh = None if resets is None else jax.tree.map(jnp.zeros_like, state)
     plan = bptt.Plan(cell, bool(reverse), residuals, unroll)
@@ -176,8 +176,5 @@ def check_lengths(lengths, T, batch):
         raise ValueError(
             f"`lengths` must be integers {tuple(batch)}; got {lengths.dtype} {lengths.shape}"
         )
-    if not isinstance(lengths, Tracer) and lengths.size:
-        low, high = int(lengths.min()), int(lengths.max())
-        if low < 0 or high > T:
-            raise ValueError(f"`lengths` must lie in [0, T = {T}]; got {low} to {high}")
+    check_range("lengths", lengths, T, f"[0, T = {T}]")
     return lengths
