@@ -1,0 +1,463 @@
+"""`python -m jax_lstm check`: arguments in, printing out, and the tables of what is checked.
+
+The referee knows no cell: the tables here pass it functions, and arguments to try them at. A new
+cell is a row of CELLS, a new stage a row of STAGES, an option of the sequence a row of `options`.
+"""
+
+import argparse
+import contextlib
+import functools
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jaxlib.version
+import numpy as np
+
+import jax_lstm
+from jax_lstm import referee, stages
+
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+PRECISION = "highest"  # of matrix products; a GPU's default for float32 is TF32
+LONG = (53, 128)  # T and B at which residuals="full" walks in more than one segment
+TINY = (7, 2, 3, 5)  # at most: differences move every element of every input
+ALL = ", all at once"
+V = 6
+
+
+class Stage(NamedTuple):
+    """A stage and its twin. `args` names each argument and its sizes by letter, M being 4H;
+    `twin(args, y, dy)` says which of these the derivative is computed from."""
+
+    args: str
+    stage: Callable[..., Any]
+    twin: Callable[..., Any]
+
+
+class Kit(NamedTuple):
+    """The public functions of a cell."""
+
+    init: Callable[..., Any]
+    init_state: Callable[..., Any]
+    cell: Callable[..., Any]
+    cell_autodiff: Callable[..., Any]
+    rnn: Callable[..., Any]
+    rnn_autodiff: Callable[..., Any]
+
+
+class Case(NamedTuple):
+    """One comparison: `rows(dtype)` runs it."""
+
+    title: str
+    rows: Callable[[str], Iterable[referee.Row]]
+
+
+STAGES = {
+    "linear": Stage("x:TBD W:DM", stages.linear, lambda args, y, dy: stages.linear_bwd(args, dy)),
+    "bias": Stage("y:TBM b:M", stages.bias, lambda args, y, dy: stages.bias_bwd(dy)),
+    "sigmoid": Stage("a:TBH", stages.sigmoid, lambda args, y, dy: stages.sigmoid_bwd(y, dy)),
+    "tanh": Stage("a:TBH", stages.tanh, lambda args, y, dy: stages.tanh_bwd(y, dy)),
+    "gates": Stage("a:TBM", stages.gates, lambda args, y, dy: stages.gates_bwd(y, dy)),
+    "cell_state": Stage(
+        "f:TBH c_prev:TBH i:TBH g:TBH",
+        stages.cell_state,
+        lambda args, y, dy: stages.cell_state_bwd(args, dy),
+    ),
+    "hidden_state": Stage(
+        "o:TBH c:TBH",
+        stages.hidden_state,
+        lambda args, y, dy: stages.hidden_state_bwd(args, dy),
+    ),
+    "fork": Stage("x:TBH", lambda x: stages.fork(x, 3), lambda args, y, dy: stages.fork_bwd(dy)),
+}
+
+CELLS = {
+    "lstm": Kit(
+        jax_lstm.init_lstm,
+        jax_lstm.init_lstm_state,
+        jax_lstm.lstm_cell,
+        jax_lstm.lstm_cell_autodiff,
+        jax_lstm.lstm,
+        jax_lstm.lstm_autodiff,
+    ),
+    "elman": Kit(
+        jax_lstm.init_elman,
+        jax_lstm.init_elman_state,
+        jax_lstm.elman_cell,
+        jax_lstm.elman_cell_autodiff,
+        jax_lstm.elman,
+        jax_lstm.elman_autodiff,
+    ),
+}
+
+
+# Cases ----------------------------------------------------------------------------------------
+
+
+def beside(title, route, against, *, names, args, seed):
+    """A route beside `jax.vjp` of the autodiff twin, at the arguments `args(dtype)`."""
+
+    def rows(dtype):
+        routes = {title: route, "jax.vjp": against}
+        return referee.compare_routes(routes, args(dtype), names=names, seed=seed)
+
+    return Case(title, rows)
+
+
+def differences(sequence, names, args, seed):
+    """A sequence beside differences of its values, at the arguments `args(dtype)`."""
+    title, _, by_hand, by_jax, route, against = sequence
+
+    def rows(dtype):
+        routes = {title: route, "jax.vjp": against}
+        return referee.compare_differences(
+            routes, by_hand, by_jax, args(dtype), names=names, seed=seed
+        )
+
+    return Case(title, rows)
+
+
+def stage_cases(size, seed):
+    """Every stage with its twin, by itself: JAX knows of no rule here."""
+    sizes = dict(zip("TBDH", size, strict=True), M=4 * size[3])
+    for title, (letters, stage, twin) in STAGES.items():
+        names, shapes = zip(*(arg.split(":") for arg in letters.split()), strict=True)
+        rng = np.random.default_rng(seed)
+        args = tuple(rng.standard_normal([sizes[k] for k in shape]) for shape in shapes)
+        routes = referee.twins(stage, twin), referee.pullback(stage)
+        yield beside(title, *routes, names=names, args=functools.partial(cast, args), seed=seed)
+
+
+def output_cases(size, seed):
+    """The readout, the embedding and the losses, as people call them."""
+    T, B, D, H = size
+    rng = np.random.default_rng(seed)
+    params: Any = (rng.standard_normal((H, V)), rng.standard_normal(V))
+    E, x = rng.standard_normal((V, D)), rng.standard_normal((T, B, H))
+    y, y_other = rng.standard_normal((2, T, B, V))
+    yes = 1 / (1 + np.exp(-y_other))
+    tokens = rng.integers(V, size=(T, B), dtype=np.int32)
+    for name, title, args in (
+        ("dense", "", {"params": jax_lstm.DenseParams(*params), "x": x}),
+        ("embedding", "", {"E": E, "tokens": tokens}),
+        ("embedding", " of one-hot", {"E": E, "tokens": np.eye(V)[tokens]}),
+        ("softmax_cross_entropy", "", {"logits": y, "targets": tokens}),
+        ("binary_cross_entropy_with_logits", "", {"logits": y, "targets": yes}),
+        ("squared_error", "", {"y": y, "targets": y_other}),
+    ):
+        routes = [referee.pullback(getattr(jax_lstm, k)) for k in (name, f"{name}_autodiff")]
+        args, names = functools.partial(cast, tuple(args.values())), tuple(args)
+        yield beside(name + title, *routes, names=names, args=args, seed=seed)
+
+
+class Sequence(NamedTuple):
+    """A sequence with one set of options: by hand and by JAX, and the routes to their gradients."""
+
+    title: str
+    padding: Any
+    by_hand: Callable[..., Any]
+    by_jax: Callable[..., Any]
+    route: Callable[..., Any]
+    against: Callable[..., Any]
+
+
+def sequences(name, T, B, seed):
+    """Everything that can be asked of a sequence. JAX gets plain options: segments and unrolling
+    are nothing to it, lengths are a mask."""
+    rng = np.random.default_rng(seed)
+    lengths = np.resize([T // 2, T, 0, 1, T - 1], B).clip(0, T).astype(np.int32)
+    valid = np.arange(T)[:, None] < lengths
+    mask, resets = rng.random((2, T, B)) < [[[0.7]], [[0.3]]]
+    some = {"mask": mask, "resets": resets, "reverse": True}
+    plain = CELLS[name].rnn_autodiff
+    plain_route = referee.pullback(plain)
+    for title, hand, auto in (
+        ("", {}, {}),
+        (", unroll=3", {"unroll": 3}, {}),
+        (", residuals=3", {"residuals": 3}, {}),
+        (', residuals="auto"', {"residuals": "auto"}, {}),
+        (", reverse", {"reverse": True}, {"reverse": True}),
+        (", lengths", {"lengths": lengths}, {"mask": valid}),
+        (", mask", {"mask": mask}, {"mask": mask}),
+        (", resets", {"resets": resets}, {"resets": resets}),
+        (
+            ALL,
+            {**some, "lengths": lengths, "residuals": 2, "unroll": 2},
+            {**some, "mask": mask & valid},
+        ),
+    ):
+        by_hand = functools.partial(CELLS[name].rnn, **hand)
+        by_jax = functools.partial(plain, **auto) if auto else plain
+        route, against = (
+            referee.pullback(by_hand),
+            referee.pullback(by_jax) if auto else plain_route,
+        )
+        yield Sequence(name + title, auto.get("mask"), by_hand, by_jax, route, against)
+
+
+def cell_cases(name, size, seed):
+    """One step, the sequence with each of its options, and a tiny sequence beside differences."""
+    kit, (T, B, D, H) = CELLS[name], size
+    names = ("params", "state", "xs")
+    arguments = functools.partial(sequence_args, kit, D, H, seed=seed)
+
+    def step_args(dtype):
+        params, state, xs = arguments((1, B), dtype)
+        return params, state, xs[0]
+
+    routes = referee.pullback(kit.cell), referee.pullback(kit.cell_autodiff)
+    yield beside(f"{name}_cell", *routes, names=("params", "state", "x"), args=step_args, seed=seed)
+
+    every = list(sequences(name, T, B, seed))
+    for title, padding, _, _, *routes in every:
+        args = functools.partial(arguments, (T, B), padding=padding)
+        yield beside(title, *routes, names=names, args=args, seed=seed)
+
+    def scanned(params, state, xs):
+        return jax.lax.scan(functools.partial(kit.cell, params), state, xs)
+
+    plain = every[0]
+    for title, route, leading in (
+        (f"{name}_cell in lax.scan", referee.pullback(scanned), (T, B)),
+        (f"{name}, no batch axis", plain.route, (T,)),
+        (f"{name}, T=53, B=128", plain.route, LONG),
+    ):
+        args = functools.partial(arguments, leading)
+        yield beside(title, route, plain.against, names=names, args=args, seed=seed)
+
+    tiny = tuple(map(min, size, TINY))
+    T, B, D, H = tiny
+    for sequence in every if tiny == size else sequences(name, T, B, seed):
+        if sequence.title in (name, name + ALL):
+            args = functools.partial(sequence_args, kit, D, H, (T, B), seed=seed)
+            yield differences(sequence, names, args, seed)
+
+
+def cases(cells, size, seed):
+    yield from stage_cases(size, seed)
+    yield from output_cases(size, seed)
+    for name in cells:
+        yield from cell_cases(name, size, seed)
+
+
+# Arguments of the cases -----------------------------------------------------------------------
+
+
+def cast(tree, dtype):
+    """Floating-point arrays in the dtype, all others as they are."""
+    dtype = jnp.dtype(dtype)
+    return jax.tree.map(lambda x: x.astype(dtype) if x.dtype == float else x, tree)
+
+
+def sequence_args(kit, D, H, leading, dtype, *, seed, padding=None):
+    """params, state, xs with random numbers everywhere, also in h and c before the first step.
+
+    Weights are scaled by 1/sqrt(rows), so that gates stay open at any size. Where `padding`, a
+    mask, is False, xs holds NaN: none of it may reach a gradient.
+    """
+    rng = np.random.default_rng(seed)
+    params = jax.eval_shape(lambda: kit.init(jax.random.key(0), D, H, dtype=jnp.dtype(dtype)))
+    state = jax.eval_shape(lambda params: kit.init_state(params, leading[1:]), params)
+
+    def draw(x, scale=1.0):
+        return np.asarray(scale * rng.standard_normal(x.shape)).astype(x.dtype)
+
+    params = jax.tree.map(lambda x: draw(x, 1 / x.shape[0] ** 0.5 if x.ndim > 1 else 1.0), params)
+    xs = rng.standard_normal((*leading, D))
+    if padding is not None:
+        xs[~padding] = np.nan
+    return params, jax.tree.map(draw, state), xs.astype(jnp.dtype(dtype))
+
+
+# The command ----------------------------------------------------------------------------------
+
+
+def check(cells, dtypes, size, seed, json_file):
+    """Run every case at every dtype, print rows as they are ready; exit status 1 on any FAIL."""
+    facts = {
+        **machine(),
+        "cells": cells,
+        "dtypes": dtypes,
+        "size": dict(zip("TBDH", size, strict=True)),
+        "seed": seed,
+    }
+    say(*(f"{name:20} {value}" for name, value in facts.items()), "", referee.header())
+
+    def run(job):
+        case, dtype = job
+        with checking():
+            try:
+                return list(case.rows(dtype))
+            except Exception as error:
+                note = referee.first_line(error)
+                return [referee.failure(case.title, "all", "jax.vjp", dtype, note)]
+
+    jobs = [(case, dtype) for case in cases(cells, size, seed) for dtype in dtypes]
+    rows = []
+    workers = ThreadPoolExecutor(max_workers=2)  # JAX compiles the next case beside this one
+    try:
+        for more in workers.map(run, jobs):
+            say(*(row.line() for row in more))
+            rows.extend(more)
+    finally:
+        workers.shutdown(cancel_futures=True)
+    report = referee.Report(tuple(rows))
+    bad = report.failures()
+    if bad:
+        say("", "What failed:", referee.header(), *(row.line() for row in bad))
+    say("", f"{'PASS' if report else 'FAIL'}: {len(bad)} of {len(rows)} rows failed")
+    if json_file:
+        with open(json_file, "w", encoding="utf-8") as file:
+            file.write(report.to_json(**facts) + "\n")
+    return 0 if report else 1
+
+
+@contextlib.contextmanager
+def checking():
+    """float64 exists and matrix products are exact to rounding, in the thread that asks for it."""
+    with jax.enable_x64(True), jax.default_matmul_precision(PRECISION):
+        yield
+
+
+def machine():
+    """Where this runs and on what, for the head of a report."""
+    device = jax.devices()[0]
+    return {
+        "device": f"{device.device_kind} ({device.platform}), {jax.device_count()} of them",
+        "jax_lstm": jax_lstm.__version__,
+        "jax, jaxlib": f"{jax.__version__}, {jaxlib.version.__version__}",
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "x64": True,
+        "matmul precision": PRECISION,
+    }
+
+
+def say(*lines):
+    print(*lines, sep="\n", flush=True)
+
+
+# Arguments of the commands --------------------------------------------------------------------
+
+
+def size(text):
+    """T,B,D,H"""
+    try:
+        T, B, D, H = (int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be four whole numbers T,B,D,H such as 7,2,3,5; got {text!r}"
+        ) from None
+    if min(T, B) < 0 or min(D, H) < 1:
+        raise argparse.ArgumentTypeError(
+            f"must have T, B >= 0 and D, H >= 1; got T={T}, B={B}, D={D}, H={H}"
+        )
+    return T, B, D, H
+
+
+def seed(text):
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 0; got {text!r}")
+    return int(text)
+
+
+def names_of(known):
+    def names(text):
+        found = text.split(",")
+        for name in found:
+            if name not in known:
+                choices = ", ".join(known)
+                raise argparse.ArgumentTypeError(f"must be among {choices}; got {name!r}")
+        return list(dict.fromkeys(found))
+
+    return names
+
+
+def writable(path):
+    """A file that can be written, found out before the work and not after it."""
+    existed = os.path.exists(path)
+    try:
+        with open(path, "a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot be written: {error}") from None
+    if not existed:
+        os.remove(path)
+    return path
+
+
+def parser():
+    top = argparse.ArgumentParser(prog="jax-lstm", description=jax_lstm.__doc__)
+    commands = top.add_subparsers(title="commands", dest="command", metavar="", required=True)
+    command = commands.add_parser(
+        "check",
+        help="compare every hand-written gradient with jax.vjp and with differences",
+        description="Every stage twin, then every cotangent of the sequence with all its options, "
+        "beside jax.vjp; a tiny layer beside central differences and complex steps.",
+        epilog="Exit status: 0 when every row says PASS, 1 on any FAIL, 2 on bad input.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    command.set_defaults(run=check)
+    command.add_argument(
+        "--dtype",
+        dest="dtypes",
+        type=names_of(DTYPES),
+        default="float64,float32",
+        metavar="NAME,...",
+        help=f"of the arrays: {', '.join(DTYPES)}",
+    )
+    command.add_argument(
+        "--size",
+        type=size,
+        default="7,2,3,5",
+        metavar="T,B,D,H",
+        help="time steps, examples, input features, hidden units",
+    )
+    command.add_argument(
+        "--cell",
+        dest="cells",
+        type=names_of(CELLS),
+        default=",".join(CELLS),
+        metavar="NAME,...",
+        help=f"which cells: {', '.join(CELLS)}",
+    )
+    command.add_argument(
+        "--seed",
+        type=seed,
+        default="0",
+        metavar="N",
+        help="of all random numbers",
+    )
+    command.add_argument(
+        "--json",
+        dest="json_file",
+        type=writable,
+        metavar="FILE",
+        help="also write the report there, numbers in full",
+    )
+    return top
+
+
+def main(argv=None):
+    """Exit status of the command: 0, 1 when a check fails, 2 on bad input."""
+    given = vars(parser().parse_args(argv))
+    given.pop("command")
+    run = given.pop("run")
+    try:
+        with checking():
+            return run(**given)
+    except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError):  # `jax-lstm check | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        print(f"jax-lstm: error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""What a comparison found: rows, a table for people, JSON for programs, one truth value."""
+
+import json
+import math
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """One array of one route beside the same array of its referee.
+
+    relative: ‖got - want‖ / ‖want‖. Where want is zero, relative to everything that was compared.
+    worst: the largest |got - want| / |want| of one element.
+    allowed: what `relative` may be. beside: what the referee's own `relative` is at this dtype,
+    when both are judged by a third, more precise answer; else None.
+    """
+
+    route: str
+    array: str
+    against: str
+    dtype: str
+    max_abs: float
+    relative: float
+    worst: float
+    allowed: float
+    beside: float | None
+    ok: bool
+    note: str = ""
+
+    def line(self):
+        numbers = (f"{x:8.1e}" for x in (self.max_abs, self.relative, self.worst, self.allowed))
+        verdict = "PASS" if self.ok else "FAIL"
+        text = f"{self.route:28} {self.array:12} {self.against:12} {self.dtype:8} "
+        note = f"\n    {self.note}" if self.note else ""
+        return f"{text}{' '.join(numbers)} {verdict}{note}"
+
+
+def header():
+    """The names of the columns of `Row.line`, and a rule below them."""
+    names = f"{'route':28} {'array':12} {'against':12} {'dtype':8} "
+    names += " ".join(f"{x:>8}" for x in ("max abs", "relative", "worst", "allowed"))
+    return f"{names}\n{'-' * (len(names) + 5)}"
+
+
+def failure(route, array, against, dtype, note):
+    """The row of something that could not be compared at all: a FAIL that says why."""
+    nan = math.nan
+    return Row(route, array, against, dtype, nan, nan, nan, nan, None, False, note)
+
+
+def first_line(error):
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+class Report(NamedTuple):
+    """All rows of a comparison. True only when there are rows and every one of them agrees."""
+
+    rows: tuple[Row, ...]
+
+    def __bool__(self):
+        return bool(self.rows) and all(row.ok for row in self.rows)
+
+    def failures(self):
+        return tuple(row for row in self.rows if not row.ok)
+
+    def table(self):
+        return "\n".join((header(), *(row.line() for row in self.rows)))
+
+    def to_json(self, **facts):
+        """A JSON object: `ok`, `facts` (whatever is passed in) and `rows`. NaN and infinities,
+        which JSON does not have, become null."""
+        rows = [{k: finite(v) for k, v in row._asdict().items()} for row in self.rows]
+        return json.dumps({"ok": bool(self), "facts": facts, "rows": rows}, indent=1)
+
+
+def finite(x):
+    return None if isinstance(x, float) and not math.isfinite(x) else x
