@@ -87,7 +87,7 @@ def varying_axes(x):
 
 def check_range(name, values, highest, legend):
     """Complain about integers outside [0, highest]. Under jit their values cannot be looked at."""
-    if isinstance(values, Tracer) or values.size == 0:
+    if isinstance(values, Tracer) or np.size(values) == 0:
         return
     values = np.asarray(values)
     if values.min() < 0 or values.max() > highest:

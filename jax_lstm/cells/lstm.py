@@ -120,5 +120,9 @@ def weights_bwd(params, consts, xs, states_prev, saved, das):
 check = functools.partial(check_gated, 4, ("same", "wide"))
 LSTM = Cell(init_lstm_state, prepare, project, step, step_bwd, weights_bwd, check)
 
-lstm_cell, lstm_cell_autodiff = make_cell(LSTM)
-lstm, lstm_autodiff = make_rnn(LSTM)
+lstm_cell, lstm_cell_autodiff = make_cell(
+    LSTM, "lstm_cell", "One step of the LSTM, equations (1) to (4)."
+)
+lstm, lstm_autodiff = make_rnn(
+    LSTM, "lstm", "The LSTM, equations (1) to (4), over a whole sequence."
+)

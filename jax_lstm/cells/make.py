@@ -5,6 +5,7 @@ are no checks.
 """
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -14,38 +15,72 @@ from jax_lstm import bptt
 from jax_lstm.notation import check_range, vary_together, wide
 
 
-def make_rnn(cell):
+def make_rnn(cell, name="rnn", title="A cell of one's own, over a whole sequence."):
     """A whole-sequence function for a cell, with a hand-written gradient and with JAX's.
 
     Args:
       cell: a `Cell` (see jax_lstm/bptt.py): six pure functions of one time step. `step` and
         `step_bwd` are twins; time, masks, resets, direction and segments are the engine's.
+      name, title: of the function, and the first line of its docstring.
 
     Returns:
       rnn, rnn_autodiff: `(params, state, xs, **options) -> (state, hs)`, see `jax_lstm.lstm`.
       The first is differentiated by `cell.step_bwd` and `cell.weights_bwd`, the second by JAX.
     """
-    rnn = functools.wraps(_rnn)(functools.partial(_rnn, cell, bptt.by_hand))
-    rnn_autodiff = functools.wraps(_rnn)(functools.partial(_rnn, cell, bptt.autodiff))
-    return rnn, rnn_autodiff
+    return (
+        bind(_rnn, cell, bptt.by_hand, name, f"{title} Differentiated by its hand-written rule."),
+        bind(_rnn, cell, bptt.autodiff, f"{name}_autodiff", f"{title} Differentiated by JAX."),
+    )
 
 
-def make_cell(cell):
+def make_cell(cell, name="cell", title="One step of a cell of one's own."):
     """One step of a cell, with a hand-written gradient and with JAX's.
 
     Args:
-      cell: a `Cell`, see `make_rnn`.
+      cell, name, title: see `make_rnn`.
+      title: first line of the docstring.
 
     Returns:
-      cell_fn, cell_autodiff: `(params, state, x, *, consts=None) -> (state, h)`. With the first
-      argument bound by `functools.partial`, a body for `jax.lax.scan`.
+      cell_fn, cell_autodiff: `(params, state, x) -> (state, h)`, see `jax_lstm.lstm_cell`.
     """
-    by_hand = functools.wraps(_cell)(functools.partial(_cell, cell, bptt.step_by_hand))
-    autodiff = functools.wraps(_cell)(functools.partial(_cell, cell, bptt.step))
-    return by_hand, autodiff
+    return (
+        bind(_cell, cell, bptt.step_by_hand, name, f"{title} Differentiated by its own rule."),
+        bind(_cell, cell, bptt.step, f"{name}_autodiff", f"{title} Differentiated by JAX."),
+    )
+
+
+def bind(function, cell, route, name, title):
+    """The function with its first two arguments given, and a name and docstring of its own."""
+
+    @functools.wraps(function)
+    def bound(*args, **options):
+        return function(cell, route, *args, **options)
+
+    parameters = list(inspect.signature(function).parameters.values())[2:]
+    vars(bound)["__signature__"] = inspect.Signature(parameters)
+    bound.__name__ = bound.__qualname__ = name
+    bound.__doc__ = f"{title}\n\n{inspect.getdoc(function)}"
+    return bound
 
 
 def _cell(cell, route, params, state, x, *, consts=None):
+    """`functools.partial(f, params)` is a body for `jax.lax.scan`: (carry, x) -> (carry, y).
+
+    Args:
+      params: the cell's parameters, one dtype.
+      state: the state before the step, (..., H) per field; see the cell's `init_..._state`.
+      x: (..., D), dtype of params; any number of batch axes, also none.
+      consts: what a cell of one's own wants to see at every step; it gets a zero cotangent.
+
+    Returns:
+      state: the state after the step.
+      h: its first field, (..., H).
+
+    Raises:
+      ValueError: shapes or dtypes that do not belong together, before tracing.
+      TypeError: by JAX, for `jax.jvp` of the hand-written rule: a `custom_vjp` has no forward mode.
+        The `..._autodiff` twin has.
+    """
     check_cell(cell, params, state, x, "x", "(..., D)", 0)
     params, state, x, consts = vary_together((params, state, x, consts))
     return route(cell, params, consts, state, x)
@@ -66,6 +101,40 @@ def _rnn(
     residuals="full",
     unroll=1,
 ):
+    """Cotangents are accepted for every output and returned for params, state and xs.
+
+    Args:
+      params: the cell's parameters, one dtype.
+      state: the state before the first step, (..., H) per field; see `init_..._state`.
+      xs: (T, ..., D), dtype of params, time first; any number of batch axes, also none. T = 0 and
+        an empty batch work.
+      consts: what a cell of one's own wants to see at every step; it gets a zero cotangent.
+      lengths: integers (...), the number of valid steps of each example, in [0, T]. Under jit,
+        where values cannot be looked at, a length beyond T counts as T, a negative one as 0.
+      mask: booleans (T, ...): where False, the step is skipped: the state is carried through, h is
+        zero, and nothing xs holds there, NaN included, reaches an output or a gradient. Holes are
+        allowed; with `lengths` both must hold.
+      resets: booleans (T, ...): where True, the state is replaced by zeros BEFORE the step, so for
+        data with done_t that ends an episode at step t, pass done_{t-1}. With reverse=True
+        "before" is in the direction of the run. A reset acts in masked steps too.
+      reverse: run from the last step to the first, as `jax.lax.scan(reverse=True)`; hs[t] belongs
+        to xs[t]. With lengths only the valid part is run over.
+      residuals: what is kept for the backward. "full": every step (fast). K: the state at the
+        border of every K steps, the segments are run again. "auto": K near sqrt(T). Same gradient.
+        The autodiff twin ignores it.
+      unroll: steps per iteration of the loop, as in `jax.lax.scan`.
+
+    Returns:
+      state: the state after the last step.
+      hs: its first field at every step, (T, ..., H).
+
+    Raises:
+      ValueError: shapes, dtypes or options that do not belong together, before tracing.
+      TypeError: by JAX, for `jax.jvp` of the hand-written rule: a `custom_vjp` has no forward mode.
+        The `..._autodiff` twin has. Reverse mode, and forward over reverse, work.
+
+    Source: Werbos (1990), "Backpropagation through time"; the equations of the cell's file.
+    """
     check_cell(cell, params, state, xs, "xs", "(T, ..., D)", 1)
     check_options(residuals, unroll)
     T, *batch = xs.shape[: jax.tree.leaves(state)[0].ndim]
@@ -74,8 +143,7 @@ def _rnn(
     if lengths is not None:
         lengths = check_lengths(lengths, T, batch)
         times = jnp.arange(T, dtype=lengths.dtype).reshape((T, *(1,) * len(batch)))
-        valid = times < lengths
-        mask = valid if mask is None else mask & valid
+        mask = times < lengths if mask is None else mask & (times < lengths)
     fresh = None if resets is None else jax.tree.map(jnp.zeros_like, state)
     plan = bptt.Plan(cell, bool(reverse), residuals, unroll)
     steps = bptt.Steps(xs, mask, resets)
@@ -87,11 +155,13 @@ def _rnn(
 
 def check_cell(cell, params, state, x, name, form, leading):
     """The arguments every cell has; `cell.check` then knows which sizes belong together."""
-    for leaf in jax.tree.leaves((params, state, x)):
-        if not hasattr(leaf, "dtype"):
-            raise ValueError(f"params, state and {name} must be arrays; got {type(leaf).__name__}")
+    for what, tree in (("params", params), ("state", state), (name, x)):
+        for leaf in jax.tree.leaves(tree):
+            if not hasattr(leaf, "dtype"):
+                raise ValueError(f"`{what}` must be arrays; got {type(leaf).__name__}")
     if not hasattr(x, "ndim") or x.ndim < leading + 1:
-        raise ValueError(f"`{name}` must be {form}; got shape {getattr(x, 'shape', None)}")
+        got = f"shape {x.shape}" if hasattr(x, "ndim") else type(x).__name__
+        raise ValueError(f"`{name}` must be {form}; got {got}")
     if not jnp.issubdtype(x.dtype, jnp.inexact):
         raise ValueError(f"`{name}` must be floating point; got {x.dtype}. See jax_lstm.embedding")
     if cell.check is not None:
@@ -171,10 +241,10 @@ def check_steps(name, flags, T, batch):
 def check_lengths(lengths, T, batch):
     """Whole numbers in [0, T], one per example. Under jit the values cannot be looked at: a length
     beyond T then counts as T, a negative one as 0."""
-    lengths = jnp.asarray(lengths)
+    given, lengths = lengths, jnp.asarray(lengths)
     if not jnp.issubdtype(lengths.dtype, jnp.integer) or lengths.shape != tuple(batch):
         raise ValueError(
             f"`lengths` must be integers {tuple(batch)}; got {lengths.dtype} {lengths.shape}"
         )
-    check_range("lengths", lengths, T, f"[0, T = {T}]")
+    check_range("lengths", given, T, f"[0, T = {T}]")
     return lengths

@@ -1,0 +1,152 @@
+"""Doors: bad input gets a ValueError in the reader's letters, before anything is traced."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tables import CELLS, SIZE, problem
+
+import jax_lstm as jl
+
+T, B, D, H = SIZE
+PARAMS, STATE, XS = problem(CELLS["lstm"])
+f32 = jnp.float32
+
+
+def lstm(params=PARAMS, state=STATE, xs=XS, **options):
+    return jl.lstm(params, state, xs, **options)
+
+
+BAD = {
+    "rank of xs": ({"xs": XS[0, 0, 0]}, "`xs` must be (T, ..., D)"),
+    "features of xs": (
+        {"xs": jnp.zeros((7, 2, 4))},
+        "`xs` must be (T, ..., D) with D = 3 (rows of params.W); got shape (7, 2, 4)",
+    ),
+    "batch of the state": ({"xs": jnp.zeros((T, 4, D))}, "`state.h` must be (4, 5)"),
+    "no batch of the state": ({"state": jl.init_lstm_state(PARAMS)}, "`state.h` must be (2, 5)"),
+    "c of another shape": ({"state": STATE._replace(c=jnp.zeros((B, H + 1)))}, "`state.c` must be"),
+    "integer xs": ({"xs": jnp.zeros((T, B, D), int)}, "`xs` must be floating point; got int64"),
+    "mixed dtypes": ({"xs": XS.astype(f32)}, "`xs` and params must share one dtype"),
+    "dtype of the state": (
+        {"state": STATE._replace(h=STATE.h.astype(f32))},
+        "`state.h` must be fl",
+    ),
+    "dtype of params": ({"params": PARAMS._replace(b=PARAMS.b.astype(f32))}, "share one dtype"),
+    "shape of W": ({"params": PARAMS._replace(W=PARAMS.W[:, :-1])}, "`params.W` must be (3, 20)"),
+    "shape of U": ({"params": PARAMS._replace(U=PARAMS.U[:, :-1])}, "`params.U` must be (5, 20)"),
+    "rank of b": ({"params": PARAMS._replace(b=PARAMS.b[None])}, "params must be W (D, 4H)"),
+    "not an array": ({"xs": XS.tolist()}, "`xs` must be"),
+    "residuals": ({"residuals": "none"}, '`residuals` must be "full", "auto" or'),
+    "residuals of 0": ({"residuals": 0}, "K >= 1; got 0"),
+    "unroll": ({"unroll": 0}, "`unroll` must be an integer >= 1"),
+    "mask of numbers": ({"mask": jnp.ones((T, B))}, "`mask` must be boolean (T, ...) = (7, 2)"),
+    "mask of another shape": ({"mask": jnp.ones((B, T), bool)}, "`mask` must be boolean"),
+    "resets of another shape": ({"resets": jnp.ones((T,), bool)}, "`resets` must be boolean"),
+    "float lengths": ({"lengths": jnp.ones(B)}, "`lengths` must be integers (2,)"),
+    "negative lengths": (
+        {"lengths": np.array([-1, 2])},
+        "`lengths` must lie in [0, T = 7]; got -1",
+    ),
+    "long lengths": ({"lengths": np.array([1, 8])}, "`lengths` must lie in [0, T = 7]; got 1 to 8"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize(
+    "door", [lstm, lambda **kw: jax.jit(lambda: lstm(**kw))()], ids=["", "jit"]
+)
+def test_bad_input_of_a_sequence(name, door):
+    change, message = BAD[name]
+    with pytest.raises(ValueError, match=r"^") as error:
+        door(**change)
+    assert message in str(error.value)
+
+
+def test_the_twin_has_the_same_door():
+    with pytest.raises(ValueError, match="`xs` must be"):
+        jl.lstm_autodiff(PARAMS, STATE, jnp.zeros((7, 2, 4)))
+
+
+def test_bad_input_of_one_step():
+    with pytest.raises(ValueError, match=r"`x` must be \(\.\.\., D\) with D = 3"):
+        jl.lstm_cell(PARAMS, STATE, jnp.zeros((2, 4)))
+    with pytest.raises(ValueError, match=r"`state.h` must be \(7, 2, 5\)"):
+        jl.lstm_cell(PARAMS, STATE, XS)
+
+
+SCORES = jnp.zeros((B, D))
+BAD_STAGES = {
+    "tokens too large": (
+        jl.embedding,
+        (SCORES, jnp.array([0, B])),
+        "`tokens` must lie in [0, V = 2)",
+    ),
+    "tokens negative": (jl.embedding, (SCORES, jnp.array([-1])), "`tokens` must lie in [0, V = 2)"),
+    "tokens of floats": (
+        jl.embedding,
+        (SCORES, jnp.zeros(3)),
+        "`tokens` must be integers, or one-hot",
+    ),
+    "dense": (
+        jl.dense,
+        (jl.DenseParams(SCORES, SCORES[0]), SCORES),
+        "`x` must be (..., H) with H = 2",
+    ),
+    "classes of floats": (
+        jl.softmax_cross_entropy,
+        (SCORES, SCORES[:, 0]),
+        "`targets` must be integers",
+    ),
+    "classes too large": (
+        jl.softmax_cross_entropy,
+        (SCORES, jnp.array([0, 3])),
+        "[0, V = 3); got 0 to 3",
+    ),
+    "targets of another shape": (
+        jl.squared_error,
+        (SCORES, SCORES[0]),
+        "`targets` must be float64 (2, 3)",
+    ),
+    "targets of another dtype": (
+        jl.binary_cross_entropy_with_logits,
+        (SCORES, SCORES.astype(f32)),
+        "`targets` must be float64",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_STAGES)
+def test_bad_input_of_readout_and_losses(name):
+    f, args, message = BAD_STAGES[name]
+    with pytest.raises(ValueError, match=r"^") as error:
+        f(*args)
+    assert message in str(error.value)
+
+
+def test_lengths_are_ordinary_traced_arguments():
+    traces = []
+
+    @jax.jit
+    def run(lengths):
+        traces.append(lengths)
+        return jl.lstm(PARAMS, STATE, XS, lengths=lengths)
+
+    for lengths in ([1, 2], [3, 0], [T, T]):
+        run(jnp.asarray(lengths))
+    assert len(traces) == 1
+
+
+def test_lengths_out_of_range_under_jit_count_as_the_nearest():
+    run = jax.jit(lambda lengths: jl.lstm(PARAMS, STATE, XS, lengths=lengths))
+    got, want = run(jnp.asarray([-3, 99])), run(jnp.asarray([0, T]))
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+def test_integer_dtypes_of_tokens():
+    for dtype in (jnp.int8, jnp.uint8, jnp.int32, jnp.int64):
+        assert jl.embedding(SCORES, jnp.asarray([0, 1], dtype)).shape == (2, 3)
+
+
+def test_keywords_work():
+    assert jl.dense(params=jl.DenseParams(SCORES, SCORES[0]), x=jnp.zeros((4, B))).shape == (4, D)
