@@ -5,7 +5,6 @@ cell is a row of CELLS, a new stage a row of STAGES, an option of the sequence a
 """
 
 import argparse
-import contextlib
 import functools
 import os
 import platform
@@ -23,7 +22,6 @@ import jax_lstm
 from jax_lstm import referee, stages
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
-PRECISION = "highest"  # of matrix products; a GPU's default for float32 is TF32
 LONG = (53, 128)  # T and B at which residuals="full" walks in more than one segment
 TINY = (7, 2, 3, 5)  # at most: differences move every element of every input
 ALL = ", all at once"
@@ -257,7 +255,8 @@ def cast(tree, dtype):
 def sequence_args(kit, D, H, leading, dtype, *, seed, padding=None):
     """params, state, xs with random numbers everywhere, also in h and c before the first step.
 
-    Weights are scaled by 1/sqrt(rows), so that gates stay open at any size. Where `padding`, a
+    Weights are scaled by 1/sqrt(rows), so that gates stay open at any size: where tanh saturates,
+    1 - tanh² has no digits left to compare. Where `padding`, a
     mask, is False, xs holds NaN: none of it may reach a gradient.
     """
     rng = np.random.default_rng(seed)
@@ -267,7 +266,7 @@ def sequence_args(kit, D, H, leading, dtype, *, seed, padding=None):
     def draw(x, scale=1.0):
         return np.asarray(scale * rng.standard_normal(x.shape)).astype(x.dtype)
 
-    params = jax.tree.map(lambda x: draw(x, 1 / x.shape[0] ** 0.5 if x.ndim > 1 else 1.0), params)
+    params = jax.tree.map(lambda x: draw(x, 0.5 / x.shape[0] ** 0.5 if x.ndim > 1 else 0.5), params)
     xs = rng.standard_normal((*leading, D))
     if padding is not None:
         xs[~padding] = np.nan
@@ -290,7 +289,7 @@ def check(cells, dtypes, size, seed, json_file):
 
     def run(job):
         case, dtype = job
-        with checking():
+        with referee.precisely():
             try:
                 return list(case.rows(dtype))
             except Exception as error:
@@ -317,13 +316,6 @@ def check(cells, dtypes, size, seed, json_file):
     return 0 if report else 1
 
 
-@contextlib.contextmanager
-def checking():
-    """float64 exists and matrix products are exact to rounding, in the thread that asks for it."""
-    with jax.enable_x64(True), jax.default_matmul_precision(PRECISION):
-        yield
-
-
 def machine():
     """Where this runs and on what, for the head of a report."""
     device = jax.devices()[0]
@@ -333,8 +325,8 @@ def machine():
         "jax, jaxlib": f"{jax.__version__}, {jaxlib.version.__version__}",
         "numpy": np.__version__,
         "python": platform.python_version(),
-        "x64": True,
-        "matmul precision": PRECISION,
+        "x64": jax.config.read("jax_enable_x64"),
+        "matmul precision": jax.config.read("jax_default_matmul_precision"),
     }
 
 
@@ -449,7 +441,7 @@ def main(argv=None):
     given.pop("command")
     run = given.pop("run")
     try:
-        with checking():
+        with referee.precisely():
             return run(**given)
     except (ValueError, OSError) as error:
         if isinstance(error, BrokenPipeError):  # `jax-lstm check | head`

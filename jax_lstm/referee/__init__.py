@@ -1,6 +1,6 @@
 """The referee: judges gradients. Takes functions and arrays; knows JAX, knows no cell."""
 
-from jax_lstm.referee.compare import compare, compare_routes, pullback, twins
+from jax_lstm.referee.compare import compare, compare_routes, precisely, pullback, twins
 from jax_lstm.referee.differences import compare_differences
 from jax_lstm.referee.report import Report, Row, failure, first_line, header
 
@@ -13,6 +13,7 @@ __all__ = [
     "failure",
     "first_line",
     "header",
+    "precisely",
     "pullback",
     "twins",
 ]
