@@ -69,6 +69,13 @@ class Config:
         64, "T, time steps of a window: the state goes on after it, the gradient ends", low=1
     )
     streams: int = option(32, "B, pieces of the text that are read side by side", low=1)
+    restart: float = option(
+        0.02,
+        "probability that a stream's state is set to zero before a window: it teaches the model to "
+        "begin anywhere, which validation and sample rely on",
+        low=0,
+        below=1,
+    )
     steps: int = option(1000, "updates; each reads T x B characters", low=1)
     learning_rate: float = option(4e-3, "Adam's, at its peak", above=0)
     warm_up: float = option(
@@ -161,7 +168,7 @@ def experiment(config, routes, about, data, prompt, directory):
     )
     print(header(config, facts, directory))
 
-    batch = next(text.epochs(data.training, config.window, config.seed))[1:]
+    batch = next(batches(config, data))[1:]
     rows = gradients.compare(routes, params, state, *batch)
     for row in rows:
         record.append(metrics, kind="gradient", **row)
@@ -268,11 +275,21 @@ def compiled(config, route, data, batch):
     return Compiled(program, seconds, program.memory_analysis().temp_size_in_bytes)
 
 
+def batches(config, data):
+    return text.epochs(data.training, config.window, config.seed, config.restart)
+
+
+@jax.jit
+def begun(state, anew):
+    """The state, with zeros for the streams that start anew."""
+    return jax.tree.map(lambda x: jnp.where(anew[:, None], jnp.zeros_like(x), x), state)
+
+
 def updates_of(config, update, data):
     """Update after update from the seed: (params, nats, gradient norm, seconds) of each."""
     params, opt_state, state = fresh(config, data)
-    for first, tokens, targets in text.epochs(data.training, config.window, config.seed):
-        state = zeros(params, config.streams) if first else state
+    for anew, tokens, targets in batches(config, data):
+        state = begun(state, anew)
         began = time.perf_counter()
         params, opt_state, state, loss, norm = update(params, opt_state, state, tokens, targets)
         nats = float(loss)

@@ -54,69 +54,89 @@ def tidy(axes, title, x, y):
 
 def curves(figure, kinds):
     """Left, the loss of the whole run; right, its first steps by hand and by autodiff."""
-    left, right = figure.subplots(1, 2)
+    left, right = figure.subfigures(1, 2)
+    axes = left.subplots()
     steps, bits = column(kinds["step"], "step"), column(kinds["step"], "bits")
-    n = max(len(steps) // 50, 1)
-    left.plot(steps, bits, color=PALE, linewidth=0.7, label="training, each step")
-    left.plot(steps, smooth(bits, n), color=HAND, label=f"training, mean of {n}")
+    every_step_and_mean(axes.plot, steps, bits, "training")
     held_out = kinds.get("validation", [])
-    left.plot(
-        column(held_out, "step"), column(held_out, "bits"), "o-", color=TRUTH, label="held-out text"
-    )
-    low = min(bits.min(), *column(held_out, "bits"))
-    left.set_ylim(low - 0.1 * (bits[0] - low), bits[0] * 1.02)
-    left.legend(frameon=False)
-    tidy(left, "Trained with the gradient by hand", "step", "bits per character")
+    x, y = column(held_out, "step"), column(held_out, "bits")
+    axes.plot(x, y, "o-", color=TRUTH, label="held-out text")
+    low = min([*bits, *y])
+    high = max(bits[0], *y[:1])
+    axes.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low))
+    axes.legend(frameon=False)
+    tidy(axes, "Trained with the gradient by hand", "step", "bits per character")
 
     repeats = kinds.get("repeat", [])
-    if not repeats:
-        right.set_axis_off()
-        return
     hand, auto = ([x for x in repeats if x["route"] == r] for r in ("by_hand", "autodiff"))
-    hand, auto = hand[: len(auto)], auto[: len(hand)]
+    if not auto:
+        return
+    hand = hand[: len(auto)]
     x, a, b = column(hand, "step"), *(BITS * column(r, "nats") for r in (hand, auto))
-    right.plot(x, a, color=HAND, linewidth=4, alpha=0.35, label="by hand")
-    right.plot(x, b, "--", color=AUTO, label="autodiff")
-    tidy(right, "The same steps from the same seed", "step", "bits per character")
-    apart = right.twinx()
-    difference = np.abs(a - b)
-    apart.semilogy(x, np.where(difference > 0, difference, np.nan), ".", color="#666666", ms=4)
-    apart.set_ylabel("distance of the two, bits (dots)")
-    apart.spines[["top"]].set_visible(False)
-    right.legend(frameon=False)
+    above, below = right.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    above.plot(x, a, color=HAND, linewidth=4, alpha=0.35, label="by hand")
+    above.plot(x, b, "--", color=AUTO, label="autodiff")
+    above.legend(frameon=False)
+    tidy(above, "The same steps from the same seed", "", "bits per character")
+    apart = np.abs(a - b)
+    if apart.any():
+        x, apart = x[apart > 0], apart[apart > 0]
+        below.semilogy(x, apart, ".", color="#666666", ms=4)
+        decades = np.log10([apart.min(), apart.max()])
+        below.set_ylim(10.0 ** np.floor(decades[0]), 10.0 ** np.ceil(decades[1]))
+    else:
+        below.text(0.5, 0.5, "equal to the bit", ha="center", transform=below.transAxes)
+    tidy(below, "", "step", "bits apart")
 
 
 def gradients(figure, kinds, clip):
-    """Left, errors per leaf in roundings; right, the gradient's norm in training."""
-    left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
+    """Errors per leaf in roundings, in float32 and in float64; the gradient's norm in training."""
+    single, double, right = figure.subplots(1, 3, width_ratios=(1.2, 0.8, 1.6))
     rows = kinds["gradient"]
     y = np.arange(len(rows))[::-1]
-    eps = np.finfo(np.float32).eps
-    for key, label, color, marker in (
-        ("relative", "by hand - autodiff, float32", "#444444", "D"),
-        ("by_hand_64", "by hand - truth, float32", HAND, "o"),
-        ("autodiff_64", "autodiff - truth, float32", AUTO, "x"),
-        ("float64", "by hand - autodiff, float64", TRUTH, "s"),
+    for axes, dtype, series in (
+        (
+            single,
+            np.float32,
+            (
+                ("by_hand_64", "by hand, from float64", HAND, "o"),
+                ("autodiff_64", "autodiff, from float64", AUTO, "x"),
+                ("relative", "one from the other", "#444444", "|"),
+            ),
+        ),
+        (double, np.float64, (("float64", "one from the other", "#444444", "|"),)),
     ):
-        left.plot(np.maximum(column(rows, key), 1e-18), y, marker, color=color, label=label, ms=6)
-    left.set_xscale("log")
-    left.axvline(eps, color="#999999", linewidth=0.8)
-    left.axvline(np.finfo(np.float64).eps, color="#999999", linewidth=0.8)
-    left.set_yticks(y, [row["leaf"] for row in rows])
-    left.legend(frameon=False, loc="center")
-    tidy(left, "First batch: error of each gradient", "relative error by norm", "")
+        for key, label, color, marker in series:
+            errors = column(rows, key) / np.finfo(dtype).eps
+            axes.plot(errors, y, marker, color=color, label=label, ms=8, mew=2, alpha=0.8)
+        axes.set_xlim(left=0)
+        axes.set_ylim(-3, len(rows) - 0.5)
+        axes.legend(frameon=False, loc="lower left", fontsize=8)
+        axes.set_yticks(y, [row["leaf"] for row in rows] if axes is single else [])
+        tidy(axes, np.dtype(dtype).name, f"error / {np.finfo(dtype).eps:.1e}", "")
+    single.set_title("First batch, error by norm: float32", loc="left", fontsize=11)
 
     steps = kinds.get("step", [])
     if not steps:
         right.set_axis_off()
         return
-    norms = column(steps, "gradient_norm")
-    right.semilogy(column(steps, "step"), norms, color=PALE, linewidth=0.7, label="each step")
-    n = max(len(norms) // 50, 1)
-    right.semilogy(column(steps, "step"), smooth(norms, n), color=HAND, label=f"mean of {n}")
+    x, norms = column(steps, "step"), column(steps, "gradient_norm")
+    every_step_and_mean(right.plot, x, norms, "norm")
+    top = np.quantile(norms, 0.99)
+    right.set_ylim(0, 1.1 * max(top, min(clip, 2 * top)))
     right.axhline(clip, color=AUTO, linewidth=1, linestyle="--", label="clipped above")
     right.legend(frameon=False)
     tidy(right, "Norm of the gradient in training", "step", "global norm before clipping")
+
+
+def every_step_and_mean(plot, x, y, name):
+    """Thin, each step; thick, the mean of a fiftieth of them."""
+    n = len(x) // 50
+    if n < 2:
+        plot(x, y, color=HAND, linewidth=1, label=name)
+        return
+    plot(x, y, color=PALE, linewidth=0.7, label=f"{name}, each step")
+    plot(x, smooth(y, n), color=HAND, label=f"{name}, mean of {n} steps")
 
 
 if __name__ == "__main__":

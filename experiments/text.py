@@ -1,6 +1,7 @@
 """Text as streams of symbols: where it comes from, and how it is cut."""
 
 import hashlib
+import os
 import platform
 import sysconfig
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.command import BadInput
-from jax_lstm.notation import check_symbols
+from jax_lstm.notation import check_range
 
 # Not part of every installation, and not written by hand for it
 NOT_LIBRARY = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
@@ -47,12 +48,10 @@ def from_standard_library(megabytes):
     Tests and installed packages are left out. So are files that are not UTF-8, which are counted.
     """
     root = Path(sysconfig.get_path("stdlib"))
-    paths = (p for p in root.rglob("*.py") if not NOT_LIBRARY & {*p.relative_to(root).parts})
     wanted, pieces, files, skipped = round(megabytes * 1e6), [], [], []
-    for path in sorted(paths, key=lambda p: p.relative_to(root).as_posix()):
-        name = path.relative_to(root).as_posix()
+    for name in sorted(python_files(root)):
         try:
-            pieces.append(path.read_bytes().decode("utf-8"))
+            pieces.append((root / name).read_bytes().decode("utf-8"))
             files.append(name)
         except (OSError, UnicodeDecodeError):
             skipped.append(name)
@@ -64,6 +63,14 @@ def from_standard_library(megabytes):
         )
     python = f"standard library of Python {platform.python_version()}"
     return described("".join(pieces)[:wanted], source=python, files=len(files), skipped=skipped)
+
+
+def python_files(root):
+    """Names below root, with slashes on every system."""
+    for folder, below, names in os.walk(root):
+        below[:] = [name for name in below if name not in NOT_LIBRARY]
+        here = Path(folder).relative_to(root)
+        yield from ((here / name).as_posix() for name in names if name.endswith(".py"))
 
 
 def tokens_of(characters, vocabulary):
@@ -78,7 +85,7 @@ def tokens_of(characters, vocabulary):
 
 def streams(tokens, B, V):
     """B contiguous streams, (N, B): stream b is the b-th piece of the text. The rest is dropped."""
-    check_symbols("tokens", tokens, V)
+    check_range("tokens", tokens, V - 1, f"[0, V = {V})")
     N = len(tokens) // B
     return tokens[: N * B].reshape(B, N).T
 
@@ -90,17 +97,19 @@ def windows(streams, T, start=0):
         yield streams[t : t + len(targets)], targets
 
 
-def epochs(streams, T, seed):
-    """Full windows without end: (is the start of an epoch, tokens, targets).
+def epochs(streams, T, seed, restart=0.0):
+    """Full windows without end: (anew, tokens, targets), anew (B,) where a stream starts anew.
 
     An epoch starts at a random offset below T, so that the borders between windows, where the
-    gradient is cut, fall elsewhere each time.
+    gradient is cut, fall elsewhere each time. All streams start there. If that were all, the model
+    would see a start so rarely that it may never recover from one, so a stream also starts anew at
+    any other window with the probability `restart`.
     """
     rng = np.random.default_rng(seed)
-    spare = min(T, len(streams) - T)
+    N, B = streams.shape
     while True:
-        first = True
-        for tokens, targets in windows(streams, T, int(rng.integers(spare))):
+        anew = np.ones(B, bool)
+        for tokens, targets in windows(streams, T, int(rng.integers(min(T, N - T)))):
             if len(tokens) == T:
-                yield first, tokens, targets
-                first = False
+                yield anew, tokens, targets
+                anew = rng.random(B) < restart
