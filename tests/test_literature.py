@@ -399,6 +399,17 @@ def test_wildml_loss_and_gradients(route):
     assert_close(jax.tree.map(jnp.linalg.norm, gradients), f["frobenius"])
 
 
+@over(WILDML)
+def test_wildml_the_sentence_twice_is_twice_the_gradient(route):
+    """A batch of two: the parameters, and each row of the table, are forks over examples."""
+    f, model, _, want = wildml()
+    tokens, targets = (jnp.stack([f[name]] * 2, axis=1) for name in "xy")
+    state = jl.ElmanState(jnp.zeros((2, 10)))
+    (loss, _), got = wildml_gradients(route, model, state, tokens, targets, jnp.ones((4, 2)))
+    assert_close(loss, 2 * f["loss"])
+    assert_close(got, jax.tree.map(lambda d: 2 * d, want))
+
+
 @over({"elman": jl.elman, "elman_autodiff": jl.elman_autodiff})
 def test_wildml_symbols_and_one_hot_rows_are_the_same_network(route):
     """The table inside the cell: one-hot inputs times W."""
