@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
 
 from jax_lstm.notation import wide
 
@@ -93,9 +94,10 @@ def segment_length(plan, params, xs):
 
 
 def cut(tree, K):
-    """Time as pieces (n, K, ...): n equal segments and, if K does not divide T, a longer last one.
+    """Time as pieces (n, K, size of a step): n equal segments and, if need be, a longer last one.
 
     The last piece has between K and 2K - 1 steps, so that no weight product serves fewer than K.
+    The axes of a step are merged: around an axis of size 1 XLA would copy the whole sequence.
     """
     T = jax.tree.leaves(tree)[0].shape[0]
     n = max(T // K, 1)
@@ -106,19 +108,25 @@ def cut(tree, K):
 
     def piece(x, start, n, K):
         x = x if n * K == x.shape[0] else x[start : start + n * K]
-        return x.reshape((n, K, *x.shape[1:]))
+        return x.reshape((n, K, math.prod(x.shape[1:])))
 
     return [jax.tree.map(functools.partial(piece, start=s, n=n, K=K), tree) for s, n, K in spans]
 
 
-def join(pieces):
-    """The inverse of `cut`."""
+def segment_of(tree, piece):
+    """One segment of a piece, with the axes that a step has in the tree."""
+    return jax.tree.map(lambda x, s: s.reshape((s.shape[0], *x.shape[1:])), tree, piece)
 
-    def flat(*xs):
-        xs = [x.reshape((x.shape[0] * x.shape[1], *x.shape[2:])) for x in xs]
-        return xs[0] if len(xs) == 1 else jnp.concatenate(xs)
 
-    return jax.tree.map(flat, *pieces)
+def merged(x):
+    """A segment (K, ...) with the axes of a step merged, as pieces have them."""
+    return x.reshape((x.shape[0], math.prod(x.shape[1:])))
+
+
+def join(pieces, step_shape):
+    """The inverse of `cut`: (T, *step_shape)."""
+    flat = [x.reshape((x.shape[0] * x.shape[1], *step_shape)) for x in pieces]
+    return flat[0] if len(flat) == 1 else jnp.concatenate(flat)
 
 
 def over_segments(body, carry, pieces, reverse):
@@ -192,15 +200,16 @@ def forward(plan, params, consts, fresh, state, steps):
     """All steps forward: the last state and the outputs, and what is kept for the backward."""
     w = plan.cell.prepare(params)
 
-    def segment(first, steps):
-        last, (states, saved) = run_segment(plan, w, consts, fresh, first, steps)
+    def segment(first, piece):
+        now = segment_of(steps, piece)
+        last, (states, saved) = run_segment(plan, w, consts, fresh, first, now)
         kept = (states, saved) if plan.residuals == "full" else None
-        return last, (cleared(steps.mask, states[0]), (first, kept))
+        return last, (merged(cleared(now.mask, states[0])), (first, kept))
 
     pieces = cut(steps, segment_length(plan, params, steps.xs))
-    state, outputs = over_segments(segment, state, pieces, plan.reverse)
+    last, outputs = over_segments(segment, state, pieces, plan.reverse)
     hs, kept = zip(*outputs, strict=True)
-    return (state, join(hs)), (params, consts, fresh, steps, list(kept))
+    return (last, join(hs, state[0].shape)), (params, consts, fresh, steps, list(kept))
 
 
 # Backward -------------------------------------------------------------------------------------
@@ -227,7 +236,8 @@ def segment_bwd(plan, params, w, consts, fresh, steps, first, kept, dcarry, dhs)
             dseen = cleared(~reset, dseen)
         return (dseen, dfresh), delta
 
-    now = (seen, saved, cleared(steps.mask, dhs), steps.mask, steps.resets)
+    dhs = None if dhs is None else cleared(steps.mask, dhs)
+    now = (seen, saved, dhs, steps.mask, steps.resets)
     dcarry, deltas = lax.scan(body, dcarry, now, reverse=not plan.reverse, unroll=plan.unroll)
     xs = cleared(steps.mask, steps.xs)
     dparams, dxs = cell.weights_bwd(params, consts, xs, seen, saved, deltas)
@@ -236,6 +246,8 @@ def segment_bwd(plan, params, w, consts, fresh, steps, first, kept, dcarry, dhs)
 
 def fork_of_h(dstate, dh):
     """dh_t = dh from t+1, and dh from the outside: the fork at h, for every cell         (F')"""
+    if dh is None:  # nobody outside looks at h_t
+        return dstate
     h, *rest = dstate
     return type(dstate)(h + dh.astype(h.dtype), *rest)
 
@@ -251,26 +263,36 @@ def shifted(first, states, reverse):
 
 
 def backward(plan, residual, dy):
-    """All steps in reverse order: cotangents of params, consts, fresh, state and steps."""
+    """All steps in reverse order: cotangents of params, consts, fresh, state and steps.
+
+    Where nobody looks at an output its cotangent is a symbolic zero, and no array is made of it.
+    """
     params, consts, fresh, steps, kept = residual
+    some_state = jax.tree.map(lambda first: first[0], kept[0][0])
     dstate, dhs = dy
+    dstate = jax.tree.map(lambda d, s: jnp.zeros_like(s) if is_zero(d) else d, dstate, some_state)
+    dhs = None if is_zero(dhs) else dhs
     w = plan.cell.prepare(params)
 
     def segment(carry, now):
         dcarry, dparams = carry
-        steps, (first, kept), dhs = now
-        dcarry, more, dxs = segment_bwd(
-            plan, params, w, consts, fresh, steps, first, kept, dcarry, dhs
-        )
-        return (dcarry, jax.tree.map(jnp.add, dparams, more)), dxs
+        piece, (first, kept) = now
+        now, dh = segment_of((steps, dhs), piece)
+        dcarry, more, dx = segment_bwd(plan, params, w, consts, fresh, now, first, kept, dcarry, dh)
+        return (dcarry, jax.tree.map(jnp.add, dparams, more)), merged(dx)
 
     dfresh = None if steps.resets is None else widened(zeros_like(fresh))
     carry = ((widened(dstate), dfresh), widened(zeros_like(params)))
-    K = segment_length(plan, params, steps.xs)
-    pieces = list(zip(cut(steps, K), kept, cut(dhs, K), strict=True))
+    pieces = cut((steps, dhs), segment_length(plan, params, steps.xs))
+    pieces = list(zip(pieces, kept, strict=True))
     ((dfirst, dfresh), dparams), dxs = over_segments(segment, carry, pieces, not plan.reverse)
     dfresh = None if fresh is None else like(dfresh, fresh)
-    return like(dparams, params), None, dfresh, like(dfirst, dstate), Steps(join(dxs), None, None)
+    dsteps = Steps(join(dxs, steps.xs.shape[1:]), None, None)
+    return like(dparams, params), None, dfresh, like(dfirst, dstate), dsteps
+
+
+def is_zero(dy):
+    return isinstance(dy, SymbolicZero)
 
 
 # One step, and the routes to a gradient -------------------------------------------------------
@@ -317,6 +339,10 @@ def step(cell, params, consts, state_prev, x):
 
 
 by_hand = jax.custom_vjp(sequence, nondiff_argnums=(0,))
-by_hand.defvjp(forward, backward)
+by_hand.defvjp(
+    lambda plan, *args: forward(plan, *custom_vjp_primal_tree_values(args)),
+    backward,
+    symbolic_zeros=True,
+)
 step_by_hand = jax.custom_vjp(step, nondiff_argnums=(0,))
 step_by_hand.defvjp(step_forward, step_backward)

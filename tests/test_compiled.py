@@ -146,3 +146,12 @@ def test_unroll_and_residuals_change_the_program():
     )
     assert plain.as_text().count(" dot(") < unrolled.as_text().count(" dot(")
     assert temp_bytes(frugal) < temp_bytes(plain)
+
+
+def test_frugal_mode_grows_with_the_root_of_the_length():
+    """Row 10: a loss on h_T alone, T and 4T; reached 2.0, wanted and bound 2.2. No array of T."""
+    short, long = (
+        temp_bytes(compiled_gradient(jl.lstm, (T, 1, 64), 0, loss_on_last=True, residuals="auto"))
+        for T in (16384, 65536)
+    )
+    assert long <= 2.2 * short
