@@ -77,7 +77,7 @@ class Config:
         below=1,
     )
     steps: int = option(1000, "updates; each reads T x B characters", low=1)
-    learning_rate: float = option(4e-3, "Adam's, at its peak", above=0)
+    learning_rate: float = option(8e-3, "Adam's, at its peak", above=0)
     warm_up: float = option(
         0.05,
         "fraction of the steps in which the learning rate rises from a hundredth of its peak; "
@@ -340,7 +340,6 @@ def train(config, update, data, directory):
                 f"{' - the best' if now < best else ''}; "
                 f"{step * size / spent:,.0f} characters per second, {clock(left)} left"
             )
-            sys.stdout.flush()
             best = min(best, now)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import io
 import math
 import sys
 import types
@@ -48,7 +49,10 @@ def parser_of(Config, program, description):
     """An argparse parser with one option per field, and `--tiny` for the settings of the tests."""
     tiny, hints = Config.tiny(), typing.get_type_hints(Config)
     parser = argparse.ArgumentParser(
-        prog=program, description=description, argument_default=argparse.SUPPRESS
+        prog=program,
+        description=description,
+        argument_default=argparse.SUPPRESS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--tiny",
@@ -73,6 +77,9 @@ def parser_of(Config, program, description):
 
 def main(Config, run, program, description, argv=None):
     """Parse, run, and turn what went wrong into an exit status: 2 bad input, 130 Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a sample may hold what a terminal cannot show
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
     parser = parser_of(Config, program, description)
     given = vars(parser.parse_args(argv))
     base = Config.tiny() if given.pop("tiny", False) else Config()

@@ -238,7 +238,7 @@ def test_help_explains_every_option(capsys):
     for field in dataclasses.fields(char_lm.Config):
         assert f"--{field.name.replace('_', '-')} " in shown
         assert " ".join(field.metadata["help"].split()[:3]) in shown
-    assert "(default: 0.004; with --tiny: 0.02)" in shown
+    assert "(default: 0.008; with --tiny: 0.02)" in shown
 
 
 def test_runs_without_a_name_never_share_a_folder(tmp_path):
