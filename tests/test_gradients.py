@@ -135,6 +135,30 @@ def test_every_cotangent_of_a_sequence(cell, options):
     )
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_resets_to_a_given_state(cell, reverse):
+    """The reset state has a cotangent of its own, and the episodes are sequences of their own."""
+    row = CELLS[cell]
+    params, state, xs = problem(row)
+    fresh = normal_like(5, state)
+
+    def over(sequence):
+        def f(params, state, xs, fresh):
+            options = {"resets": RESETS, "reset_state": fresh, "reverse": reverse}
+            return sequence(params, state, xs, mask=MASK, **options)
+
+        return f
+
+    args = (params, state, xs, fresh)
+    want = value_and_cotangents(over(row.sequence_autodiff), args)
+    assert_close(value_and_cotangents(over(row.sequence), args), want)
+    one = jnp.zeros((T, B), bool).at[3].set(True)
+    last, hs = row.sequence(params, state, xs, resets=one, reset_state=fresh)
+    first, second = row.sequence(params, state, xs[:3]), row.sequence(params, fresh, xs[3:])
+    assert_close((last, hs), (second[0], jnp.concatenate([first[1], second[1]])))
+
+
 @pytest.mark.parametrize("batch", [(), (2, 3), (0,)], ids=str)
 @pytest.mark.parametrize("steps", [0, 1, 4])
 @pytest.mark.parametrize("cell", CELLS)

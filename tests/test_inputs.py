@@ -43,6 +43,10 @@ BAD = {
     "mask of numbers": ({"mask": jnp.ones((T, B))}, "`mask` must be boolean (T, ...) = (7, 2)"),
     "mask of another shape": ({"mask": jnp.ones((B, T), bool)}, "`mask` must be boolean"),
     "resets of another shape": ({"resets": jnp.ones((T,), bool)}, "`resets` must be boolean"),
+    "reset state": (
+        {"resets": jnp.ones((T, B), bool), "reset_state": jl.init_lstm_state(PARAMS)},
+        "`reset_state` must be like `state`",
+    ),
     "float lengths": ({"lengths": jnp.ones(B)}, "`lengths` must be integers (2,)"),
     "negative lengths": (
         {"lengths": np.array([-1, 2])},

@@ -97,6 +97,7 @@ def _rnn(
     lengths=None,
     mask=None,
     resets=None,
+    reset_state=None,
     reverse=False,
     residuals="full",
     unroll=1,
@@ -114,9 +115,10 @@ def _rnn(
       mask: booleans (T, ...): where False, the step is skipped: the state is carried through, h is
         zero, and nothing xs holds there, NaN included, reaches an output or a gradient. Holes are
         allowed; with `lengths` both must hold.
-      resets: booleans (T, ...): where True, the state is replaced by zeros BEFORE the step, so for
-        data with done_t that ends an episode at step t, pass done_{t-1}. With reverse=True
+      resets: booleans (T, ...): where True, the state is replaced by `reset_state` BEFORE the step,
+        so for data with done_t that ends an episode at step t, pass done_{t-1}. With reverse=True
         "before" is in the direction of the run. A reset acts in masked steps too.
+      reset_state: like `state`; zeros if not given. It gets its cotangent, summed over resets.
       reverse: run from the last step to the first, as `jax.lax.scan(reverse=True)`; hs[t] belongs
         to xs[t]. With lengths only the valid part is run over.
       residuals: what is kept for the backward. "full": every step (fast). K: the state at the
@@ -144,7 +146,10 @@ def _rnn(
         lengths = check_lengths(lengths, T, batch)
         times = jnp.arange(T, dtype=lengths.dtype).reshape((T, *(1,) * len(batch)))
         mask = times < lengths if mask is None else mask & (times < lengths)
-    fresh = None if resets is None else jax.tree.map(jnp.zeros_like, state)
+    fresh = None
+    if resets is not None:
+        fresh = jax.tree.map(jnp.zeros_like, state) if reset_state is None else reset_state
+        check_alike("reset_state", fresh, state)
     plan = bptt.Plan(cell, bool(reverse), residuals, unroll)
     steps = bptt.Steps(xs, mask, resets)
     return route(plan, *vary_together((params, consts, fresh, state, steps)))
@@ -236,6 +241,13 @@ def check_steps(name, flags, T, batch):
             f"`{name}` must be boolean (T, ...) = {(T, *batch)}; got {flags.dtype} {flags.shape}"
         )
     return flags
+
+
+def check_alike(name, tree, other):
+    """The same fields, shapes and dtypes as the state."""
+    shapes = [jax.tree.map(lambda x: (x.shape, str(x.dtype)), t) for t in (tree, other)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"`{name}` must be like `state`, {shapes[1]}; got {shapes[0]}")
 
 
 def check_lengths(lengths, T, batch):
