@@ -276,7 +276,7 @@ def sequence_args(kit, D, H, leading, dtype, *, seed, padding=None):
 # The command ----------------------------------------------------------------------------------
 
 
-def check(cells, dtypes, size, seed, json_file):
+def check(cells, dtypes, size, seed, json_file=None):
     """Run every case at every dtype, print rows as they are ready; exit status 1 on any FAIL."""
     facts = {
         **machine(),
@@ -309,7 +309,7 @@ def check(cells, dtypes, size, seed, json_file):
     bad = report.failures()
     if bad:
         say("", "What failed:", referee.header(), *(row.line() for row in bad))
-    say("", f"{'PASS' if report else 'FAIL'}: {len(bad)} of {len(rows)} rows failed")
+    say("", f"{len(rows)} rows, {len(bad)} failed: {'PASS' if report else 'FAIL'}")
     if json_file:
         with open(json_file, "w", encoding="utf-8") as file:
             file.write(report.to_json(**facts) + "\n")
@@ -325,8 +325,8 @@ def machine():
         "jax, jaxlib": f"{jax.__version__}, {jaxlib.version.__version__}",
         "numpy": np.__version__,
         "python": platform.python_version(),
-        "x64": jax.config.read("jax_enable_x64"),
-        "matmul precision": jax.config.read("jax_default_matmul_precision"),
+        "x64": jnp.result_type(float) == jnp.float64,
+        "matmul precision": referee.PRECISION,
     }
 
 
@@ -385,7 +385,7 @@ def writable(path):
 
 def parser():
     top = argparse.ArgumentParser(prog="jax-lstm", description=jax_lstm.__doc__)
-    commands = top.add_subparsers(title="commands", dest="command", metavar="", required=True)
+    commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     command = commands.add_parser(
         "check",
         help="compare every hand-written gradient with jax.vjp and with differences",
@@ -429,6 +429,7 @@ def parser():
         "--json",
         dest="json_file",
         type=writable,
+        default=argparse.SUPPRESS,
         metavar="FILE",
         help="also write the report there, numbers in full",
     )
@@ -443,10 +444,12 @@ def main(argv=None):
     try:
         with referee.precisely():
             return run(**given)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `jax-lstm check | head`; Python flushes once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (ValueError, OSError) as error:
-        if isinstance(error, BrokenPipeError):  # `jax-lstm check | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 141
         print(f"jax-lstm: error: {error}", file=sys.stderr)
         return 2
 

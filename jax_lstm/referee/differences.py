@@ -1,6 +1,6 @@
 """Derivatives without any autodiff: move one element of one input, and look at the outputs.
 
-    central      (f(x + s e) - f(x - s e)) / 2s, three steps s, extrapolated to s = 0 (Richardson)
+    central      (f(x + s e) - f(x - s e)) / 2s, four steps s, extrapolated to s = 0 (Richardson)
     complex      Im f(x + i s e) / s with s = 1e-30: no difference is taken, so no digit is lost
 
 Both walk over every element of every floating-point input: for tiny sizes only. A complex step
@@ -30,7 +30,7 @@ from jax_lstm.referee.compare import (
 )
 
 STEP = 2.0**-6
-LEVELS = 3
+LEVELS = 4
 IMAGINARY = 1e-30
 CENTRAL = Tolerances(relative=1e-10, worst=np.inf)
 COMPLEX = Tolerances(relative=1e-11, worst=np.inf)
