@@ -71,7 +71,10 @@ class Plan(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What comes in per time step. `mask` and `resets` may be None and then cost nothing."""
+    """What comes in per time step. xs is an array or a pytree of arrays with time on axis 0.
+
+    `mask` and `resets` may be None and then cost nothing.
+    """
 
     xs: Any
     mask: Any
@@ -83,12 +86,13 @@ class Steps(NamedTuple):
 
 def segment_length(plan, params, xs):
     """Steps per segment: asked for (`residuals=K`), near sqrt(T), or by the size of a step's z."""
-    T = xs.shape[0]
+    T = jax.tree.leaves(xs)[0].shape[0]
     if isinstance(plan.residuals, int):
         return plan.residuals
     if plan.residuals == "auto":
         return max(math.isqrt(T), 1)
-    z = jax.eval_shape(lambda p, x: plan.cell.project(plan.cell.prepare(p), x), params, xs[:1])
+    x = jax.tree.map(lambda x: x[:1], xs)
+    z = jax.eval_shape(lambda p, x: plan.cell.project(plan.cell.prepare(p), x), params, x)
     step_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(z))
     return max(SEGMENT_STEPS, SEGMENT_BYTES // max(step_bytes, 1))
 
@@ -118,15 +122,19 @@ def segment_of(tree, piece):
     return jax.tree.map(lambda x, s: s.reshape((s.shape[0], *x.shape[1:])), tree, piece)
 
 
-def merged(x):
+def merged(tree):
     """A segment (K, ...) with the axes of a step merged, as pieces have them."""
-    return x.reshape((x.shape[0], math.prod(x.shape[1:])))
+    return jax.tree.map(lambda x: x.reshape((x.shape[0], math.prod(x.shape[1:]))), tree)
 
 
-def join(pieces, step_shape):
-    """The inverse of `cut`: (T, *step_shape)."""
-    flat = [x.reshape((x.shape[0] * x.shape[1], *step_shape)) for x in pieces]
-    return flat[0] if len(flat) == 1 else jnp.concatenate(flat)
+def join(pieces, tree):
+    """The inverse of `cut`: (T, ...), where a step has the axes of the tree's leaves."""
+
+    def whole(x, *parts):
+        flat = [p.reshape((p.shape[0] * p.shape[1], *x.shape)) for p in parts]
+        return flat[0] if len(flat) == 1 else jnp.concatenate(flat)
+
+    return jax.tree.map(whole, tree, *pieces)
 
 
 def over_segments(body, carry, pieces, reverse):
@@ -149,20 +157,32 @@ def where(flag, yes, no):
     """`jnp.where` leaf by leaf, with a flag per example. No flag: yes, and nothing is traced."""
     if flag is None:
         return yes
+    return jax.tree.map(lambda y, n: jnp.where(per_leaf(flag, y), y, n), yes, no)
 
-    def choose(y, n):
-        return jnp.where(flag.reshape(flag.shape + (1,) * (y.ndim - flag.ndim)), y, n)
 
-    return jax.tree.map(choose, yes, no)
+def cleared(mask, tree):
+    """Zero wherever the mask is False, so that NaN in padding has no way in.
+
+    What all examples share (an axis of size 1 in place of theirs) is left alone.
+    """
+    if mask is None:
+        return tree
+
+    def clear(x):
+        flag = per_leaf(mask, x)
+        own = jnp.broadcast_shapes(flag.shape, x.shape) == x.shape
+        return jnp.where(flag, x, jnp.zeros_like(x)) if own else x
+
+    return jax.tree.map(clear, tree)
+
+
+def per_leaf(flag, x):
+    """A flag per example, with axes of size 1 for what a leaf has besides."""
+    return flag.reshape(flag.shape + (1,) * (x.ndim - flag.ndim))
 
 
 def zeros_like(tree):
     return jax.tree.map(jnp.zeros_like, tree)
-
-
-def cleared(mask, tree):
-    """Zero wherever the mask is False, so that NaN in padding has no way in."""
-    return tree if mask is None else where(mask, tree, zeros_like(tree))
 
 
 def widened(tree):
@@ -209,7 +229,7 @@ def forward(plan, params, consts, fresh, state, steps):
     pieces = cut(steps, segment_length(plan, params, steps.xs))
     last, outputs = over_segments(segment, state, pieces, plan.reverse)
     hs, kept = zip(*outputs, strict=True)
-    return (last, join(hs, state[0].shape)), (params, consts, fresh, steps, list(kept))
+    return (last, join(hs, state[0])), (params, consts, fresh, steps, list(kept))
 
 
 # Backward -------------------------------------------------------------------------------------
@@ -287,7 +307,8 @@ def backward(plan, residual, dy):
     pieces = list(zip(pieces, kept, strict=True))
     ((dfirst, dfresh), dparams), dxs = over_segments(segment, carry, pieces, not plan.reverse)
     dfresh = None if fresh is None else like(dfresh, fresh)
-    dsteps = Steps(join(dxs, steps.xs.shape[1:]), None, None)
+    x = jax.eval_shape(lambda xs: jax.tree.map(lambda x: x.sum(0), xs), steps.xs)
+    dsteps = Steps(join(dxs, x), None, None)
     return like(dparams, params), None, dfresh, like(dfirst, dstate), dsteps
 
 
@@ -314,7 +335,8 @@ def step_backward(cell, residual, dy):
     )
     now = jax.tree.map(lambda leaf: leaf[None], (x, state_prev, saved, delta))
     dparams, dxs = cell.weights_bwd(params, consts, *now)
-    return like(dparams, params), None, like(dstate_prev, state_prev), like(dxs[0], x)
+    dx = jax.tree.map(lambda dx: dx[0], dxs)
+    return like(dparams, params), None, like(dstate_prev, state_prev), like(dx, x)
 
 
 def autodiff(plan, params, consts, fresh, state, steps):

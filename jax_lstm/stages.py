@@ -219,3 +219,47 @@ def fork(x, n):
 def fork_bwd(dxs):
     """dx = dx_1 + dx_2 + ... + dx_n                                          (F')"""
     return sum(dxs[1:], start=dxs[0])
+
+
+def keep(mask, old, new):
+    """Keep part of the old value, take the rest from the new one: zoneout.
+
+        y = m ⊙ old + (1 - m) ⊙ new                                          (11)
+
+    Args:
+      mask: m in [0, 1], 1 where the old value stays; its probability for the expectation.
+      old, new: (..., H).
+
+    Returns:
+      y: (..., H).
+
+    Source: Krueger et al. (2017), "Zoneout".
+    """
+    return mask * old + (1 - mask) * new
+
+
+def keep_bwd(mask, dy):
+    """dold = m ⊙ dy        dnew = (1 - m) ⊙ dy       the mask is a constant  (11')"""
+    return mask * dy, (1 - mask) * dy
+
+
+def drop(x, mask):
+    """Dropout with a mask drawn outside: zero, or 1 / (1 - rate).
+
+        y = x ⊙ m                                                            (12)
+
+    Args:
+      x: any shape.
+      mask: m, broadcastable to x, dtype of x.
+
+    Returns:
+      y: shape and dtype of x.
+
+    Source: Srivastava et al. (2014).
+    """
+    return x * mask
+
+
+def drop_bwd(mask, dy):
+    """dx = dy ⊙ m                                the mask is a constant      (12')"""
+    return dy * mask

@@ -16,6 +16,7 @@ LADDER = {
     "textbook": {"notation", "stages"},
     "bptt": {"notation"},
     "cells": {"notation", "stages", "bptt", "cells"},
+    "regularisers": {"notation", "stages"},
     "readout": {"notation", "stages"},
     "losses": {"notation", "stages"},
     "training": {"notation", "stages", "readout", "losses", "bptt", "cells"},

@@ -51,6 +51,16 @@ STAGES = {
     "cell_state": (stages.cell_state, stages.cell_state_bwd, tuple(some(4, B, H))),
     "hidden_state": (stages.hidden_state, stages.hidden_state_bwd, tuple(some(2, B, H))),
     "fork": (lambda x: stages.fork(x, 3), lambda _, dy: (stages.fork_bwd(dy),), (some(B, H),)),
+    "keep": (
+        lambda old, new: stages.keep(PROBABILITY, old, new),
+        lambda _, dy: stages.keep_bwd(PROBABILITY, dy),
+        tuple(some(2, B, D)),
+    ),
+    "drop": (
+        lambda x: stages.drop(x, PROBABILITY),
+        lambda _, dy: (stages.drop_bwd(PROBABILITY, dy),),
+        (some(B, D),),
+    ),
     "dense": (readout.dense_autodiff, readout.dense_bwd, (DENSE, some(B, H))),
     "embedding of one-hot rows": (
         readout.embedding_autodiff,

@@ -139,7 +139,7 @@ def _rnn(
     """
     check_cell(cell, params, state, xs, "xs", "(T, ..., D)", 1)
     check_options(residuals, unroll)
-    T, *batch = xs.shape[: jax.tree.leaves(state)[0].ndim]
+    T, *batch = jax.tree.leaves(xs)[0].shape[: jax.tree.leaves(state)[0].ndim]
     mask = check_steps("mask", mask, T, batch)
     resets = check_steps("resets", resets, T, batch)
     if lengths is not None:
@@ -164,11 +164,11 @@ def check_cell(cell, params, state, x, name, form, leading):
         for leaf in jax.tree.leaves(tree):
             if not hasattr(leaf, "dtype"):
                 raise ValueError(f"`{what}` must be arrays; got {type(leaf).__name__}")
-    if not hasattr(x, "ndim") or x.ndim < leading + 1:
-        got = f"shape {x.shape}" if hasattr(x, "ndim") else type(x).__name__
-        raise ValueError(f"`{name}` must be {form}; got {got}")
-    if not jnp.issubdtype(x.dtype, jnp.inexact):
-        raise ValueError(f"`{name}` must be floating point; got {x.dtype}. See jax_lstm.embedding")
+    for leaf in jax.tree.leaves(x):
+        if leaf.ndim < leading + 1:
+            raise ValueError(f"`{name}` must be {form}; got shape {leaf.shape}")
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            raise ValueError(f"`{name}` must be floating point; got {leaf.dtype}")
     if cell.check is not None:
         cell.check(params, state, x, name, leading)
 
