@@ -41,5 +41,6 @@ from jax_lstm.readout import (
     init_dense,
     init_embedding,
 )
+from jax_lstm.truncated import Stream, Window, tbptt, tbptt_stream
 
 __version__ = "0.1.0"

@@ -17,6 +17,7 @@ LADDER = {
     "bptt": {"notation"},
     "cells": {"notation", "stages", "bptt", "cells"},
     "regularisers": {"notation", "stages"},
+    "truncated": {"notation", "stages", "bptt", "cells"},
     "readout": {"notation", "stages"},
     "losses": {"notation", "stages"},
     "training": {"notation", "stages", "readout", "losses", "bptt", "cells"},
