@@ -107,14 +107,18 @@ def beside(title, route, against, *, names, args, seed):
     return Case(title, rows)
 
 
-def differences(sequence, names, args, seed):
+def differences(sequence, args, seed):
     """A sequence beside differences of its values, at the arguments `args(dtype)`."""
-    title, _, by_hand, by_jax, route, against = sequence
+    title, names, _, by_hand, by_jax, route, against = sequence
 
     def rows(dtype):
-        routes = {title: route, "jax.vjp": against}
         return referee.compare_differences(
-            routes, by_hand, by_jax, args(dtype), names=names, seed=seed
+            {title: route, "jax.vjp": against},
+            by_hand,
+            by_jax,
+            args(dtype),
+            names=names,
+            seed=seed,
         )
 
     return Case(title, rows)
@@ -154,9 +158,13 @@ def output_cases(size, seed):
 
 
 class Sequence(NamedTuple):
-    """A sequence with one set of options: by hand and by JAX, and the routes to their gradients."""
+    """A sequence asked for something, by hand and by JAX, and the routes to their gradients.
+
+    names: of the arguments. padding: the mask, where there is one.
+    """
 
     title: str
+    names: tuple[str, ...]
     padding: Any
     by_hand: Callable[..., Any]
     by_jax: Callable[..., Any]
@@ -172,68 +180,80 @@ def sequences(name, T, B, seed):
     valid = np.arange(T)[:, None] < lengths
     mask, resets = rng.random((2, T, B)) < [[[0.7]], [[0.3]]]
     some = {"mask": mask, "resets": resets, "reverse": True}
-    plain = CELLS[name].rnn_autodiff
-    plain_route = referee.pullback(plain)
-    for title, hand, auto in (
-        ("", {}, {}),
-        (", unroll=3", {"unroll": 3}, {}),
-        (", residuals=3", {"residuals": 3}, {}),
-        (', residuals="auto"', {"residuals": "auto"}, {}),
-        (", reverse", {"reverse": True}, {"reverse": True}),
-        (", lengths", {"lengths": lengths}, {"mask": valid}),
-        (", mask", {"mask": mask}, {"mask": mask}),
-        (", resets", {"resets": resets}, {"resets": resets}),
+    three = ("params", "state", "xs")
+    four = (*three, "reset_state")
+    plain = referee.pullback(CELLS[name].rnn_autodiff)  # shared: it compiles once
+    for title, names, hand, auto in (
+        ("", three, {}, {}),
+        (", unroll=3", three, {"unroll": 3}, {}),
+        (", residuals=3", three, {"residuals": 3}, {}),
+        (', residuals="auto"', three, {"residuals": "auto"}, {}),
+        (", reverse", three, {"reverse": True}, {"reverse": True}),
+        (", lengths", three, {"lengths": lengths}, {"mask": valid}),
+        (", mask", three, {"mask": mask}, {"mask": mask}),
+        (", resets", three, {"resets": resets}, {"resets": resets}),
         (
             ALL,
+            four,
             {**some, "lengths": lengths, "residuals": 2, "unroll": 2},
             {**some, "mask": mask & valid},
         ),
     ):
-        by_hand = functools.partial(CELLS[name].rnn, **hand)
-        by_jax = functools.partial(plain, **auto) if auto else plain
-        route, against = (
-            referee.pullback(by_hand),
-            referee.pullback(by_jax) if auto else plain_route,
-        )
-        yield Sequence(name + title, auto.get("mask"), by_hand, by_jax, route, against)
+        by_hand = asked(CELLS[name].rnn, hand)
+        by_jax = asked(CELLS[name].rnn_autodiff, auto)
+        route, against = referee.pullback(by_hand), referee.pullback(by_jax) if auto else plain
+        yield Sequence(name + title, names, auto.get("mask"), by_hand, by_jax, route, against)
+
+
+def asked(rnn, options):
+    """The sequence with options; a fourth argument is the state that resets lead to."""
+
+    def with_options(params, state, xs, reset_state=None):
+        return rnn(params, state, xs, reset_state=reset_state, **options)
+
+    return with_options
 
 
 def cell_cases(name, size, seed):
     """One step, the sequence with each of its options, and a tiny sequence beside differences."""
     kit, (T, B, D, H) = CELLS[name], size
-    names = ("params", "state", "xs")
     arguments = functools.partial(sequence_args, kit, D, H, seed=seed)
 
-    def step_args(dtype):
+    def step(dtype):
         params, state, xs = arguments((1, B), dtype)
         return params, state, xs[0]
 
     routes = referee.pullback(kit.cell), referee.pullback(kit.cell_autodiff)
-    yield beside(f"{name}_cell", *routes, names=("params", "state", "x"), args=step_args, seed=seed)
+    yield beside(f"{name}_cell", *routes, names=("params", "state", "x"), args=step, seed=seed)
 
     every = list(sequences(name, T, B, seed))
-    for title, padding, _, _, *routes in every:
-        args = functools.partial(arguments, (T, B), padding=padding)
+    for title, names, padding, _, _, *routes in every:
+        args = functools.partial(arguments, (T, B), names=names, padding=padding)
         yield beside(title, *routes, names=names, args=args, seed=seed)
 
     def scanned(params, state, xs):
         return jax.lax.scan(functools.partial(kit.cell, params), state, xs)
 
-    plain = every[0]
-    for title, route, leading in (
-        (f"{name}_cell in lax.scan", referee.pullback(scanned), (T, B)),
-        (f"{name}, no batch axis", plain.route, (T,)),
-        (f"{name}, T=53, B=128", plain.route, LONG),
+    def last(rnn):
+        return referee.pullback(lambda *args: rnn(*args)[0])
+
+    _, names, _, _, _, *plain = every[0]
+    for title, leading, routes in (
+        (f"{name}_cell in lax.scan", (T, B), (referee.pullback(scanned), plain[1])),
+        (f"{name}, last state alone", (T, B), (last(kit.rnn), last(kit.rnn_autodiff))),
+        (f"{name}, no batch axis", (T,), plain),
+        (f"{name}, T=53, B=128", LONG, plain),
     ):
         args = functools.partial(arguments, leading)
-        yield beside(title, route, plain.against, names=names, args=args, seed=seed)
+        yield beside(title, *routes, names=names, args=args, seed=seed)
 
     tiny = tuple(map(min, size, TINY))
     T, B, D, H = tiny
     for sequence in every if tiny == size else sequences(name, T, B, seed):
         if sequence.title in (name, name + ALL):
-            args = functools.partial(sequence_args, kit, D, H, (T, B), seed=seed)
-            yield differences(sequence, names, args, seed)
+            names = sequence.names
+            args = functools.partial(sequence_args, kit, D, H, (T, B), seed=seed, names=names)
+            yield differences(sequence, args, seed)
 
 
 def cases(cells, size, seed):
@@ -252,12 +272,12 @@ def cast(tree, dtype):
     return jax.tree.map(lambda x: x.astype(dtype) if x.dtype == float else x, tree)
 
 
-def sequence_args(kit, D, H, leading, dtype, *, seed, padding=None):
+def sequence_args(kit, D, H, leading, dtype, *, seed, names=(), padding=None) -> tuple[Any, ...]:
     """params, state, xs with random numbers everywhere, also in h and c before the first step.
 
     Weights are scaled by 1/sqrt(rows), so that gates stay open at any size: where tanh saturates,
-    1 - tanh² has no digits left to compare. Where `padding`, a
-    mask, is False, xs holds NaN: none of it may reach a gradient.
+    1 - tanh² has no digits left to compare. Where `padding`, a mask, is False, xs holds NaN: none
+    of it may reach a gradient. A fourth argument, if named, is another state.
     """
     rng = np.random.default_rng(seed)
     params = jax.eval_shape(lambda: kit.init(jax.random.key(0), D, H, dtype=jnp.dtype(dtype)))
@@ -270,7 +290,8 @@ def sequence_args(kit, D, H, leading, dtype, *, seed, padding=None):
     xs = rng.standard_normal((*leading, D))
     if padding is not None:
         xs[~padding] = np.nan
-    return params, jax.tree.map(draw, state), xs.astype(jnp.dtype(dtype))
+    args = params, jax.tree.map(draw, state), xs.astype(jnp.dtype(dtype))
+    return (*args, jax.tree.map(draw, state)) if "reset_state" in names else args
 
 
 # The command ----------------------------------------------------------------------------------
@@ -385,7 +406,9 @@ def writable(path):
 
 def parser():
     top = argparse.ArgumentParser(prog="jax-lstm", description=jax_lstm.__doc__)
-    commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(
+        title="commands", dest="command", metavar="COMMAND", required=True
+    )
     command = commands.add_parser(
         "check",
         help="compare every hand-written gradient with jax.vjp and with differences",

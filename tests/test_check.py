@@ -49,7 +49,7 @@ def test_the_package_passes(arguments, capsys, tmp_path):
     assert printed.count("PASS\n") == len(found["rows"]) + 1
     assert {row["against"] for row in found["rows"]} == {"jax.vjp", "central", "complex step"}
     sequence = [row["array"] for row in found["rows"] if row["route"] == "elman, all at once"]
-    leaves = ["dparams.W", "dparams.U", "dparams.b", "dstate.h", "dxs"]
+    leaves = ["dparams.W", "dparams.U", "dparams.b", "dstate.h", "dxs", "dreset_state.h"]
     assert sequence == ["value", *leaves, *leaves, *leaves]
 
 
@@ -71,7 +71,7 @@ def only(monkeypatch):
 def test_the_lstm_passes_in_few_bits(dtype, only, capsys):
     assert only("lstm, all at once", "--dtype", dtype, "--seed", "3") == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if line.endswith("PASS")]
-    assert len(rows) == 1 + 6 + 6 + 6 + 1  # value, cotangents beside three referees, the verdict
+    assert len(rows) == 1 + 8 + 8 + 8 + 1  # value, cotangents beside three referees, the verdict
 
 
 def test_every_twin_has_a_row():
@@ -169,6 +169,11 @@ MUTANTS = {
     "lstm: first dx": (bptt, "segment_bwd", segment(dxs=lambda d: d.at[0].multiply(1 + 1e-9))),
     "lstm: dxs reversed": (bptt, "segment_bwd", segment(dxs=lambda d: d[::-1])),
     "lstm: dy dropped": (bptt, "fork_of_h", lambda dstate, dh: dstate),
+    "lstm, last state alone: dy of h dropped": (
+        bptt,
+        "widened",
+        lambda tree: bptt.zeros_like(tree),
+    ),
     "lstm, lengths: no mask": (bptt, "cleared", lambda mask, tree: tree),
     # the ends
     "dense: sign": (jax_lstm, "dense", ruled("dense", of(DENSE_BWD, lambda d: (d[0], -d[1])))),
