@@ -1,0 +1,379 @@
+"""LAYERS: sequences on top of each other, in one direction or in two. Composition only.
+
+    y^0 = x        y^l = merge(sequence(y^{l-1}), sequence in reverse order of time(y^{l-1}))
+
+This file knows no gate. The sequence function comes in as an argument, by hand or by JAX, and its
+derivative comes with it; between layers there are sums, products and concatenations.
+
+The parameters of a layer are a tuple, (forward,) or (forward, reverse), so that the numbers of
+layers and of directions are read off the tree. States have the same form: layers first, forward
+before reverse, as in torch. Streams run a one-way stack, in pieces of any length, or step by step
+with `sequence=lstm_cell`.
+
+Sources: Schuster & Paliwal (1997) for two directions, Graves (2013) for skip connections, Wu et al.
+(2016) for residual ones, Peters et al. (2018) for two directions that stay apart.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jax_lstm import bptt
+from jax_lstm.cells import make
+from jax_lstm.cells.lstm import init_lstm, init_lstm_state, lstm
+
+# What two directions hand on: one array, or one for each direction of the next layer.
+MERGES: dict[str, Callable[..., tuple[Any, ...]]] = {
+    "concat": lambda forward, reverse: (jnp.concatenate([forward, reverse], axis=-1),),
+    "sum": lambda forward, reverse: (forward + reverse,),
+    "mean": lambda forward, reverse: ((forward + reverse) / 2,),
+    "product": lambda forward, reverse: (forward * reverse,),
+    "pair": lambda forward, reverse: (forward, reverse),
+}
+SKIPS = (None, "inputs", "outputs", "both")
+
+
+class StackParams(NamedTuple):
+    """layers[l] is (forward,) or (forward, reverse), each the parameters of a cell. initial is
+    None, or the learnt initial states: initial[l][direction], without batch axes."""
+
+    layers: tuple[tuple[Any, ...], ...]
+    initial: Any = None
+
+
+def init_stack(
+    key,
+    input_size,
+    hidden_sizes,
+    *,
+    init=init_lstm,
+    init_state=init_lstm_state,
+    bidirectional=False,
+    merge="concat",
+    residual=False,
+    skip=None,
+    learn_initial=False,
+):
+    """Parameters of layers that fit together; the options are those that `stack` will get.
+
+    Args:
+      key: a key of `jax.random.key`.
+      input_size: D.
+      hidden_sizes: H of each layer, lowest first: their number is the number of layers.
+      init: `(key, D, H) -> params` of the cell. Its options, dtype among them, by
+        `functools.partial`, as R of the LSTMP: `lambda key, D, H: init_lstmp(key, D, H, R)`.
+      init_state: `(params, batch_shape) -> state` of the cell; it tells the size of h.
+      bidirectional: for all layers, or one bool per layer.
+      merge, residual, skip: see `stack`.
+      learn_initial: whether the initial states are parameters; they start at zero.
+
+    Returns:
+      StackParams.
+
+    Raises:
+      ValueError: options, or sizes that do not fit together.
+
+    Source: this file's.
+    """
+    if not isinstance(hidden_sizes, tuple | list) or not hidden_sizes:
+        raise ValueError(f"`hidden_sizes` must be a tuple with H of each layer; got {hidden_sizes}")
+    L = len(hidden_sizes)
+    merge = per_layer("merge", merge, L, tuple(MERGES))
+    residual = per_layer("residual", residual, L, (False, True))
+    bidirectional = per_layer("bidirectional", bidirectional, L, (False, True))
+    check_skip(skip)
+    below, layers, initial = (input_size,), [], []
+    for n, H in enumerate(hidden_sizes):
+        directions = 2 if bidirectional[n] else 1
+        inputs = input_sizes(n, below, input_size, skip)
+        keys = jax.random.split(jax.random.fold_in(key, n), directions)
+        layer = tuple(init(k, inputs[min(d, len(inputs) - 1)], H) for d, k in enumerate(keys))
+        states = tuple(init_state(params, ()) for params in layer)
+        outputs = [state[0].shape[-1] for state in states]
+        below = output_sizes(n, below, outputs, merge[n], residual[n])
+        layers.append(layer)
+        initial.append(states)
+    return StackParams(tuple(layers), tuple(initial) if learn_initial else None)
+
+
+def init_stack_state(params, batch_shape=(), *, init_state=init_lstm_state):
+    """The states before the first step: learnt where `params.initial` has them, else zeros.
+
+    Args:
+      params: StackParams.
+      batch_shape: of the examples.
+      init_state: `(params, batch_shape) -> state` of the cell.
+
+    Returns:
+      states[l][direction], fields (*batch_shape, H): a function of `params.initial`, so that what
+      is learnt gets its gradient, summed over examples.
+    """
+    if params.initial is None:
+        return tuple(tuple(init_state(p, batch_shape) for p in layer) for layer in params.layers)
+    return jax.tree.map(lambda s: jnp.broadcast_to(s, (*batch_shape, *s.shape)), params.initial)
+
+
+def stack(
+    params,
+    states,
+    xs,
+    *,
+    sequence=lstm,
+    merge="concat",
+    residual=False,
+    skip=None,
+    between=None,
+    consts=None,
+    lengths=None,
+    mask=None,
+    resets=None,
+    reset_states=None,
+    every=False,
+):
+    """Layers of sequences; cotangents for every output, and for params, states and xs.
+
+    Args:
+      params: StackParams, see `init_stack`.
+      states: states[l][direction], given or from `init_stack_state`; for a layer's reverse
+        direction the state before its first step, which is the last one in time.
+      xs: (T, ..., D); (..., D) if `sequence` is one step.
+      sequence: `(params, state, xs, **options) -> (state, hs)`: of any cell, hand-written or
+        `..._autodiff`, with its own options by `functools.partial(lstm, residuals="auto")`. Only
+        options that are given reach it, and `reverse=True` for the reverse direction.
+      merge: what two directions hand on: "concat", "sum", "mean" or "product" on the features, or
+        a "pair", where each direction of the next layer reads its own. One for all layers, or a
+        tuple with one per layer: ("concat", "pair").
+      residual: add a layer's input to its output, before `between` touches it. A bool, or one per
+        layer: (False, True, True).
+      skip: "inputs": every layer also reads xs, after the features from below; "outputs": hs are
+        those of all layers, side by side; or "both".
+      between: L - 1 arrays (or None) that the inputs of layers 2 to L are multiplied by, dtype of
+        xs, broadcastable to that input: dropout masks, drawn outside. See `jax_lstm.dropout_mask`.
+      consts: consts[l][direction], what the cell wants to see at every step.
+      lengths, mask: see `jax_lstm.lstm`; xs is cleared in padding, before anything reads it.
+      resets: booleans (T, ...): an episode starts at this step, in both directions: the reverse one
+        is reset when it leaves the episode, which is one step earlier in time.
+      reset_states: like states: where `resets` lead to; zeros if not given.
+      every: also return what each layer's sequence returned beside its state.
+
+    Returns:
+      states: the states after the last step of each direction; a one-way stack carries on there.
+      hs: the top layer's outputs, (T, ..., features); a pair of them after the merge "pair".
+      every: if asked for, every[l][direction]: hs (T, ..., H) before any merge; with
+        `sequence=make_trace(cell)` a Trace with every state and gate too.
+
+    Raises:
+      ValueError: options, numbers of states, or sizes that do not fit, before tracing.
+
+    Source: this file's.
+    """
+    L = len(params.layers)
+    merge = per_layer("merge", merge, L, tuple(MERGES))
+    residual = per_layer("residual", residual, L, (False, True))
+    check_skip(skip)
+    for name, tree in (("states", states), ("consts", consts), ("reset_states", reset_states)):
+        check_tree(name, tree, params.layers)
+    check_sizes(states, xs, merge, residual, skip, between)
+    xs = clear_padding(xs, lengths, mask)
+    resets = check_resets(resets, xs)
+    options = {"lengths": lengths, "mask": mask}
+
+    def direction(n, d, inputs):
+        more = options | {
+            "resets": ends_of_episodes(resets) if d else resets,
+            "reset_state": reset_states and reset_states[n][d],
+            "consts": consts and consts[n][d],
+            "reverse": True if d else None,
+        }
+        given = {name: value for name, value in more.items() if value is not None}
+        try:
+            return sequence(params.layers[n][d], states[n][d], inputs, **given)
+        except ValueError as error:
+            error.add_note(f"in layer {n + 1} of {L}, {('forward', 'reverse')[d]} direction")
+            raise
+
+    below, levels, lasts, outputs = (xs,), [], [], []
+    for n, layer in enumerate(params.layers):
+        inputs = below
+        if n > 0 and skip in ("inputs", "both"):
+            inputs = tuple(jnp.concatenate([x, xs], axis=-1) for x in inputs)
+        if n > 0 and between is not None and between[n - 1] is not None:
+            inputs = tuple(x * between[n - 1] for x in inputs)
+        ran = [direction(n, d, of(inputs, d)) for d in range(len(layer))]
+        lasts_of_layer, outputs_of_layer = zip(*ran, strict=True)
+        hs = tuple(first(y) for y in outputs_of_layer)
+        hs = MERGES[merge[n]](*hs) if len(hs) == 2 else hs
+        below = tuple(h + of(below, d) for d, h in enumerate(hs)) if residual[n] else hs
+        levels.append(below)
+        lasts.append(lasts_of_layer)
+        outputs.append(outputs_of_layer)
+    if skip in ("outputs", "both"):
+        below = tuple(jnp.concatenate(hs, axis=-1) for hs in zip(*levels, strict=True))
+    hs = below if len(below) == 2 else below[0]
+    return (tuple(lasts), hs, tuple(outputs)) if every else (tuple(lasts), hs)
+
+
+def of(pair, d):
+    """What direction d reads: its own, or what both share."""
+    return pair[min(d, len(pair) - 1)]
+
+
+def first(outputs):
+    """What a layer hands on: the outputs, or the first field of a Trace."""
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+def ends_of_episodes(resets):
+    """True at t where an episode starts at t + 1: there the reverse direction enters an episode."""
+    if resets is None:
+        return None
+    return jnp.concatenate([resets[1:], jnp.zeros_like(resets[:1])])
+
+
+def clear_padding(xs, lengths, mask):
+    """xs, zero where a step is no step: residual and skip connections would hand it on."""
+    if lengths is None and mask is None:
+        return xs
+    T, *batch = xs.shape[:-1]
+    mask = make.check_steps("mask", mask, T, batch)
+    if lengths is not None:
+        lengths = make.check_lengths(lengths, T, batch)
+        valid = jnp.arange(T, dtype=lengths.dtype).reshape((T, *(1,) * len(batch))) < lengths
+        mask = valid if mask is None else mask & valid
+    return bptt.cleared(mask, xs)
+
+
+# Every state and gate -------------------------------------------------------------------------
+
+
+class Trace(NamedTuple):
+    """hs (T, ..., H); states, the cell's state after every step, each field (T, ..., H); saved,
+    what its step saved, for the LSTM the gates (i, f, g, o). Zero where a step is no step."""
+
+    hs: Any
+    states: Any
+    saved: Any
+
+
+def make_trace(cell, name="trace", title="Every state and gate of a cell, over a whole sequence."):
+    """A whole-sequence function that shows what happens inside. Derivatives are JAX's.
+
+    Args:
+      cell: a `Cell`, `jax_lstm.LSTM` for example.
+      name, title: of the function, and the first line of its docstring.
+
+    Returns:
+      trace: `(params, state, xs, **options) -> (state, Trace)`, options as of `jax_lstm.lstm`;
+      `residuals` is ignored. In a stack: `stack(..., sequence=make_trace(LSTM), every=True)`.
+
+    Source: the engine's own forward, see jax_lstm/bptt.py.
+    """
+    return make.bind(make._rnn, cell, traced, name, f"{title} Differentiated by JAX.")
+
+
+def traced(plan, params, consts, fresh, state, steps):
+    """All steps as one segment: what the engine keeps for the backward is what a reader wants."""
+    w = plan.cell.prepare(params)
+    last, (states, saved) = bptt.run_segment(plan, w, consts, fresh, state, steps)
+    return last, bptt.cleared(steps.mask, Trace(states[0], states, saved))
+
+
+# Sizes and doors ------------------------------------------------------------------------------
+
+
+def input_sizes(n, below, D, skip):
+    """Features that layer n reads, per array from below."""
+    return tuple(size + D for size in below) if n > 0 and skip in ("inputs", "both") else below
+
+
+def output_sizes(n, below, outputs, merge, residual):
+    """Features that layer n hands on, or what does not fit."""
+    here = f"layer {n + 1}"
+    if len(below) > len(outputs):
+        raise ValueError(f"{here} has one direction and cannot read a pair; merge below it")
+    if len(outputs) == 2 and merge == "concat":
+        outputs = [sum(outputs)]
+    elif len(outputs) == 2 and merge != "pair":
+        if outputs[0] != outputs[1]:
+            raise ValueError(f'{here}: merge="{merge}" needs equal sizes of h; got {outputs}')
+        outputs = outputs[:1]
+    if residual:
+        inputs = [of(below, d) for d in range(len(outputs))]
+        if len(below) > len(outputs) or inputs != list(outputs):
+            raise ValueError(
+                f"{here}: a residual connection needs as many features in as out; got "
+                f"{list(below)} in and {list(outputs)} out. `residual` may be a tuple per layer"
+            )
+    return tuple(outputs)
+
+
+def check_sizes(states, xs, merge, residual, skip, between):
+    """Walk up the layers with sizes only."""
+    if not hasattr(xs, "ndim") or xs.ndim < 1:
+        raise ValueError(f"`xs` must be (T, ..., D); got {jax.tree.map(type, xs)}")
+    L, D = len(states), xs.shape[-1]
+    if between is not None and (not isinstance(between, tuple | list) or len(between) != L - 1):
+        raise ValueError(f"`between` must hold {L - 1} array(s), for the inputs of layers 2 to {L}")
+    below, levels = (D,), []
+    for n, layer in enumerate(states):
+        if n > 0 and between is not None and between[n - 1] is not None:
+            for size in input_sizes(n, below, D, skip):
+                check_factor(n, between[n - 1], (*xs.shape[:-1], size), xs.dtype)
+        outputs = [jax.tree.leaves(state)[0].shape[-1] for state in layer]
+        below = output_sizes(n, below, outputs, merge[n], residual[n])
+        levels.append(len(below))
+    if skip in ("outputs", "both") and len(set(levels)) > 1:
+        raise ValueError(f'skip="{skip}" needs the merge "pair" in all layers or in none')
+
+
+def check_factor(n, factor, shape, dtype):
+    fits = hasattr(factor, "dtype") and factor.dtype == dtype and factor.ndim <= len(shape)
+    if not fits or any(
+        m not in (1, n) for m, n in zip(factor.shape[::-1], shape[::-1], strict=False)
+    ):
+        got = f"{factor.dtype} {factor.shape}" if hasattr(factor, "dtype") else type(factor)
+        raise ValueError(
+            f"`between[{n - 1}]` must be {dtype}, broadcastable to {shape}, the input of layer "
+            f"{n + 1}; got {got}"
+        )
+
+
+def check_tree(name, tree, layers):
+    """One entry per layer and direction."""
+    if not layers:
+        raise ValueError("`params.layers` must hold at least one layer")
+    if tree is None and name != "states":
+        return
+
+    def count(entries):
+        bare = not isinstance(entries, tuple | list) or hasattr(entries, "_fields")
+        return type(entries).__name__ if bare else len(entries)
+
+    outer = count(tree)
+    got = [count(layer) for layer in tree or ()] if isinstance(outer, int) else outer
+    want = [len(layer) for layer in layers]
+    if got != want:
+        raise ValueError(
+            f"`{name}` must be ((forward[, reverse]), ...) with {want} direction(s) per layer, as "
+            f"params.layers; got {got}. See jax_lstm.init_stack_state"
+        )
+
+
+def check_resets(resets, xs):
+    return make.check_steps("resets", resets, xs.shape[0], xs.shape[1:-1])
+
+
+def check_skip(skip):
+    if skip not in SKIPS:
+        raise ValueError(f'`skip` must be "inputs", "outputs", "both" or None; got {skip!r}')
+
+
+def per_layer(name, value, L, allowed):
+    """One value for every layer, or a tuple with one per layer."""
+    values = tuple(value) if isinstance(value, tuple | list) else (value,) * L
+    if len(values) != L or any(v not in allowed for v in values):
+        words = ", ".join(repr(a) for a in allowed)
+        raise ValueError(f"`{name}` must be one of {words}, or a tuple of {L}; got {value!r}")
+    return values
