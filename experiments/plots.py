@@ -61,8 +61,7 @@ def curves(figure, kinds):
     held_out = kinds.get("validation", [])
     x, y = column(held_out, "step"), column(held_out, "bits")
     axes.plot(x, y, "o-", color=TRUTH, label="held-out text")
-    low = min([*bits, *y])
-    high = max(bits[0], *y[:1])
+    low, high = min([*bits, *y]), np.quantile(bits, 0.99)  # a long run's first steps are cut off
     axes.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low))
     axes.legend(frameon=False)
     tidy(axes, "Trained with the gradient by hand", "step", "bits per character")
@@ -130,8 +129,8 @@ def gradients(figure, kinds, clip):
 
 
 def every_step_and_mean(plot, x, y, name):
-    """Thin, each step; thick, the mean of a fiftieth of them."""
-    n = len(x) // 50
+    """Thin, each step; thick, the mean of a hundredth of them."""
+    n = len(x) // 100
     if n < 2:
         plot(x, y, color=HAND, linewidth=1, label=name)
         return
