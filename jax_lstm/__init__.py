@@ -23,7 +23,26 @@ from jax_lstm.cells.lstm import (
     lstm_cell,
     lstm_cell_autodiff,
 )
+from jax_lstm.cells.lstmp import (
+    LSTMP,
+    LSTMPParams,
+    LSTMPState,
+    init_lstmp,
+    init_lstmp_state,
+    lstmp,
+    lstmp_autodiff,
+    lstmp_cell,
+    lstmp_cell_autodiff,
+)
 from jax_lstm.cells.make import make_cell, make_rnn
+from jax_lstm.layers import (
+    StackParams,
+    Trace,
+    init_stack,
+    init_stack_state,
+    make_trace,
+    stack,
+)
 from jax_lstm.losses import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_autodiff,
@@ -40,6 +59,14 @@ from jax_lstm.readout import (
     embedding_autodiff,
     init_dense,
     init_embedding,
+)
+from jax_lstm.regularisers import (
+    drop,
+    drop_autodiff,
+    dropout_mask,
+    recurrent_dropout,
+    zoneout,
+    zoneout_mask,
 )
 from jax_lstm.truncated import Stream, Window, tbptt, tbptt_stream
 

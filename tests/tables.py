@@ -47,6 +47,16 @@ CELLS = {
         jl.elman_cell,
         jl.elman_cell_autodiff,
     ),
+    "lstmp": Row(
+        jl.LSTMP,
+        # H, what is handed on, is R here, and not the number of cells
+        lambda key, D, H, dtype: jl.init_lstmp(key, D, H + 2, H, dtype=dtype),
+        jl.init_lstmp_state,
+        jl.lstmp,
+        jl.lstmp_autodiff,
+        jl.lstmp_cell,
+        jl.lstmp_cell_autodiff,
+    ),
 }
 
 
