@@ -20,12 +20,14 @@ import numpy as np
 
 import jax_lstm
 from jax_lstm import referee, stages
+from jax_lstm.cells import lstmp
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 LONG = (53, 128)  # T and B at which residuals="full" walks in more than one segment
 TINY = (7, 2, 3, 5)  # at most: differences move every element of every input
 ALL = ", all at once"
 V = 6
+constant = jax.lax.stop_gradient
 
 
 class Stage(NamedTuple):
@@ -72,6 +74,16 @@ STAGES = {
         lambda args, y, dy: stages.hidden_state_bwd(args, dy),
     ),
     "fork": Stage("x:TBH", lambda x: stages.fork(x, 3), lambda args, y, dy: stages.fork_bwd(dy)),
+    "keep": Stage(
+        "mask:TBH old:TBH new:TBH",
+        lambda mask, old, new: stages.keep(constant(mask), old, new),
+        lambda args, y, dy: (0 * args[0], *stages.keep_bwd(args[0], dy)),
+    ),
+    "drop": Stage(
+        "x:TBH mask:TBH",
+        lambda x, mask: stages.drop(x, constant(mask)),
+        lambda args, y, dy: (stages.drop_bwd(args[1], dy), 0 * args[1]),
+    ),
 }
 
 CELLS = {
@@ -90,6 +102,15 @@ CELLS = {
         jax_lstm.elman_cell_autodiff,
         jax_lstm.elman,
         jax_lstm.elman_autodiff,
+    ),
+    "lstmp": Kit(
+        # two less than hidden units, so that no transposed axis can pass
+        lambda key, D, H, **kwargs: lstmp.init_lstmp(key, D, H, max(H - 2, 1), **kwargs),
+        lstmp.init_lstmp_state,
+        lstmp.lstmp_cell,
+        lstmp.lstmp_cell_autodiff,
+        lstmp.lstmp,
+        lstmp.lstmp_autodiff,
     ),
 }
 
@@ -381,11 +402,11 @@ def seed(text):
 
 def names_of(known):
     def names(text):
-        found = text.split(",")
+        found = list(known) if text == "all" else text.split(",")
         for name in found:
             if name not in known:
                 choices = ", ".join(known)
-                raise argparse.ArgumentTypeError(f"must be among {choices}; got {name!r}")
+                raise argparse.ArgumentTypeError(f"must be all or among {choices}; got {name!r}")
         return list(dict.fromkeys(found))
 
     return names
@@ -424,7 +445,7 @@ def parser():
         type=names_of(DTYPES),
         default="float64,float32",
         metavar="NAME,...",
-        help=f"of the arrays: {', '.join(DTYPES)}",
+        help=f"of the arrays: all, or of {', '.join(DTYPES)}",
     )
     command.add_argument(
         "--size",
@@ -437,9 +458,9 @@ def parser():
         "--cell",
         dest="cells",
         type=names_of(CELLS),
-        default=",".join(CELLS),
+        default="lstm,elman",
         metavar="NAME,...",
-        help=f"which cells: {', '.join(CELLS)}",
+        help=f"which cells: all, or of {', '.join(CELLS)}",
     )
     command.add_argument(
         "--seed",

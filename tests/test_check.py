@@ -14,6 +14,7 @@ import pytest
 import jax_lstm
 from jax_lstm import __main__ as command
 from jax_lstm import bptt, losses, readout, stages
+from jax_lstm.bptt import Cell
 from jax_lstm.notation import with_twin
 
 lstm_cell_file = importlib.import_module("jax_lstm.cells.lstm")
@@ -84,7 +85,10 @@ def test_every_twin_has_a_row():
 
 
 def test_every_cell_has_a_row():
-    cells = {name for name, value in vars(jax_lstm).items() if isinstance(value, bptt.Cell)}
+    files = [
+        importlib.import_module(f"jax_lstm.cells.{f.stem}") for f in PACKAGE.glob("cells/*.py")
+    ]
+    cells = {name for file in files for name, value in vars(file).items() if type(value) is Cell}
     assert cells == {name.upper() for name in command.CELLS}
 
 
