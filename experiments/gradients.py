@@ -6,9 +6,8 @@ import jax
 import numpy as np
 
 from experiments.record import leaves
+from jax_lstm.referee.compare import EPS, FACTOR, PRECISION, ROUNDING
 from jax_lstm.training import language_model_loss
-
-PRECISION = "highest"  # of matrix products; a GPU's default for float32 is TF32
 
 
 def compare(routes, params, state, tokens, targets):
@@ -65,11 +64,12 @@ def angle(got, want):
 
 
 def agree(rows):
-    """By the referee's rule: in float64 to 1e-12, and in the model's dtype no further from float64
-    than twice autodiff's own distance and eight roundings."""
-    eps = float(np.finfo(np.float32).eps)
+    """By the referee's rule, by norm: to rounding in float64, and in float32 hardly further from
+    float64 than autodiff is."""
+    few = EPS[32] * float(np.finfo(np.float32).eps)
     return all(
-        row["float64"] <= 1e-12 and row["by_hand_64"] <= 2 * row["autodiff_64"] + 8 * eps
+        row["float64"] <= ROUNDING.relative
+        and row["by_hand_64"] <= FACTOR * row["autodiff_64"] + few
         for row in rows
     )
 
