@@ -46,8 +46,8 @@ def dense_bwd(residual, dy):
 
 
 def init_embedding(key, vocabulary_size, size, *, dtype=jnp.float32):
-    """A table E (vocabulary_size, size), normal with standard deviation 1/sqrt(size)."""
-    return jax.random.normal(key, (vocabulary_size, size), dtype) / jnp.asarray(size**0.5, dtype)
+    """A table E (vocabulary_size, size) of standard normal numbers: inputs of variance 1."""
+    return jax.random.normal(key, (vocabulary_size, size), dtype)
 
 
 def embedding(E, tokens):

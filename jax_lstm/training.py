@@ -64,14 +64,10 @@ class Step(NamedTuple):
 
 
 def init_language_model(key, vocabulary_size, embedding_size, hidden_size, *, dtype=jnp.float32):
-    """LanguageModel for V symbols, with D and H as given; each part drawn as its own init does.
-
-    But the table of vectors has variance 1, which is what the cell's lecun-normal W reckons with.
-    """
+    """LanguageModel for V symbols, with D and H as given; each part drawn as its own init does."""
     keys = jax.random.split(key, 3)
-    E = init_embedding(keys[0], vocabulary_size, embedding_size, dtype=dtype)
     return LanguageModel(
-        E * jnp.asarray(embedding_size**0.5, dtype),
+        init_embedding(keys[0], vocabulary_size, embedding_size, dtype=dtype),
         init_lstm(keys[1], embedding_size, hidden_size, dtype=dtype),
         init_dense(keys[2], hidden_size, vocabulary_size, dtype=dtype),
     )

@@ -18,6 +18,8 @@ LADDER = {
     "cells": {"notation", "stages", "bptt", "cells"},
     "regularisers": {"notation", "stages"},
     "truncated": {"notation", "stages", "bptt", "cells"},
+    "memory": {"notation", "stages", "bptt", "cells"},
+    "layers": {"notation", "stages", "bptt", "cells"},
     "readout": {"notation", "stages"},
     "losses": {"notation", "stages"},
     "training": {"notation", "stages", "readout", "losses", "bptt", "cells"},
