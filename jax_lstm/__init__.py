@@ -51,6 +51,7 @@ from jax_lstm.losses import (
     squared_error,
     squared_error_autodiff,
 )
+from jax_lstm.memory import MemoryPlan, MemoryRow, memory_plan
 from jax_lstm.readout import (
     DenseParams,
     dense,

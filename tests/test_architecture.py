@@ -20,6 +20,7 @@ LADDER = {
     "truncated": {"notation", "stages", "bptt", "cells"},
     "memory": {"notation", "stages", "bptt", "cells"},
     "layers": {"notation", "stages", "bptt", "cells"},
+    "memory": {"notation", "bptt", "cells"},
     "readout": {"notation", "stages"},
     "losses": {"notation", "stages"},
     "training": {"notation", "stages", "readout", "losses", "bptt", "cells"},
