@@ -173,52 +173,69 @@ def check_cell(cell, params, state, x, name, form, leading):
         cell.check(params, state, x, name, leading)
 
 
-def check_gated(blocks, fields, params, state, x, name, leading):
+def check_gated(blocks, kinds, params, state, x, name, leading):
     """The door of cells with W (D, nH), U (H, nH), b (nH,) and a state of (..., H) each.
 
     Args:
       blocks: n, the number of net inputs per hidden unit.
-      fields: dtypes of the state's fields: "same" as the parameters, or "wide".
-      name, leading: "xs" and 1 for a sequence, "x" and 0 for one step.
+      kinds: dtypes of the state's fields: "same" as the parameters, or "wide".
+      params, state, x, name, leading: see `check_fields`.
     """
-    form = "(T, ..., D)" if leading else "(..., D)"
-    if tuple(np.ndim(p) for p in params) != (2, 2, 1):
-        shapes = ", ".join(f"{k} {np.shape(p)}" for k, p in zip("WUb", params, strict=True))
-        raise ValueError(f"params must be W (D, {blocks}H), U (H, {blocks}H), b; got {shapes}")
+    check_ranks(params, (2, 2, 1), f"W (D, {blocks}H), U (H, {blocks}H), b ({blocks}H,)")
     D, H = params.W.shape[0], params.U.shape[0]
     wanted = {"W": (D, blocks * H), "U": (H, blocks * H), "b": (blocks * H,)}
+    sizes = {
+        key: (H, f"H = {H} (rows of params.U)", kind)
+        for key, kind in zip(state._fields, kinds, strict=True)
+    }
+    legend = f"with H = {H} (rows of params.U) and {blocks} block(s)"
+    check_fields(wanted, legend, sizes, params, state, x, name, leading)
+
+
+def check_ranks(params, ranks, form):
+    if tuple(np.ndim(p) for p in params) != ranks:
+        shapes = ", ".join(
+            f"{k} {np.shape(p)}" for k, p in zip(params._fields, params, strict=True)
+        )
+        raise ValueError(f"params must be {form}; got {shapes}")
+
+
+def check_fields(wanted, legend, sizes, params, state, x, name, leading):
+    """The door of cells whose params have a W (D, ...), when all sizes are known.
+
+    Args:
+      wanted: shape of each field of params; `legend` says where the letters come from.
+      sizes: for each field of the state: features, where they come from, "same" or "wide" dtype.
+      params, state, x: what the user gave.
+      name, leading: "xs" and 1 for a sequence, "x" and 0 for one step.
+    """
+    D, dtype = params.W.shape[0], params.W.dtype
     for key, shape in wanted.items():
-        if getattr(params, key).shape != shape:
-            raise ValueError(
-                f"`params.{key}` must be {shape} with H = {H} (rows of params.U) and "
-                f"{blocks} block(s); got shape {getattr(params, key).shape}"
-            )
-        if getattr(params, key).dtype != params.W.dtype:
-            raise ValueError(
-                f"params must share one dtype; W is {params.W.dtype}, "
-                f"{key} is {getattr(params, key).dtype}"
-            )
+        got = getattr(params, key)
+        if got.shape != shape:
+            raise ValueError(f"`params.{key}` must be {shape} {legend}; got shape {got.shape}")
+        if got.dtype != dtype:
+            raise ValueError(f"params must share one dtype; W is {dtype}, {key} is {got.dtype}")
     if x.shape[-1] != D:
+        form = "(T, ..., D)" if leading else "(..., D)"
         raise ValueError(
             f"`{name}` must be {form} with D = {D} (rows of params.W); got shape {x.shape}"
         )
-    if x.dtype != params.W.dtype:
+    if x.dtype != dtype:
         raise ValueError(
-            f"`{name}` and params must share one dtype; got {x.dtype} and {params.W.dtype}. "
+            f"`{name}` and params must share one dtype; got {x.dtype} and {dtype}. "
             f"Convert one of them: {name}.astype(...)"
         )
-    shape = (*x.shape[leading:-1], H)
-    for key, kind, leaf in zip(state._fields, fields, state, strict=True):
-        if leaf.shape != shape:
+    for key, (size, source, kind) in sizes.items():
+        got, shape = getattr(state, key), (*x.shape[leading:-1], size)
+        if got.shape != shape:
             raise ValueError(
-                f"`state.{key}` must be {shape}: the batch axes of {name} {x.shape}, then H = {H} "
-                f"(rows of params.U); got shape {leaf.shape}"
+                f"`state.{key}` must be {shape}: the batch axes of {name} {x.shape}, then "
+                f"{source}; got shape {got.shape}"
             )
-        dtype = wide(x.dtype) if kind == "wide" else x.dtype
-        if leaf.dtype != dtype:
-            raise ValueError(
-                f"`state.{key}` must be {dtype} for {x.dtype} {name}; got {leaf.dtype}"
-            )
+        want = wide(dtype) if kind == "wide" else dtype
+        if got.dtype != want:
+            raise ValueError(f"`state.{key}` must be {want} for {dtype} {name}; got {got.dtype}")
 
 
 def check_options(residuals, unroll):
