@@ -63,7 +63,7 @@ MUTANTS = {
 }
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])  # the narrowest verdict and the widest
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_wrong_derivative_fails(mutant, dtype):
     report = judged(MUTANTS[mutant], problem(jnp.dtype(dtype), n=3))

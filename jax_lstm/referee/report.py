@@ -29,14 +29,14 @@ class Row(NamedTuple):
     def line(self):
         numbers = (f"{x:8.1e}" for x in (self.max_abs, self.relative, self.worst, self.allowed))
         verdict = "PASS" if self.ok else "FAIL"
-        text = f"{self.route:28} {self.array:12} {self.against:12} {self.dtype:8} "
+        text = f"{self.route:24} {self.array:14} {self.against:12} {self.dtype:8} "
         note = f"\n    {self.note}" if self.note else ""
         return f"{text}{' '.join(numbers)} {verdict}{note}"
 
 
 def header():
     """The names of the columns of `Row.line`, and a rule below them."""
-    names = f"{'route':28} {'array':12} {'against':12} {'dtype':8} "
+    names = f"{'route':24} {'array':14} {'against':12} {'dtype':8} "
     names += " ".join(f"{x:>8}" for x in ("max abs", "relative", "worst", "allowed"))
     return f"{names}\n{'-' * (len(names) + 5)}"
 
