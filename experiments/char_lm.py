@@ -103,7 +103,9 @@ class Config:
         "what the sample begins with (default: the first 40 characters held out)",
         metavar="TEXT",
     )
-    seed: int = option(0, "of the parameters, the offsets of epochs and the sample", low=0)
+    seed: int = option(
+        0, "of the parameters, the offsets of epochs and the sample", low=0, below=2**63
+    )
     results: str = option("results", "where char_lm/<run> is written", metavar="FOLDER")
     run: str | None = option(None, "name of a new run (default: date and time)")
 

@@ -76,7 +76,10 @@ def parser_of(Config, program, description):
 
 
 def main(Config, run, program, description, argv=None):
-    """Parse, run, and turn what went wrong into an exit status: 2 bad input, 130 Ctrl-C."""
+    """Parse, run, and turn what went wrong into an exit status: 2 bad input, 130 Ctrl-C.
+
+    1 is a loss that is no number, or a run whose summary says that the gradients disagree.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a sample may hold what a terminal cannot show
             stream.reconfigure(errors="backslashreplace", line_buffering=True)
@@ -84,7 +87,7 @@ def main(Config, run, program, description, argv=None):
     given = vars(parser.parse_args(argv))
     base = Config.tiny() if given.pop("tiny", False) else Config()
     try:
-        run(dataclasses.replace(base, **given))
+        summary = run(dataclasses.replace(base, **given))
     except BadInput as error:
         parser.error(str(error))
     except FloatingPointError as error:
@@ -93,4 +96,7 @@ def main(Config, run, program, description, argv=None):
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130
+    if isinstance(summary, dict) and summary.get("gradients_agree") is False:
+        print(f"{program}: the gradient by hand is not that of jax.grad", file=sys.stderr)
+        return 1
     return 0

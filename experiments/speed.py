@@ -52,7 +52,7 @@ class Config:
     budget: float = option(60.0, "at most so many seconds for the rounds of one size", above=0)
     only: str | None = option(None, "contestants by name, with commas (default: all there are)")
     table: str | None = option(None, "print the tables of this speed.json, run nothing")
-    seed: int = option(0, "seed of the numbers", low=0)
+    seed: int = option(0, "seed of the numbers", low=0, below=2**63)
     results: str = option("results", "folder that the run's folder is made in", metavar="DIR")
     run: str | None = option(None, "name of the run's folder (default: date and time)")
 

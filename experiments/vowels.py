@@ -72,7 +72,7 @@ class Config:
     batch: int = option(30, "B, utterances of an update", low=1)
     learning_rate: float = option(5e-3, "Adam's, at its start; a cosine ends at zero", above=0)
     clip: float = option(1.0, "bound on the global norm of the gradient", above=0)
-    seed: int = option(0, "the first seed: of parameters, batches and folds", low=0)
+    seed: int = option(0, "the first seed: of parameters, batches and folds", low=0, below=2**63)
     results: str = option("results", "where vowels/<run> is written", metavar="FOLDER")
     run: str | None = option(None, "name of a new run (default: date and time)")
 

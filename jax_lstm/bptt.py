@@ -90,11 +90,16 @@ def segment_length(plan, params, xs):
     if isinstance(plan.residuals, int):
         return plan.residuals
     if plan.residuals == "auto":
-        return max(math.isqrt(T), 1)
+        return divisor_near(T, max(math.isqrt(T), 1))
     x = jax.tree.map(lambda x: x[:1], xs)
     z = jax.eval_shape(lambda p, x: plan.cell.project(plan.cell.prepare(p), x), params, x)
     step_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(z))
-    return max(SEGMENT_STEPS, SEGMENT_BYTES // max(step_bytes, 1))
+    return divisor_near(T, max(SEGMENT_STEPS, SEGMENT_BYTES // max(step_bytes, 1)))
+
+
+def divisor_near(T, K):
+    """The first divisor of T in [K, 2K], or K: equal segments need no copy of the sequence."""
+    return next((k for k in range(K, min(2 * K, T) + 1) if T % k == 0), K)
 
 
 def cut(tree, K):
@@ -341,7 +346,7 @@ def step_backward(cell, residual, dy):
 
 def autodiff(plan, params, consts, fresh, state, steps):
     """The plain scan of the plain step, for JAX to differentiate: the referee's forward."""
-    w = plan.cell.prepare(params)
+    w, consts = plan.cell.prepare(params), lax.stop_gradient(consts)
 
     def body(state, now):
         x, mask, reset = now
@@ -357,7 +362,7 @@ def sequence(plan, params, consts, fresh, state, steps):
 
 
 def step(cell, params, consts, state_prev, x):
-    return step_forward(cell, params, consts, state_prev, x)[0]
+    return step_forward(cell, params, lax.stop_gradient(consts), state_prev, x)[0]
 
 
 by_hand = jax.custom_vjp(sequence, nondiff_argnums=(0,))

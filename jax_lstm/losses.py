@@ -6,7 +6,7 @@ A twin gets the cotangent dl of that number, so a mean over n examples is dl = 1
 import jax
 import jax.numpy as jnp
 
-from jax_lstm.notation import check_range, with_twin
+from jax_lstm.notation import check_floats, check_range, with_twin
 
 
 def softmax_cross_entropy(logits, targets):
@@ -80,6 +80,9 @@ def squared_error_bwd(residual, dl):
 
 
 def check_classes(logits, targets):
+    check_floats("logits", logits, "(..., V)", 1)
+    if not hasattr(targets, "dtype"):
+        raise ValueError(f"`targets` must be an array; got {type(targets).__name__}")
     if not jnp.issubdtype(targets.dtype, jnp.integer) or targets.shape != logits.shape[:-1]:
         raise ValueError(
             f"`targets` must be integers {logits.shape[:-1]}, one per row of logits "
@@ -90,7 +93,9 @@ def check_classes(logits, targets):
 
 
 def check_same(y, targets):
-    if y.shape != targets.shape or y.dtype != targets.dtype or y.ndim < 1:
+    check_floats("y", y, "(..., V)", 1)
+    check_floats("targets", targets, "(..., V)", 1)
+    if y.shape != targets.shape or y.dtype != targets.dtype:
         raise ValueError(
             f"`targets` must be {y.dtype} {y.shape} like the scores; "
             f"got {targets.dtype} {targets.shape}"

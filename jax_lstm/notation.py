@@ -92,3 +92,17 @@ def check_range(name, values, highest, legend):
     values = np.asarray(values)
     if values.min() < 0 or values.max() > highest:
         raise ValueError(f"`{name}` must lie in {legend}; got {values.min()} to {values.max()}")
+
+
+def check_floats(name, x, form, least):
+    """Complain about what is no floating point array with at least so many axes."""
+    if not hasattr(x, "dtype"):
+        raise ValueError(f"`{name}` must be an array; got {type(x).__name__}")
+    if not jnp.issubdtype(x.dtype, jnp.inexact) or x.ndim < least:
+        raise ValueError(f"`{name}` must be floating point {form}; got {x.dtype} {x.shape}")
+
+
+def check_size(name, size, least):
+    """Complain about a size that is no whole number, or too small."""
+    if not isinstance(size, int) or size < least:
+        raise ValueError(f"`{name}` must be a whole number >= {least}; got {size!r}")

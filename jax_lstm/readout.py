@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jax_lstm.notation import check_range, wide, with_twin
+from jax_lstm.notation import check_floats, check_range, wide, with_twin
 from jax_lstm.stages import bias, bias_bwd, linear, linear_bwd
 
 
@@ -83,7 +83,15 @@ def embedding_bwd(residual, dx):
 
 
 def check_dense(params, x):
-    if x.ndim < 1 or x.shape[-1] != params.W.shape[0]:
+    if not isinstance(params, DenseParams):
+        raise ValueError(f"`params` must be DenseParams(W, b); got {type(params).__name__}")
+    check_floats("x", x, "(..., H)", 1)
+    check_floats("params.W", params.W, "(H, V)", 2)
+    if params.W.ndim != 2 or params.b.shape != params.W.shape[1:]:
+        raise ValueError(
+            f"`params` must be W (H, V), b (V,); got {params.W.shape}, {params.b.shape}"
+        )
+    if x.shape[-1] != params.W.shape[0]:
         raise ValueError(
             f"`x` must be (..., H) with H = {params.W.shape[0]} (rows of params.W); got {x.shape}"
         )
@@ -95,8 +103,11 @@ def check_dense(params, x):
 
 
 def check_embedding(E, tokens):
+    check_floats("E", E, "(V, D)", 2)
     if E.ndim != 2:
         raise ValueError(f"`E` must be (V, D); got shape {E.shape}")
+    if not hasattr(tokens, "dtype"):
+        raise ValueError(f"`tokens` must be an array; got {type(tokens).__name__}")
     if jnp.issubdtype(tokens.dtype, jnp.integer):
         check_range("tokens", tokens, E.shape[0] - 1, f"[0, V = {E.shape[0]})")
     elif tokens.ndim < 1 or tokens.shape[-1] != E.shape[0] or tokens.dtype != E.dtype:

@@ -160,6 +160,16 @@ def test_bad_input_names_the_argument(argv, complaint, tmp_path, capsys):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_gradient_that_disagrees_is_a_failure(capsys):
+    """Exit status 1, so that a check that runs the main job can fail."""
+
+    def run(config):
+        return {"gradients_agree": False}
+
+    assert command.main(char_lm.Config, run, "program", "", []) == 1
+    assert "is not that of jax.grad" in capsys.readouterr().err
+
+
 def test_tokens_out_of_range_are_named():
     with pytest.raises(ValueError, match=r"`tokens` must lie in \[0, V = 3\); got 0 to 3"):
         text.streams(np.arange(4), 2, 3)

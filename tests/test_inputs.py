@@ -35,8 +35,22 @@ BAD = {
     "dtype of params": ({"params": PARAMS._replace(b=PARAMS.b.astype(f32))}, "share one dtype"),
     "shape of W": ({"params": PARAMS._replace(W=PARAMS.W[:, :-1])}, "`params.W` must be (3, 20)"),
     "shape of U": ({"params": PARAMS._replace(U=PARAMS.U[:, :-1])}, "`params.U` must be (5, 20)"),
-    "rank of b": ({"params": PARAMS._replace(b=PARAMS.b[None])}, "params must be W (D, 4H)"),
+    "rank of b": ({"params": PARAMS._replace(b=PARAMS.b[None])}, "`params` must be W (D, 4H)"),
     "not an array": ({"xs": XS.tolist()}, "`xs` must be"),
+    "params as a dict": ({"params": PARAMS._asdict()}, "`params` must be a NamedTuple of arrays"),
+    "no params": ({"params": None}, "`params` must be arrays; got NoneType"),
+    "state as a tuple": ({"state": tuple(STATE)}, "`state` must be a NamedTuple of arrays"),
+    "another cell's state": (
+        {"state": jl.ElmanState(STATE.h)},
+        "`state` must have the fields h, c; got ElmanState(h)",
+    ),
+    "no xs": ({"xs": None}, "`xs` must be arrays; got NoneType"),
+    "reverse in words": ({"reverse": "no"}, "`reverse` must be True or False"),
+    "reset state without resets": ({"reset_state": STATE}, "`resets` is not given"),
+    "reset state of a number": (
+        {"resets": jnp.ones((T, B), bool), "reset_state": 1.0},
+        "`reset_state` must be like `state`",
+    ),
     "residuals": ({"residuals": "none"}, '`residuals` must be "full", "auto" or'),
     "residuals of 0": ({"residuals": 0}, "K >= 1; got 0"),
     "unroll": ({"unroll": 0}, "`unroll` must be an integer >= 1"),
@@ -81,6 +95,33 @@ def test_bad_input_of_one_step():
 
 SCORES = jnp.zeros((B, D))
 BAD_STAGES = {
+    "tokens in a list": (jl.embedding, (SCORES, [1, 2]), "`tokens` must be an array; got list"),
+    "a table of integers": (
+        jl.embedding,
+        (jnp.ones((B, D), int), jnp.array([0])),
+        "`E` must be floating point (V, D)",
+    ),
+    "dense without names": (
+        jl.dense,
+        ((SCORES, SCORES[0]), SCORES),
+        "`params` must be DenseParams",
+    ),
+    "an offset of size 1": (
+        jl.dense,
+        (jl.DenseParams(SCORES, SCORES[0, :1]), jnp.zeros((4, B))),
+        "`params` must be W (H, V), b (V,)",
+    ),
+    "integer logits": (
+        jl.softmax_cross_entropy,
+        (jnp.ones((B, D), int), jnp.array([0, 1])),
+        "`logits` must be floating point (..., V)",
+    ),
+    "a scalar": (
+        jl.softmax_cross_entropy,
+        (SCORES[0, 0], jnp.array(0)),
+        "`logits` must be floating",
+    ),
+    "integers": (jl.squared_error, (jnp.ones(3, int), jnp.ones(3, int)), "`y` must be floating"),
     "tokens too large": (
         jl.embedding,
         (SCORES, jnp.array([0, B])),
@@ -150,6 +191,21 @@ def test_lengths_out_of_range_under_jit_count_as_the_nearest():
 def test_integer_dtypes_of_tokens():
     for dtype in (jnp.int8, jnp.uint8, jnp.int32, jnp.int64):
         assert jl.embedding(SCORES, jnp.asarray([0, 1], dtype)).shape == (2, 3)
+
+
+def test_closed_over_arrays_are_looked_at_under_jit():
+    """Concrete tokens, targets and lengths inside a jitted function are checked all the same."""
+    good, bad = jnp.array([0, 2]), jnp.array([0, 3])
+    jax.jit(lambda y: jl.softmax_cross_entropy(y, good))(SCORES)
+    with pytest.raises(ValueError, match="`targets` must lie in"):
+        jax.jit(lambda y: jl.softmax_cross_entropy(y, bad))(SCORES)
+
+
+@pytest.mark.parametrize("size", [(3, 0), (-3, 2), (2.5, 2)])
+@pytest.mark.parametrize("init", [jl.init_lstm, jl.init_elman])
+def test_sizes_of_a_cell(init, size):
+    with pytest.raises(ValueError, match=r"_size` must be a whole number >= "):
+        init(jax.random.key(0), *size)
 
 
 def test_keywords_work():

@@ -29,7 +29,7 @@ RANDOM = random_sizes(6)
 EDGES = [(1, 1, 1, 1), (40, 17, 9, 33), (1, 17, 9, 1), (40, 1, 1, 33)]
 EMPTY = [(0, 2, 3, 5), (7, 0, 3, 5), (0, 0, 3, 5)]
 
-over_cells = pytest.mark.parametrize("name", CELLS)
+over_cells = pytest.mark.parametrize("name", ["lstm", "elman"])  # LSTMP: test_layers_torch
 
 
 def over_sizes(sizes):

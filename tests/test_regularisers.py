@@ -47,8 +47,11 @@ def test_zoneout(cell, train, options):
     row, options = CELLS[cell], OPTIONS[options]
     params, state, xs = problem(row)
     keys = jax.random.split(jax.random.key(1), len(state))
-    shape = (T, B, state[0].shape[-1]) if train else (T, 1, 1)
-    masks = tuple(jl.zoneout_mask(k, 0.3, shape, jnp.float64, train=train) for k in keys)
+    shapes = [(T, *leaf.shape) if train else (T, 1, 1) for leaf in state]
+    masks = tuple(
+        jl.zoneout_mask(k, 0.3, shape, jnp.float64, train=train)
+        for k, shape in zip(keys, shapes, strict=True)
+    )
     by_hand, by_jax = jl.make_rnn(jl.zoneout(row.cell))
     got, want = (
         value_and_cotangents(

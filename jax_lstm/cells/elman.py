@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jax_lstm.bptt import Cell
 from jax_lstm.cells.make import check_gated, make_cell, make_rnn
-from jax_lstm.notation import wide
+from jax_lstm.notation import check_size, wide
 from jax_lstm.stages import (
     bias,
     bias_bwd,
@@ -40,6 +40,8 @@ class ElmanState(NamedTuple):
 
 def init_elman(key, input_size, hidden_size, *, dtype=jnp.float32):
     """ElmanParams: W lecun-normal (D, H), U orthogonal (H, H), b zero (H,)."""
+    check_size("input_size", input_size, 0)
+    check_size("hidden_size", hidden_size, 1)
     key_W, key_U = jax.random.split(key)
     W = jax.nn.initializers.lecun_normal()(key_W, (input_size, hidden_size), wide(dtype))
     U = jax.nn.initializers.orthogonal()(key_U, (hidden_size, hidden_size), wide(dtype))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jax_lstm.bptt import Cell
 from jax_lstm.cells.make import check_gated, make_cell, make_rnn
-from jax_lstm.notation import wide
+from jax_lstm.notation import check_size, wide
 from jax_lstm.stages import (
     bias,
     bias_bwd,
@@ -56,6 +56,8 @@ def init_lstm(key, input_size, hidden_size, *, forget_bias=1.0, dtype=jnp.float3
     Returns:
       LSTMParams: W lecun-normal (D, 4H), U orthogonal per gate (H, 4H), b (4H,).
     """
+    check_size("input_size", input_size, 0)
+    check_size("hidden_size", hidden_size, 1)
     D, H = input_size, hidden_size
     key_W, key_U = jax.random.split(key)
     W = jax.nn.initializers.lecun_normal()(key_W, (D, 4 * H), wide(dtype))

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 
 from jax_lstm.bptt import Cell
 from jax_lstm.cells import lstm
-from jax_lstm.cells.make import check_fields, check_ranks, make_cell, make_rnn
-from jax_lstm.notation import wide
+from jax_lstm.cells.make import check_fields, check_names, check_ranks, make_cell, make_rnn
+from jax_lstm.notation import check_size, wide
 from jax_lstm.stages import cell_state, hidden_state, linear, linear_bwd_input, linear_bwd_weight
 
 
@@ -55,6 +55,9 @@ def init_lstmp(
       LSTMPParams: W lecun-normal (D, 4H), U orthogonal per gate (R, 4H), b (4H,), P lecun-normal
       (H, R).
     """
+    check_size("input_size", input_size, 0)
+    check_size("hidden_size", hidden_size, 1)
+    check_size("projection_size", projection_size, 1)
     D, H, R = input_size, hidden_size, projection_size
     key_W, key_U, key_P = jax.random.split(key, 3)
     normal, orthogonal = jax.nn.initializers.lecun_normal(), jax.nn.initializers.orthogonal()
@@ -110,7 +113,8 @@ def weights_bwd(params, consts, xs, states_prev, saved, deltas):
 
 def check(params, state, x, name, leading):
     """The door, see cells/make.py."""
-    check_ranks(params, (2, 2, 1, 2), "W (D, 4H), U (R, 4H), b (4H,), P (H, R)")
+    check_ranks(params, "WUbP", (2, 2, 1, 2), "W (D, 4H), U (R, 4H), b (4H,), P (H, R)")
+    check_names("state", state, "hc")
     D, (H, R) = params.W.shape[0], params.P.shape
     wanted = {"W": (D, 4 * H), "U": (R, 4 * H), "b": (4 * H,), "P": (H, R)}
     sizes = {"h": (R, f"R = {R} (params.P)", "same"), "c": (H, f"H = {H} (params.P)", "wide")}

@@ -119,6 +119,7 @@ def _rnn(
         so for data with done_t that ends an episode at step t, pass done_{t-1}. With reverse=True
         "before" is in the direction of the run. A reset acts in masked steps too.
       reset_state: like `state`; zeros if not given. It gets its cotangent, summed over resets.
+        lengths, mask and resets are constants: their cotangents are zero.
       reverse: run from the last step to the first, as `jax.lax.scan(reverse=True)`; hs[t] belongs
         to xs[t]. With lengths only the valid part is run over.
       residuals: what is kept for the backward. "full": every step (fast). K: the state at the
@@ -138,7 +139,7 @@ def _rnn(
     Source: Werbos (1990), "Backpropagation through time"; the equations of the cell's file.
     """
     check_cell(cell, params, state, xs, "xs", "(T, ..., D)", 1)
-    check_options(residuals, unroll)
+    check_options(residuals, unroll, reverse)
     T, *batch = jax.tree.leaves(xs)[0].shape[: jax.tree.leaves(state)[0].ndim]
     mask = check_steps("mask", mask, T, batch)
     resets = check_steps("resets", resets, T, batch)
@@ -147,10 +148,12 @@ def _rnn(
         times = jnp.arange(T, dtype=lengths.dtype).reshape((T, *(1,) * len(batch)))
         mask = times < lengths if mask is None else mask & (times < lengths)
     fresh = None
+    if resets is None and reset_state is not None:
+        raise ValueError("`reset_state` is where `resets` lead to; `resets` is not given")
     if resets is not None:
         fresh = jax.tree.map(jnp.zeros_like, state) if reset_state is None else reset_state
         check_alike("reset_state", fresh, state)
-    plan = bptt.Plan(cell, bool(reverse), residuals, unroll)
+    plan = bptt.Plan(cell, reverse, residuals, unroll)
     steps = bptt.Steps(xs, mask, resets)
     return route(plan, *vary_together((params, consts, fresh, state, steps)))
 
@@ -161,9 +164,12 @@ def _rnn(
 def check_cell(cell, params, state, x, name, form, leading):
     """The arguments every cell has; `cell.check` then knows which sizes belong together."""
     for what, tree in (("params", params), ("state", state), (name, x)):
-        for leaf in jax.tree.leaves(tree):
+        for leaf in jax.tree.leaves(tree, is_leaf=lambda leaf: leaf is None) or [None]:
             if not hasattr(leaf, "dtype"):
                 raise ValueError(f"`{what}` must be arrays; got {type(leaf).__name__}")
+    for what, tree in (("params", params), ("state", state)):
+        if not hasattr(tree, "_fields"):
+            raise ValueError(f"`{what}` must be a NamedTuple of arrays; got {type(tree).__name__}")
     for leaf in jax.tree.leaves(x):
         if leaf.ndim < leading + 1:
             raise ValueError(f"`{name}` must be {form}; got shape {leaf.shape}")
@@ -181,23 +187,32 @@ def check_gated(blocks, kinds, params, state, x, name, leading):
       kinds: dtypes of the state's fields: "same" as the parameters, or "wide".
       params, state, x, name, leading: see `check_fields`.
     """
-    check_ranks(params, (2, 2, 1), f"W (D, {blocks}H), U (H, {blocks}H), b ({blocks}H,)")
+    check_ranks(params, "WUb", (2, 2, 1), f"W (D, {blocks}H), U (H, {blocks}H), b ({blocks}H,)")
+    check_names("state", state, "hc"[: len(kinds)])
     D, H = params.W.shape[0], params.U.shape[0]
     wanted = {"W": (D, blocks * H), "U": (H, blocks * H), "b": (blocks * H,)}
     sizes = {
         key: (H, f"H = {H} (rows of params.U)", kind)
-        for key, kind in zip(state._fields, kinds, strict=True)
+        for key, kind in zip("hc", kinds, strict=False)
     }
     legend = f"with H = {H} (rows of params.U) and {blocks} block(s)"
     check_fields(wanted, legend, sizes, params, state, x, name, leading)
 
 
-def check_ranks(params, ranks, form):
-    if tuple(np.ndim(p) for p in params) != ranks:
-        shapes = ", ".join(
-            f"{k} {np.shape(p)}" for k, p in zip(params._fields, params, strict=True)
+def check_names(what, tree, names):
+    """The fields a cell reckons with, by their one-letter names."""
+    if tree._fields != tuple(names):
+        raise ValueError(
+            f"`{what}` must have the fields {', '.join(names)}; got {type(tree).__name__}"
+            f"({', '.join(tree._fields)})"
         )
-        raise ValueError(f"params must be {form}; got {shapes}")
+
+
+def check_ranks(params, names, ranks, form):
+    check_names("params", params, names)
+    if tuple(np.ndim(p) for p in params) != ranks:
+        shapes = ", ".join(f"{k} {np.shape(p)}" for k, p in zip(names, params, strict=True))
+        raise ValueError(f"`params` must be {form}; got {shapes}")
 
 
 def check_fields(wanted, legend, sizes, params, state, x, name, leading):
@@ -238,14 +253,16 @@ def check_fields(wanted, legend, sizes, params, state, x, name, leading):
             raise ValueError(f"`state.{key}` must be {want} for {dtype} {name}; got {got.dtype}")
 
 
-def check_options(residuals, unroll):
+def check_options(residuals, unroll, reverse=False):
     frugal = isinstance(residuals, int) and not isinstance(residuals, bool) and residuals > 0
     if residuals not in ("full", "auto") and not frugal:
         raise ValueError(
             f'`residuals` must be "full", "auto" or a number of steps K >= 1; got {residuals!r}'
         )
-    if not isinstance(unroll, int) or unroll < 1:
+    if not isinstance(unroll, int) or isinstance(unroll, bool) or unroll < 1:
         raise ValueError(f"`unroll` must be an integer >= 1; got {unroll!r}")
+    if not isinstance(reverse, bool):
+        raise ValueError(f"`reverse` must be True or False; got {reverse!r}")
 
 
 def check_steps(name, flags, T, batch):
@@ -262,9 +279,12 @@ def check_steps(name, flags, T, batch):
 
 def check_alike(name, tree, other):
     """The same fields, shapes and dtypes as the state."""
-    shapes = [jax.tree.map(lambda x: (x.shape, str(x.dtype)), t) for t in (tree, other)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"`{name}` must be like `state`, {shapes[1]}; got {shapes[0]}")
+
+    def kind(tree):
+        return jax.tree.map(lambda x: (np.shape(x), str(getattr(x, "dtype", type(x)))), tree)
+
+    if type(tree) is not type(other) or kind(tree) != kind(other):
+        raise ValueError(f"`{name}` must be like `state`, {kind(other)}; got {kind(tree)}")
 
 
 def check_lengths(lengths, T, batch):
