@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import pytest
 from tables import SIZE, TOLERANCE, assert_close, normal_like, value_and_cotangents
 
+from experiments import record, speed
+
 TEXT = (Path(__file__).parent.parent / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 COMMANDS = re.findall(r"```bash\n(.*?)```", TEXT, re.S)
@@ -59,6 +61,15 @@ def test_a_wrong_cell_is_found():
         assert_close(
             value_and_cotangents(own.rnn, args), value_and_cotangents(own.rnn_autodiff, args)
         )
+
+
+def test_nothing_was_left_to_fill_in():
+    assert not re.findall(r"^[A-Z]+$", TEXT, re.M)
+
+
+def test_the_tables_of_speed_are_those_of_the_committed_run():
+    file = Path(__file__).parent.parent / "experiments/results/speed/amd_epyc_2_cores.json"
+    assert speed.tables(record.read_json(file)) in TEXT
 
 
 def test_there_are_exactly_two_commands():
