@@ -351,7 +351,8 @@ def check(cells, dtypes, size, seed, json_file=None):
     bad = report.failures()
     if bad:
         say("", "What failed:", referee.header(), *(row.line() for row in bad))
-    say("", f"{len(rows)} rows, {len(bad)} failed: {'PASS' if report else 'FAIL'}")
+    empty = f", {len(report.empty())} empty" if report.empty() else ""
+    say("", f"{len(rows)} rows{empty}, {len(bad)} failed: {'PASS' if report else 'FAIL'}")
     if json_file:
         with open(json_file, "w", encoding="utf-8") as file:
             file.write(report.to_json(**facts) + "\n")

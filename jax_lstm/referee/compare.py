@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm.referee.report import Report, Row, failure, first_line
+from jax_lstm.referee.report import EMPTY, Report, Row, failure, first_line
 
 PRECISION = "highest"  # of matrix products; a GPU's default for float32 is TF32
 DRAWS = 8
@@ -161,9 +161,8 @@ def judge(names, got, want, own, tolerances, *, route, against, dtype):
             _, beside, _ = distance(o, w, every, dtype)
             allowed = FACTOR * beside + EPS[kind.bits] * float(kind.eps)
         agrees = relative <= allowed and (kind.bits < 64 or worst <= tolerances.worst)
-        yield Row(
-            route, name, against, str(dtype), max_abs, relative, worst, allowed, beside, agrees
-        )
+        errors = (max_abs, relative, worst, allowed, beside)
+        yield Row(route, name, against, str(dtype), *errors, agrees, "" if w.size else EMPTY)
 
 
 def distance(got, want, every, dtype):

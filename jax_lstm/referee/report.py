@@ -4,6 +4,8 @@ import json
 import math
 from typing import NamedTuple
 
+EMPTY = "nothing to compare: an axis has size 0"
+
 
 class Row(NamedTuple):
     """One array of one route beside the same array of its referee.
@@ -28,9 +30,9 @@ class Row(NamedTuple):
 
     def line(self):
         numbers = (f"{x:8.1e}" for x in (self.max_abs, self.relative, self.worst, self.allowed))
-        verdict = "PASS" if self.ok else "FAIL"
+        verdict = "EMPTY" if self.note == EMPTY else "PASS" if self.ok else "FAIL"
         text = f"{self.route:24} {self.array:14} {self.against:12} {self.dtype:8} "
-        note = f"\n    {self.note}" if self.note else ""
+        note = f"\n    {self.note}" if self.note not in ("", EMPTY) else ""
         return f"{text}{' '.join(numbers)} {verdict}{note}"
 
 
@@ -52,15 +54,19 @@ def first_line(error):
 
 
 class Report(NamedTuple):
-    """All rows of a comparison. True only when there are rows and every one of them agrees."""
+    """All rows of a comparison. True only when something was compared and every row agrees."""
 
     rows: tuple[Row, ...]
 
     def __bool__(self):
-        return bool(self.rows) and all(row.ok for row in self.rows)
+        compared = any(row.note != EMPTY for row in self.rows)
+        return compared and all(row.ok for row in self.rows)
 
     def failures(self):
         return tuple(row for row in self.rows if not row.ok)
+
+    def empty(self):
+        return tuple(row for row in self.rows if row.note == EMPTY)
 
     def table(self):
         return "\n".join((header(), *(row.line() for row in self.rows)))
