@@ -672,7 +672,7 @@ LSTMP, LSTMP_STATE = (tree[0][0] for tree in (problem("lstmp")[0].layers, proble
 BAD_LSTMP = {
     "P": ({"params": LSTMP._replace(P=LSTMP.P.T)}, "`params.W` must be (2, 16) with H = 4, R = 6"),
     "U": ({"params": LSTMP._replace(U=LSTMP.U[:-1])}, "`params.U` must be (4, 24)"),
-    "rank": ({"params": LSTMP._replace(P=LSTMP.b)}, "params must be W (D, 4H), U (R, 4H)"),
+    "rank": ({"params": LSTMP._replace(P=LSTMP.b)}, "`params` must be W (D, 4H), U (R, 4H)"),
     "dtype of P": ({"params": LSTMP._replace(P=LSTMP.P.astype(jnp.float32))}, "share one dtype"),
     "features": ({"xs": some(T, B, D + 1)}, "`xs` must be (T, ..., D) with D = 2"),
     "dtype of xs": ({"xs": XS.astype(jnp.float32)}, "`xs` and params must share one dtype"),
