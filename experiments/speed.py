@@ -145,7 +145,7 @@ def torch_lstm(params, state, xs, dhs):
     except ImportError:
         return None
     D, H = params.W.shape[0], params.U.shape[0]
-    tensor = lambda x: torch.tensor(np.asarray(x))  # noqa: E731
+    tensor = lambda x: torch.tensor(np.asarray(x))
     layer = torch.nn.LSTM(D, H)
     with torch.no_grad():
         layer.weight_ih_l0.copy_(tensor(params.W).T)
@@ -183,7 +183,7 @@ def torch_lstm(params, state, xs, dhs):
 def problem(size, seed):
     T, B, H = size
     rng = np.random.default_rng(seed)
-    normal = lambda *shape: jnp.asarray(rng.normal(size=shape) / H**0.5, jnp.float32)  # noqa: E731
+    normal = lambda *shape: jnp.asarray(rng.normal(size=shape) / H**0.5, jnp.float32)
     params = jl.LSTMParams(normal(H, 4 * H), normal(H, 4 * H), normal(4 * H))
     state = jl.LSTMState(normal(B, H), normal(B, H))
     return params, state, normal(T, B, H) * H**0.5, normal(T, B, H)
@@ -194,7 +194,7 @@ def compiled(f, args):
     program = jax.jit(f).lower(*args).compile()
     seconds = time.perf_counter() - start
     temp = program.memory_analysis().temp_size_in_bytes
-    runner = lambda: jax.block_until_ready(program(*args))  # noqa: E731
+    runner = lambda: jax.block_until_ready(program(*args))
     return runner, {"compile_seconds": seconds, "temp_bytes": temp}
 
 
@@ -292,7 +292,7 @@ def tables(result):
                 cells.append("{:.2f} ({:.2f})".format(*ratio(rows, "lstm", best)))
             else:
                 cells.append("")
-        have = lambda *names: all(n in rows for n in names)  # noqa: E731, B023
+        have = lambda *names: all(n in rows for n in names)  # noqa: B023
         cells.append(
             "{:.2f} ({:.2f})".format(*ratio(rows, "lstm", "F", "forward"))
             if have("lstm", "F")

@@ -28,7 +28,7 @@ def plain_scan(params, state, xs):
 
 def compiled_gradient(sequence, size, argnums=(0, 1, 2), loss_on_last=False, **options):
     T, B, H = size
-    f32 = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)  # noqa: E731
+    f32 = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
     params = jl.LSTMParams(f32(H, 4 * H), f32(H, 4 * H), f32(4 * H))
     state = jl.LSTMState(f32(B, H), f32(B, H))
 
@@ -128,7 +128,7 @@ def test_no_shifted_copies_and_no_second_gate_array(fast):
 
 
 def test_a_mask_that_is_not_there_traces_nothing():
-    f = lambda **o: str(  # noqa: E731
+    f = lambda **o: str(
         jax.make_jaxpr(lambda *a: jl.lstm(*a, **o))(
             jl.init_lstm(jax.random.key(0), 2, 3),
             jl.init_lstm_state(jl.init_lstm(jax.random.key(0), 2, 3), (2,)),

@@ -260,7 +260,7 @@ def test_padding_reaches_nothing(cell, garbage):
 
 def test_length_zero_is_the_initial_state():
     args = (_, state, _) = problem(CELLS["lstm"])
-    f = lambda *a: jl.lstm(*a, lengths=jnp.zeros(B, jnp.int32))  # noqa: E731
+    f = lambda *a: jl.lstm(*a, lengths=jnp.zeros(B, jnp.int32))
     (last, hs), (dparams, dstate, dxs) = value_and_cotangents(f, args, seed=5)
     assert_same(last, state)
     assert_same(dstate, normal_like(5, (last, hs))[0])
@@ -292,5 +292,5 @@ def test_bad_rows_stay_alone(cell):
         (bad[1][2], clean[1][2]),
     ):
         assert_same(got[:, 1], want[:, 1])
-    other = lambda tree: jax.tree.map(lambda s: s[1], tree)  # noqa: E731
+    other = lambda tree: jax.tree.map(lambda s: s[1], tree)
     assert_same(other((bad[0][0], bad[1][1])), other((clean[0][0], clean[1][1])))

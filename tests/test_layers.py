@@ -39,7 +39,7 @@ stack = functools.partial(jl.stack, sequence=lstm)
 def problem(cell="lstm", sizes=(H, H), features=D, **options):
     """Random params, states and xs in float64, and the init_state of the cell."""
     row = CELLS[cell]
-    init = lambda key, D, H: row.init(key, D, H, dtype=jnp.float64)  # noqa: E731
+    init = lambda key, D, H: row.init(key, D, H, dtype=jnp.float64)
     kit = {"init": init, "init_state": row.init_state}
     draw = functools.partial(jl.init_stack, input_size=features, hidden_sizes=sizes)
     params = jax.eval_shape(lambda key: draw(key, **kit, **options), jax.random.key(0))

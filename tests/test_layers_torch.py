@@ -55,7 +55,7 @@ def arguments(layers, bidirectional, projection, bias):
     params = init_stack(jax.random.key(0), D, (H,) * layers, **kit)
     params = normal_like(1, params, 0.4)
     if not bias:
-        drop = lambda p: p._replace(b=jnp.zeros_like(p.b))  # noqa: E731
+        drop = lambda p: p._replace(b=jnp.zeros_like(p.b))
         params = params._replace(layers=tuple(tuple(map(drop, p)) for p in params.layers))
     states = normal_like(2, init_stack_state(params, (B,), init_state=init_state))
     xs = normal_like(3, jax.ShapeDtypeStruct((T, B, D), jnp.float64))
@@ -158,7 +158,7 @@ def test_torch(torch, case):
 
     y, cotangents = ours(args, dy)
     if not bias:  # a constant there: nobody asks for its gradient
-        forget = lambda p: p._replace(b=jnp.zeros_like(p.b))  # noqa: E731
+        forget = lambda p: p._replace(b=jnp.zeros_like(p.b))
         dlayers = tuple(tuple(map(forget, p)) for p in cotangents[0].layers)
         cotangents = (cotangents[0]._replace(layers=dlayers), *cotangents[1:])
     assert_close((y, cotangents), by_torch(torch, args, dy, packed, bias), TOLERANCE)

@@ -343,7 +343,7 @@ def test_hessian_vector_product():
 
     @functools.partial(quick_jit, static_argnums=0)
     def hvp(sequence, params):
-        loss = lambda p: (jl.tbptt(3, 4, sequence)(p, *args[1:])[1] ** 3).sum()  # noqa: E731
+        loss = lambda p: (jl.tbptt(3, 4, sequence)(p, *args[1:])[1] ** 3).sum()
         return jax.jvp(jax.grad(loss), (params,), (v,))
 
     assert_close(hvp(jl.elman, args[0]), hvp(jl.elman_autodiff, args[0]))

@@ -127,7 +127,7 @@ def test_what_the_other_classifiers_do_changes_nothing(tiny):
     """Seeds side by side are seeds alone, to rounding."""
     xs = jax.random.normal(jax.random.key(0), (32, 4, 3), "float32")
     lengths = np.array([3, 32, 17, 1], np.int32)
-    init = lambda seed: vowels.init(jax.random.key(seed), 3, 5, 3)  # noqa: E731
+    init = lambda seed: vowels.init(jax.random.key(seed), 3, 5, 3)
     params = [init(seed) for seed in (0, 1)]
     stacked = jax.tree.map(lambda *x: jax.numpy.stack(x), *params)
     both = jax.jit(jax.vmap(lambda p: vowels.logits(p, xs, lengths)))(stacked)
