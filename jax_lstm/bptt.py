@@ -30,10 +30,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
 
-from jax_lstm.notation import wide
+from jax_lstm.notation import vary_together, wide
 
 SEGMENT_STEPS = 16  # at least so many steps share one weight product
-SEGMENT_BYTES = 2**20  # and as many as keep the projected input of a segment within a core's cache
+SEGMENT_BYTES = 2**21  # and as many as keep the projected input of a segment within a core's cache
 
 
 class Cell(NamedTuple):
@@ -50,6 +50,9 @@ class Cell(NamedTuple):
     step_bwd(w, consts, state_prev, saved, dstate) -> dstate_prev, delta    only what is sequential
     weights_bwd(params, consts, xs, states_prev, saved, deltas) -> dparams, dxs   additive over time
     check(params, state, x, name, leading) -> None     a door, see cells/make.py; optional
+    linearize(w, consts, states_prev, saved) -> local  for any leading axes; optional. `step_bwd`
+        then gets `local` in place of `saved`: derivatives that need no cotangent, made for a whole
+        segment before the loop.
     """
 
     init_state: Callable[..., Any]
@@ -59,6 +62,7 @@ class Cell(NamedTuple):
     step_bwd: Callable[..., Any]
     weights_bwd: Callable[..., Any]
     check: Callable[..., None] | None = None
+    linearize: Callable[..., Any] | None = None
 
 
 class Plan(NamedTuple):
@@ -142,16 +146,27 @@ def join(pieces, tree):
     return jax.tree.map(whole, tree, *pieces)
 
 
-def over_segments(body, carry, pieces, reverse):
-    """`lax.scan` of `body(carry, segment)` over pieces of time; outputs come back as pieces."""
+def over_segments(body, carry, pieces, reverse, scratch=lambda piece: None):
+    """`lax.scan` of `body` over the segments of all pieces; outputs come back as pieces.
+
+    body: (carry, scratch, segment) -> carry, scratch, output.
+    scratch: arrays that every segment of a piece may write over; made once per piece, since a fresh
+      one would be filled with zeros for every segment.
+    """
     outputs = [None] * len(pieces)
     order = range(len(pieces))
+
+    def both(carry, segment):
+        carry, space, out = body(*carry, segment)
+        return (carry, space), out
+
     for p in reversed(order) if reverse else order:
+        start = (carry, scratch(pieces[p]))
         if jax.tree.leaves(pieces[p])[0].shape[0] == 1:
-            carry, out = body(carry, jax.tree.map(lambda x: x[0], pieces[p]))
+            (carry, _), out = both(start, jax.tree.map(lambda x: x[0], pieces[p]))
             outputs[p] = jax.tree.map(lambda x: x[None], out)
         else:
-            carry, outputs[p] = lax.scan(body, carry, pieces[p], reverse=reverse)
+            (carry, _), outputs[p] = lax.scan(both, start, pieces[p], reverse=reverse)
     return carry, outputs
 
 
@@ -209,64 +224,115 @@ def one_step(cell, w, consts, fresh, state, z, mask, reset):
     return where(mask, state, seen), saved
 
 
-def run_segment(plan, w, consts, fresh, state, steps):
-    """K steps forward: one projection, then only what is sequential."""
+def run_segment(plan, w, consts, fresh, keep, carry, ts, steps):
+    """K steps forward: one projection, then only what is sequential.
+
+    What `keep(state, saved)` picks of step t is written to place t of what is carried: in place.
+    Stacked by `lax.scan` it would be copied once more, from the segment into the sequence.
+    """
     zs = plan.cell.project(w, cleared(steps.mask, steps.xs))
 
-    def body(state, now):
+    def body(carry, now):
+        state, kept = carry
+        t, *now = now
         state, saved = one_step(plan.cell, w, consts, fresh, state, *now)
-        return state, (state, saved)
+        return (state, written(kept, keep(state, saved), t)), None
 
-    now = (zs, steps.mask, steps.resets)
-    return lax.scan(body, state, now, reverse=plan.reverse, unroll=plan.unroll)
+    now = (ts, zs, steps.mask, steps.resets)
+    return lax.scan(body, carry, now, reverse=plan.reverse, unroll=plan.unroll)[0]
+
+
+def all_of(state, saved):
+    return state, saved
+
+
+def h_of(state, saved):
+    return state[0]
+
+
+def written(arrays, new, t):
+    """The arrays with `new` at place t of their first axis."""
+
+    def write(x, new):  # where there is no step there is no place
+        return lax.dynamic_update_index_in_dim(x, new, t, 0) if x.shape[0] else x
+
+    return jax.tree.map(write, arrays, new)
+
+
+def a_step(cell, w, consts, state, xs):
+    """What a step leaves behind and saves, without its numbers: for `jax.eval_shape`."""
+    x = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), xs)
+    return cell.step(w, consts, state, cell.project(w, x))
+
+
+def room(tree, T, other):
+    """Zeros for T of the tree, which vary over the mesh as the other tree does."""
+    zeros = jax.tree.map(lambda x: jnp.zeros((T, *x.shape), x.dtype), tree)
+    return vary_together((zeros, other))[0]
 
 
 def forward(plan, params, consts, fresh, state, steps):
     """All steps forward: the last state and the outputs, and what is kept for the backward."""
-    w = plan.cell.prepare(params)
+    w, T = plan.cell.prepare(params), jax.tree.leaves(steps.xs)[0].shape[0]
+    keep = all_of if plan.residuals == "full" else h_of
+    ts = jnp.arange(T)
 
-    def segment(first, piece):
-        now = segment_of(steps, piece)
-        last, (states, saved) = run_segment(plan, w, consts, fresh, first, now)
-        kept = (states, saved) if plan.residuals == "full" else None
-        return last, (merged(cleared(now.mask, states[0])), (first, kept))
+    def segment(carry, _, piece):
+        first, _ = carry
+        carry = run_segment(plan, w, consts, fresh, keep, carry, *segment_of((ts, steps), piece))
+        return carry, None, first
 
-    pieces = cut(steps, segment_length(plan, params, steps.xs))
-    last, outputs = over_segments(segment, state, pieces, plan.reverse)
-    hs, kept = zip(*outputs, strict=True)
-    return (last, join(hs, state[0])), (params, consts, fresh, steps, list(kept))
+    a_state, a_saved = jax.eval_shape(
+        functools.partial(a_step, plan.cell), w, consts, state, steps.xs
+    )
+    carry = (state, room(keep(a_state, a_saved), T, state))
+    pieces = cut((ts, steps), segment_length(plan, params, steps.xs))
+    (last, kept), firsts = over_segments(segment, carry, pieces, plan.reverse)
+    hs, kept = (kept[0][0], kept) if plan.residuals == "full" else (kept, None)
+    return (last, cleared(steps.mask, hs)), (params, consts, fresh, steps, firsts, kept)
 
 
 # Backward -------------------------------------------------------------------------------------
 
 
-def segment_bwd(plan, params, w, consts, fresh, steps, first, kept, dcarry, dhs):
+def segment_bwd(plan, params, w, consts, fresh, steps, first, kept, scratch, dcarry, dhs):
     """K steps in reverse order, then the weight products of all K at once."""
-    cell = plan.cell
+    cell, (again, deltas) = plan.cell, scratch
+    ks = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
     if kept is None:
-        _, kept = run_segment(plan, w, consts, fresh, first, steps)
+        again = run_segment(plan, w, consts, fresh, all_of, (first, again), ks, steps)[1]
+        kept = again
     states, saved = kept
     seen = shifted(first, states, plan.reverse)
     if steps.resets is not None:
         seen = where(steps.resets, jax.tree.map(lambda x: x[None], fresh), seen)
+    seen, saved, dhs = cleared(steps.mask, (seen, saved, dhs))
 
-    def body(dcarry, now):
-        dstate, dfresh = dcarry
-        seen, saved, dh, mask, reset = now
+    def body(carry, now):
+        (dstate, dfresh), deltas = carry
+        k, seen, local, dh, mask, reset = now
         dstate = fork_of_h(dstate, dh)
-        dseen, delta = cell.step_bwd(w, consts, seen, saved, dstate)
+        dseen, delta = cell.step_bwd(w, consts, seen, local, dstate)
         dseen, delta = where(mask, dseen, dstate), cleared(mask, delta)
         if reset is not None:
             dfresh = jax.tree.map(jnp.add, dfresh, cleared(reset, dseen))
             dseen = cleared(~reset, dseen)
-        return (dseen, dfresh), delta
+        return ((dseen, dfresh), written(deltas, delta, k)), None
 
-    dhs = None if dhs is None else cleared(steps.mask, dhs)
-    now = (seen, saved, dhs, steps.mask, steps.resets)
-    dcarry, deltas = lax.scan(body, dcarry, now, reverse=not plan.reverse, unroll=plan.unroll)
+    now = (ks, seen, linearized(cell, w, consts, seen, saved), dhs, steps.mask, steps.resets)
+    carry = (dcarry, deltas)
+    carry, _ = lax.scan(body, carry, now, reverse=not plan.reverse, unroll=plan.unroll)
+    dcarry, deltas = carry
     xs = cleared(steps.mask, steps.xs)
     dparams, dxs = cell.weights_bwd(params, consts, xs, seen, saved, deltas)
-    return dcarry, dparams, like(dxs, xs)
+    return dcarry, (again, deltas), dparams, like(dxs, xs)
+
+
+def linearized(cell, w, consts, states_prev, saved):
+    """What `step_bwd` gets: the local derivatives of any number of steps, or what was saved."""
+    if cell.linearize is None:
+        return saved
+    return cell.linearize(w, consts, states_prev, saved)
 
 
 def fork_of_h(dstate, dh):
@@ -292,25 +358,41 @@ def backward(plan, residual, dy):
 
     Where nobody looks at an output its cotangent is a symbolic zero, and no array is made of it.
     """
-    params, consts, fresh, steps, kept = residual
-    some_state = jax.tree.map(lambda first: first[0], kept[0][0])
+    params, consts, fresh, steps, firsts, kept = residual
+    some_state = jax.tree.map(lambda first: first[0], firsts[0])
     dstate, dhs = dy
     dstate = jax.tree.map(lambda d, s: jnp.zeros_like(s) if is_zero(d) else d, dstate, some_state)
     dhs = None if is_zero(dhs) else dhs
     w = plan.cell.prepare(params)
 
-    def segment(carry, now):
+    def segment(carry, scratch, now):
         dcarry, dparams = carry
-        piece, (first, kept) = now
-        now, dh = segment_of((steps, dhs), piece)
-        dcarry, more, dx = segment_bwd(plan, params, w, consts, fresh, now, first, kept, dcarry, dh)
-        return (dcarry, jax.tree.map(jnp.add, dparams, more)), merged(dx)
+        piece, first = now
+        now, dh, seen = segment_of((steps, dhs, kept), piece)
+        dcarry, scratch, more, dx = segment_bwd(
+            plan, params, w, consts, fresh, now, first, seen, scratch, dcarry, dh
+        )
+        return (dcarry, jax.tree.map(jnp.add, dparams, more)), scratch, merged(dx)
+
+    def a_step_back(w, consts, state, xs, dstate):
+        again = a_step(plan.cell, w, consts, state, xs)
+        local = linearized(plan.cell, w, consts, state, again[1])
+        return again, plan.cell.step_bwd(w, consts, state, local, dstate)[1]
+
+    def scratch(piece):
+        K = jax.tree.leaves(piece)[0].shape[1]
+        again, delta = jax.eval_shape(
+            a_step_back, w, consts, some_state, steps.xs, widened(some_state)
+        )
+        return room((again if kept is None else None, delta), K, some_state)
 
     dfresh = None if steps.resets is None else widened(zeros_like(fresh))
     carry = ((widened(dstate), dfresh), widened(zeros_like(params)))
-    pieces = cut((steps, dhs), segment_length(plan, params, steps.xs))
-    pieces = list(zip(pieces, kept, strict=True))
-    ((dfirst, dfresh), dparams), dxs = over_segments(segment, carry, pieces, not plan.reverse)
+    pieces = cut((steps, dhs, kept), segment_length(plan, params, steps.xs))
+    pieces = list(zip(pieces, firsts, strict=True))
+    ((dfirst, dfresh), dparams), dxs = over_segments(
+        segment, carry, pieces, not plan.reverse, scratch
+    )
     dfresh = None if fresh is None else like(dfresh, fresh)
     x = jax.eval_shape(lambda xs: jax.tree.map(lambda x: x.sum(0), xs), steps.xs)
     dsteps = Steps(join(dxs, x), None, None)
@@ -335,9 +417,10 @@ def step_backward(cell, residual, dy):
     """One step in reverse: cotangents of params, consts, state_prev and x."""
     params, consts, state_prev, x, saved = residual
     dstate, dh = dy
-    dstate_prev, delta = cell.step_bwd(
-        cell.prepare(params), consts, state_prev, saved, fork_of_h(widened(dstate), dh)
-    )
+    w = cell.prepare(params)
+    local = linearized(cell, w, consts, state_prev, saved)
+    dstate = fork_of_h(widened(dstate), dh)
+    dstate_prev, delta = cell.step_bwd(w, consts, state_prev, local, dstate)
     now = jax.tree.map(lambda leaf: leaf[None], (x, state_prev, saved, delta))
     dparams, dxs = cell.weights_bwd(params, consts, *now)
     dx = jax.tree.map(lambda dx: dx[0], dxs)

@@ -21,8 +21,9 @@ for its backward pass in this order, Kang & Seo for the reading as stages, chain
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from jax_lstm.notation import wide
+from jax_lstm.notation import GATES, wide
 
 
 def linear(x, W):
@@ -138,8 +139,37 @@ def gates(a):
 
     Source: Gers, Schmidhuber & Cummins (2000), with tanh for the candidate.
     """
-    a_i, a_f, a_g, a_o = jnp.split(a, 4, axis=-1)
-    return sigmoid(a_i), sigmoid(a_f), tanh(a_g), sigmoid(a_o)
+    return blocks(packed_gates(a))
+
+
+def blocks(y):
+    """The blocks i, f, g, o of a packed array (..., 4H): (..., H) each."""
+    return tuple(jnp.split(y, 4, axis=-1))
+
+
+def packed_gates(a):
+    """(2) as one array: blocks i, f, g, o side by side, (..., 4H).
+
+        sigmoid(a) = 1 / (1 + e),  e = exp(-a)      tanh(a) = (1 - e) / (1 + e),  e = exp(-2a)
+
+    One loop with one exponential and one division per number, which XLA keeps as one kernel; three
+    sigmoids and a tanh over slices are four, and not even vectorised where nothing is saved. Near
+    0, where 1 - e loses digits, tanh is its continued fraction (Lambert 1761), cut after the term
+    13: with it the error is at most that of `jnp.tanh`, in float32 and in float64.
+    """
+    if jnp.iscomplexobj(a):  # complex-step differences: there is no < for complex numbers
+        i, f, g, o = blocks(a)
+        return jnp.concatenate([sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)], axis=-1)
+    H = a.shape[-1] // 4
+    block = lax.broadcasted_iota(jnp.int32, a.shape, a.ndim - 1) // max(H, 1)
+    candidate = block == GATES.index("g")
+    e = jnp.exp(jnp.where(candidate, -2 * jnp.clip(a, -30, 30), -a))
+    s = jnp.minimum(a * a, 0.25)
+    near = candidate & (s < 0.25)
+    top = a * (135135 + s * (17325 + s * (378 + s)))
+    bottom = 135135 + s * (62370 + s * (3150 + s * 28))
+    top = jnp.where(near, top, jnp.where(candidate, 1 - e, jnp.ones_like(e)))
+    return top / jnp.where(near, bottom, 1 + e)
 
 
 def gates_bwd(residual, dgates):

@@ -21,7 +21,7 @@ from jax_lstm.bptt import Cell
 from jax_lstm.cells import lstm
 from jax_lstm.cells.make import check_fields, check_names, check_ranks, make_cell, make_rnn
 from jax_lstm.notation import check_size, wide
-from jax_lstm.stages import cell_state, hidden_state, linear, linear_bwd_input, linear_bwd_weight
+from jax_lstm.stages import cell_state, hidden_state, linear, linear_bwd_weight
 
 
 class LSTMPParams(NamedTuple):
@@ -81,17 +81,33 @@ def init_lstmp_state(params, batch_shape=()):
 # A step is a step of the LSTM and a projection, and the chain rule through it -------------------
 
 
+class Weights(NamedTuple):
+    """What the loop over steps sees, see cells/lstm.py: also UT = Uᵀ and PT = Pᵀ, wide."""
+
+    W: jax.Array
+    U: jax.Array
+    b: jax.Array
+    UT: jax.Array
+    P: jax.Array
+    PT: jax.Array
+
+
+def prepare(params):
+    W, U, b, P = params
+    return Weights(*lstm.prepare((W, U, b)), P, P.T.astype(wide(P.dtype)))
+
+
 def step(w, consts, state_prev, z):
     (m, c), saved = lstm.step(w, consts, state_prev, z)  # (1) to (4)
     h = linear(m, w.P)  # (10)
     return LSTMPState(h.astype(m.dtype), c), saved
 
 
-def step_bwd(w, consts, state_prev, saved, dstate):
+def step_bwd(w, consts, state_prev, local, dstate):
     """The forward read bottom-up."""
     dh, dc_from_next = dstate
-    dm = linear_bwd_input(w.P, dh)  # (10'x)
-    dprev, da = lstm.step_bwd(w, consts, state_prev, saved, LSTMPState(dm, dc_from_next))
+    dm = linear(dh, w.PT)  # (10'x)
+    dprev, da = lstm.step_bwd(w, consts, state_prev, local, LSTMPState(dm, dc_from_next))
     return LSTMPState(*dprev), (da, dh)
 
 
@@ -122,7 +138,16 @@ def check(params, state, x, name, leading):
     check_fields(wanted, legend, sizes, params, state, x, name, leading)
 
 
-LSTMP = Cell(init_lstmp_state, lstm.prepare, lstm.project, step, step_bwd, weights_bwd, check)
+LSTMP = Cell(
+    init_lstmp_state,
+    prepare,
+    lstm.project,
+    step,
+    step_bwd,
+    weights_bwd,
+    check,
+    lstm.linearize,
+)
 
 lstmp_cell, lstmp_cell_autodiff = make_cell(
     LSTMP, "lstmp_cell", "One step of the LSTM with a projection, equations (1) to (4) and (10)."
