@@ -59,11 +59,12 @@ def parser_of(Config, program, description):
         argument_default=argparse.SUPPRESS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    either = parser.add_mutually_exclusive_group()
     for form in forms(Config):
         settings = (
             getattr(Config, form).__doc__ or "a small text and a small model, done in seconds"
         )
-        parser.add_argument(
+        either.add_argument(
             flag(form), action="store_true", help=f"{settings}; other options still count"
         )
     for field in dataclasses.fields(Config):

@@ -8,6 +8,7 @@ growth     temporary bytes of the frugal gradient at S6's T and a quarter, loss 
 rounding   float32 gradients against float64, ours beside the plain scan's
 """
 
+import functools
 import time
 
 import jax
@@ -37,7 +38,10 @@ def parts(tiny):
         return [
             lambda config: ("growth", growth(T=64, B=1, H=8)),
             lambda config: ("rounding", rounding((8, 2, 4), seeds=2, scales=(1,))),
-            lambda config: ("char_lm", {"tiny": training(char_lm.Config.tiny(), config)}),
+            lambda config: (
+                "char_lm",
+                {"tiny": training(char_lm.Config.tiny(), config, who=("lstm", "F"))},
+            ),
         ]
     sizes = {"H = 256": char_lm.Config(), "H = 384": char_lm.Config(hidden=384)}
     return [
@@ -68,14 +72,14 @@ def single(name, dtype, T, B, D, H):
 # The update of a language model -----------------------------------------------------------------
 
 
-def training(model, config):
+def training(model, config, who=WHO):
     """Every route's update of char_lm's model, in turn; ours tells what the first must give."""
     T, B, D, H = model.window, model.streams, model.embedding, model.hidden
     sizes = {"T": T, "B": B, "D": D, "H": H, "V": SYMBOLS}
     rng = np.random.default_rng(config.seed)
     tokens, targets = jnp.asarray(rng.integers(SYMBOLS, size=(2, T, B)), jnp.int32)
     todo, rows, want = {}, {}, None
-    for name in WHO:
+    for name in who:
         sequence, own = single(name, jnp.float32, T, B, D, H)
         base = BY_HAND if name in ("lstm", "frugal") else AUTODIFF
         todo[name], rows[name], got = update_of(
@@ -137,7 +141,9 @@ def largest(budget, T, B, H, who=("lstm", "frugal", "A2", "F"), limit=16):
                 **asked,
                 sequence=sequence,
                 init=lambda *args, own=own, **options: own(jl.init_lstm(*args, **options)),
-                init_state=lambda params, batch: jl.LSTMState(*(jnp.zeros((*batch, H)),) * 2),
+                init_state=lambda params, batch: jl.LSTMState(
+                    *[jnp.zeros((*batch, H), jnp.float32)] * 2
+                ),
                 residuals=(residuals,),
                 last_only=last_only,
                 limit=limit,
@@ -166,34 +172,36 @@ def growth(T, B, H):
 def rounding(size, seeds, scales=(1, 4, 10)):
     """Ours over A0's error against float64, geometric means over seeds, of the worst leaf: by norm,
     and by the median element. scale multiplies what makes the net inputs."""
+    made = problem(size)
+    calls = [CONTESTANTS[name](made) for name in ("lstm", "A0")]
+    routes = [jax.jit(functools.partial(gradient_of, contestant)) for contestant in calls]
     ratios = {}
     for scale in scales:
         logs = []
         for seed in range(seeds):
             made = problem(size, seed)
             made = made._replace(layers=jax.tree.map(lambda x, s=scale: s * x, made.layers))
-            logs.append(errors_of(made))
+            logs.append(errors_of(routes, made))
         mean = np.exp(np.mean(logs, axis=0))  # (2, leaves)
         for kind, numbers in zip(("norm", "element"), mean, strict=True):
             ratios[f"x{scale} {kind}"] = float(numbers.max())
     return {"size": size, "seeds": seeds, "ratios": ratios}
 
 
-def errors_of(made):
+def errors_of(routes, made):
     """log(ours / A0's), (norm or element, leaf)."""
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda x: np.asarray(x, np.float64), made)
-        exact = named("gradient", gradient_of("A0", wide))
+        exact = named("gradient", routes[1](wide))
     found = []
-    for name in ("lstm", "A0"):
-        got = named("gradient", gradient_of(name, made))
+    for route in routes:
+        got = named("gradient", route(made))
         norm = [apart(got[k], exact[k]) for k in exact]
         element = [np.median(np.abs(got[k] - exact[k]) / np.abs(exact[k])) for k in exact]
         found.append(np.log(np.asarray([norm, element]) + 1e-12))
     return found[0] - found[1]
 
 
-def gradient_of(name, made):
-    contestant = CONTESTANTS[name](made)
+def gradient_of(contestant, made):
     args = contestant.to(made.layers, made.states, made.xs)
-    return jax.jit(lambda args, dhs: gradient(contestant.call, args, dhs, None))(args, made.dhs)
+    return gradient(contestant.call, args, made.dhs, None)

@@ -78,6 +78,9 @@ def panel(axes, case):
         for kind, shift, alpha in (("gradient", 0.2, 1.0), ("forward", -0.2, PALE))
         if "seconds" in rows[name].get(kind, {})
     ]
+    if not bars:
+        axes.set_axis_off()
+        return
     medians = [np.median(times) for _, times, _, _ in bars]
     end = min(max(medians), 4 * np.median(medians)) * 1.22
     for (y, times, color, alpha), median in zip(bars, medians, strict=True):
