@@ -86,12 +86,16 @@ def training(model, config, who=WHO):
             model, base._replace(sequence=sequence), own, tokens, targets
         )
         want = got if want is None else want
-        if not np.allclose(got, want, rtol=AGREE, atol=0):
-            raise Disagrees(f"{name}: loss and gradient norm {got}, ours {want}")
+        must_agree(name, got, want)
     title = f"char_lm, H = {H}"
     for name, seconds in timing.interleaved(todo, config.rounds, config.budget, title).items():
         rows[name]["seconds"] = seconds
     return {**sizes, "routes": rows}
+
+
+def must_agree(name, got, want):
+    if not np.allclose(got, want, rtol=AGREE, atol=0):
+        raise Disagrees(f"{name}: loss and gradient norm {got}, ours {want}")
 
 
 def update_of(model, route, own, tokens, targets):
@@ -141,15 +145,17 @@ def largest(budget, T, B, H, who=("lstm", "frugal", "A2", "F"), limit=16):
                 **asked,
                 sequence=sequence,
                 init=lambda *args, own=own, **options: own(jl.init_lstm(*args, **options)),
-                init_state=lambda params, batch: jl.LSTMState(
-                    *[jnp.zeros((*batch, H), jnp.float32)] * 2
-                ),
+                init_state=lambda params, batch: zeros((*batch, H)),
                 residuals=(residuals,),
                 last_only=last_only,
                 limit=limit,
             ).rows
             losses[loss][name] = {"T": row.largest_T, "B": row.largest_B}
     return {"budget": budget, "asked": asked, "losses": losses}
+
+
+def zeros(shape):
+    return jl.LSTMState(jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.float32))
 
 
 def growth(T, B, H):
