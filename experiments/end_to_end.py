@@ -102,11 +102,15 @@ def update_of(model, route, own, tokens, targets):
     """(one more update, facts, (loss, gradient norm) of the first). Buffers are donated, as in
     char_lm, so the state goes on from call to call."""
     optimizer = char_lm.make_optimizer(model)
-    key = jax.random.key(model.seed)
-    params = init_language_model(key, SYMBOLS, model.embedding, model.hidden)
-    state = jl.init_lstm_state(params.lstm, (model.streams,))
-    params = params._replace(lstm=jax.tree.map(jnp.array, own(params.lstm)))
-    carry = [params, optimizer.init(params), state]
+
+    @jax.jit
+    def start(key):
+        params = init_language_model(key, SYMBOLS, model.embedding, model.hidden)
+        state = jl.init_lstm_state(params.lstm, (model.streams,))
+        params = params._replace(lstm=own(params.lstm))
+        return params, optimizer.init(params), state
+
+    carry = list(start(jax.random.key(model.seed)))
 
     def loss(params, state, tokens, targets):
         return language_model_loss(params, state, tokens, targets, route=route)
