@@ -355,39 +355,3 @@ CONTESTANTS = {
     "C": cudnn,
 }
 OURS = ("lstm", "frugal")
-
-
-# The floor --------------------------------------------------------------------------------------
-
-
-def products_forward(layers, states, xs):
-    """Every product of a forward pass and no elementwise work: z = x W at once, a = h U step by
-    step. ((zs, as), ...).
-
-    What the loop hands on is a slice of its own product, so that no step can begin early; zs and
-    every a come out, so that nothing is dead code and no product shrinks to what is used of it.
-    """
-    below, outputs = xs, []
-    for (W, U, _), (h, _) in zip(layers, states, strict=True):
-        H = U.shape[0]
-
-        def step(h, _, U=U, H=H):
-            a = h @ U
-            return a[:, :H], a
-
-        zs = below @ W
-        _, as_ = lax.scan(step, h, None, length=len(xs))
-        outputs.append((zs, as_))
-        below = as_[..., :H]
-    return outputs
-
-
-def products(layers, states, xs, dhs):
-    """Those, and every product of the backward: da Uᵀ in the loop; dW, dU and dx after it. a stands
-    for da, and dhs for the h before each step."""
-    outputs, results = products_forward(layers, states, xs), []
-    for (W, U, _), (_, as_) in zip(layers, outputs, strict=True):
-        dh, _ = lax.scan(lambda dh, da, U=U: (da @ U.T, None), dhs[-1], as_, reverse=True)
-        dW, dU = (jnp.einsum("tbd,tbm->dm", x, as_) for x in (xs, dhs))
-        results.append((dW, dU, dh, as_ @ W.T))
-    return results, outputs

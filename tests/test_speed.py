@@ -15,6 +15,7 @@ import jax_lstm as jl
 from experiments import (
     contestants,
     end_to_end,
+    floor,
     hlo,
     programs,
     record,
@@ -296,27 +297,30 @@ def test_what_does_not_fit_is_left_out_with_a_reason():
 # The floor, and what is read off programs -------------------------------------------------------
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-def test_the_floor_holds_every_product(layers):
+@pytest.mark.parametrize(("layers", "steps"), [(1, 48), (2, 48), (1, 16)])
+def test_the_floor_holds_every_product(monkeypatch, layers, steps):
     """x W, h U, da Uᵀ, dW, dU, dx, in full size: none is dead code, none was cut down, and two
-    stand in a loop over steps."""
-    T, B, H = 6, 3, 8
+    stand in a loop over steps. In one segment, and in three."""
+    T, B, H = 48, 3, 8
+    monkeypatch.setattr(floor, "SEGMENT_BYTES", 1 if steps < T else 2**20)
     made = contestants.problem((T, B, H), layers=layers)
     inputs = (made.layers, made.states, made.xs, made.dhs)
-    text = jax.jit(contestants.products).lower(*inputs).compile().as_text()
-    blocks = hlo.computations(text)
 
-    def shapes(names):
+    def shapes(blocks, names):
         lines = " ".join(line for name in names for line in blocks[name])
         found = re.findall(r"f32\[(\d+),(\d+)\]\S* dot\(", lines)
         return sorted((int(m), int(n)) for m, n in found)
 
-    loops = [(B, H), (B, 4 * H)]
-    after = [(H, 4 * H), (H, 4 * H), (T * B, H), (T * B, 4 * H)]
-    assert shapes(blocks) == sorted(layers * (loops + after))
+    z, a, dh, weights = (steps * B, 4 * H), (B, 4 * H), (B, H), (H, 4 * H)
+    dx = (T * B, H)  # XLA makes it once, after the loop over segments
+    blocks = hlo.computations(jax.jit(floor.products).lower(*inputs).compile().as_text())
+    assert shapes(blocks, blocks) == sorted(layers * [z, a, dh, weights, weights, dx])
     bodies = hlo.innermost_bodies(blocks)
     inside = {name for body in bodies for name in hlo.reached_from(body, blocks)}
-    assert shapes(inside) == sorted(layers * loops)
+    assert shapes(blocks, inside) == sorted(layers * [a, dh])
+    hs = lambda *inputs: [hs for hs, _ in floor.products_forward(*inputs)]
+    blocks = hlo.computations(jax.jit(hs).lower(*inputs[:3]).compile().as_text())
+    assert shapes(blocks, blocks) == sorted(layers * [z, a])
 
 
 HLO = """HloModule jit_f
