@@ -1,11 +1,12 @@
 """G, the floor: the products of an LSTM's training step and nothing else, on packed arrays.
 
-    z = x W for a segment of steps, h U step by step;   da Uᵀ step by step, dW, dU and dx for a segment
+    forward     z = x W for a segment of steps; h U step by step
+    backward    da Uᵀ step by step; dW, dU and dx for a segment
 
-No gates. z stands for da: it is kept as the gates would be, and nothing else is. In segments, because
-then z is in cache when it is used; all T at once, as one would write it first, takes up to 1.7 times
-as long in the forward (S3), and a floor is the lowest there is. For the forward alone something is
-lower still at some sizes: [x, h] times W over U, one product a step, as haiku has it.
+No gates. z stands for da: it is kept as the gates would be, and nothing else is. In segments,
+because then z is in cache when it is used: all T at once, as one would write it first, took 1.7
+times as long in the forward at S3, and a floor is the lowest there is. (Of the forward alone there
+is a lower one at some sizes: [x, h] times W over U, one product a step, as haiku has it.)
 """
 
 import jax.numpy as jnp
