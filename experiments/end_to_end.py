@@ -134,7 +134,7 @@ def update_of(model, route, own, tokens, targets):
 # Memory -----------------------------------------------------------------------------------------
 
 
-def largest(budget, T, B, H, who=("lstm", "frugal", "A2", "F"), limit=16):
+def largest(budget, T, B, H, who=("lstm", "frugal", "A2", "F"), limit=64):
     """The longest T at B, and the largest B at T, for a loss on all h_t and one on h_T alone."""
     losses, asked = {}, {"T": T, "B": B, "D": H, "H": H}
     for loss, last_only in (("all h", False), ("h_T alone", True)):

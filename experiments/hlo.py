@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 # These name a buffer or a part of one; XLA runs nothing for them.
-FREE = {"parameter", "get-tuple-element", "tuple", "constant", "bitcast", "after-all"}
+FREE = {None, "parameter", "get-tuple-element", "tuple", "constant", "bitcast", "after-all"}
 
 
 class Counts(NamedTuple):
@@ -46,8 +46,9 @@ def computations(hlo):
 
 def operation(line):
     """The opcode of an instruction: `%x = f32[2,3]{1,0} dot(...)` -> dot; shapes may be tuples."""
-    right = line.split(" = ", 1)[-1]
-    return re.search(r"([\w\-]+)\((?![^()]*\)\s*[\w\-]+\()", right)[1]
+    right = re.sub(r"\{[^{}]*\}", "", line.split(" = ", 1)[-1])  # without layouts
+    found = re.search(r"([\w\-]+)\(", right)
+    return found[1] if found else None
 
 
 def reached_from(start, blocks):

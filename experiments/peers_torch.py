@@ -4,14 +4,15 @@ import functools
 import importlib.util
 import os
 
+import jax
 import numpy as np
 
 from experiments.contestants import Absent
 
 
 def threads():
-    """The thread counts to try: one, and all."""
-    return sorted({1, os.cpu_count() or 1})
+    """The thread counts to try: one, and all. Where JAX has a GPU, torch gets it too."""
+    return [1] if jax.default_backend() == "gpu" else sorted({1, os.cpu_count() or 1})
 
 
 def torch_lstm(problem, threads):
@@ -27,8 +28,11 @@ def torch_lstm(problem, threads):
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}[
         problem.xs.dtype.name
     ]
-    tensor = lambda x: torch.tensor(np.asarray(x, np.float64)).to(dtype)
-    layer = torch.nn.LSTM(H, H, num_layers=len(problem.layers)).to(dtype)
+    place = "cuda" if jax.default_backend() == "gpu" else "cpu"
+    if place == "cuda" and not torch.cuda.is_available():
+        raise Absent("this torch has no CUDA")
+    tensor = lambda x: torch.tensor(np.asarray(x, np.float64)).to(place, dtype)
+    layer = torch.nn.LSTM(H, H, num_layers=len(problem.layers)).to(place, dtype)
     with torch.no_grad():
         for n, (W, U, b) in enumerate(problem.layers):
             getattr(layer, f"weight_ih_l{n}").copy_(tensor(W).T)
@@ -60,9 +64,12 @@ def torch_lstm(problem, threads):
 
     def on(threads, f):
         torch.set_num_threads(threads)
-        return f()
+        result = f()
+        if place == "cuda":
+            torch.cuda.synchronize()
+        return result
 
-    array = lambda x: x.detach().to(torch.float64).numpy()
+    array = lambda x: x.detach().to("cpu", torch.float64).numpy()
 
     def as_gradient(result):
         *weights, dxs, dh, dc = map(array, result)

@@ -19,6 +19,7 @@ def everything(result):
     parts = [tables(result)] if plain else []
     parts += [everyone(case) for case in result["cases"]]
     parts += [skipped] if (skipped := absences(result)) else []
+    parts += [jobs(result["end_to_end"])] if "end_to_end" in result else []
     return "\n\n".join([*parts, goals(result)])
 
 
@@ -81,6 +82,30 @@ def everyone(case):
             )
         )
     return "\n".join(lines)
+
+
+def jobs(parts):
+    """Whole jobs: a language model's training, and what fits into memory."""
+    blocks = []
+    if models := parts.get("char_lm"):
+        names = list(next(iter(models.values()))["routes"])
+        lines = [line("char_lm, characters per second", *names), "|---" * (len(names) + 1) + "|"]
+        for title, model in models.items():
+            size, routes = model["T"] * model["B"], model["routes"]
+            speeds = [f"{size / np.median(routes[n]['seconds']):,.0f}" for n in names]
+            lines.append(line(title, *speeds))
+        blocks.append("\n".join(lines))
+    if largest := parts.get("largest"):
+        asked, losses = largest["asked"], largest["losses"]
+        names = list(next(iter(losses.values())))
+        title = f"in {largest['budget'] / 2**20:,.0f} MiB, D = H = {asked['H']}"
+        lines = [line(title, *names), "|---" * (len(names) + 1) + "|"]
+        for loss, found in losses.items():
+            for size, other in (("T", "B"), ("B", "T")):
+                most = [f"{found[name][size]:,}" for name in names]
+                lines.append(line(f"largest {size} at {other} {asked[other]}, {loss}", *most))
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
 
 
 def milliseconds(case):
@@ -190,7 +215,7 @@ def goals(result):
 
 
 def reached(result):
-    """Rows 1 to 16, row 2 first."""
+    """Rows 1 to 17, row 2 first."""
     plain = {size: case["contestants"] for size, case in plain_cases(result).items()}
 
     def times(other, sizes=S1_TO_S4, ours="lstm", kind="gradient"):
@@ -232,6 +257,7 @@ def reached(result):
         Goal(12, "weight-shaped products in innermost loop bodies", 0, 0, inside),
         Goal(13, "compile time / A0, S3", 1.0, 0.6, facts("compile_seconds", "lstm", "A0")),
         *end_to_end_goals(result.get("end_to_end", {}))[1:],
+        Goal(17, "GPU, XLA route / cuDNN", 2, 2, times("C", ("N1", "N2", "N3"))),
     ]
 
 

@@ -114,8 +114,16 @@ def test_what_was_wanted_beside_what_was_reached():
     result["end_to_end"] = {
         "growth": {"T": [1, 4], "bytes": [100, 210]},
         "rounding": {"ratios": {"x1 norm": 0.9, "x1 element": 1.3}},
-        "char_lm": {"H": {"routes": {"lstm": {"seconds": [1, 2]}, "F": {"seconds": [2, 4]}}}},
+        "char_lm": {
+            "H": {
+                "T": 4,
+                "B": 3,
+                "routes": {"lstm": {"seconds": [1, 2]}, "F": {"seconds": [2, 4]}},
+            }
+        },
         "largest": {
+            "budget": 2**20,
+            "asked": {"T": 2, "B": 3, "H": 5},
             "losses": {
                 "all h": {
                     "lstm": {"T": 4, "B": 4},
@@ -123,12 +131,12 @@ def test_what_was_wanted_beside_what_was_reached():
                     "A2": {"T": 4, "B": 4},
                     "F": {"T": 2, "B": 2},
                 }
-            }
+            },
         },
     }
     goals = {}
     for text in speed_tables.goals(result).splitlines()[2:]:
-        number, _, _, _, reached, met = text.strip("| ").split(" | ")
+        number, _, _, _, reached, met = (cell.strip() for cell in text[1:-1].split("|"))
         goals.setdefault(number, []).append((reached, met))
     assert goals["2"] == [("S1 0.17, S2 0.80, S3 0.50", "no")]
     # (0.25 x 1.2 x 0.75)^(1/3) = 0.608, within 0.70, but one is above 1
@@ -142,6 +150,9 @@ def test_what_was_wanted_beside_what_was_reached():
     assert goals["15"] == [("H 2.00", "yes")]
     assert goals["16"] == [("T, all h, frugal 4.00", "yes"), ("T, all h, frugal 2.00", "yes")]
     assert list(goals)[:2] == ["2", "1"]
+    jobs = speed_tables.everything(result)
+    assert "| H | 8 | 4 |" in jobs  # T x B = 12 characters in the median of 1.5 and of 3 seconds
+    assert "| largest T at B 3, all h | 4 | 8 | 4 | 2 |" in jobs
 
 
 def test_pictures(tmp_path):
@@ -417,7 +428,7 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("argv", "complaint"),
     [
-        ("--sizes S1,S9", "argument --sizes: knows S0, S1, S2, S3, S4, S5, S6; got S9"),
+        ("--sizes S1,S9", "argument --sizes: knows S0, S1, S2, S3, S4, S5, S6, N1, N2, N3; got S9"),
         (
             "--variants plain,deep",
             "argument --variants: knows plain, lengths, stack, bfloat16; got",
