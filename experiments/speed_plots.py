@@ -63,7 +63,7 @@ def picture(path, cases, variant, hardware):
         Line2D([], [], color=FLOOR, linestyle=":", label="floor G, forward"),
     ]
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(5, 2 * columns), fontsize=8
+        handles=handles, loc="outside lower center", ncols=5 if columns > 1 else 2, fontsize=8
     )
     figure.savefig(path)
 
