@@ -2,6 +2,7 @@
 are timed compute the same, and what is left of a run that was interrupted."""
 
 import copy
+import functools
 import json
 import re
 
@@ -226,9 +227,15 @@ def test_nothing_in_common_is_no_agreement(tmp_path, capsys):
 # Everybody computes the same --------------------------------------------------------------------
 
 
-def error(name, kind="gradient", *, devices=1, dtype=jnp.float64, **options):
-    made = contestants.problem(SIZE, dtype=dtype, **options)
-    answer = programs.reference(made)
+@functools.cache
+def asked(dtype, lengths, layers):
+    """A problem, and our own answer to it."""
+    made = contestants.problem(SIZE, dtype=dtype, lengths=lengths, layers=layers)
+    return made, programs.reference(made)
+
+
+def error(name, kind="gradient", *, devices=1, dtype=jnp.float64, lengths=False, layers=1):
+    made, answer = asked(dtype, lengths, layers)
     runner = programs.runners(name, made, [kind], answer, devices=devices, size=SIZE)[kind]
     return max(runner.errors.values())
 
