@@ -16,6 +16,10 @@ class BadInput(ValueError):
         super().__init__(f"argument {option}: {complaint}")
 
 
+class Failed(Exception):
+    """The run was done and its answer is no: one line, and exit status 1."""
+
+
 def option(default, help, *, low=None, above=None, below=None, metavar=None):
     """A field of a Config: its default, its help, and the bounds that `check` holds it to."""
     bounds = {"low": low, "above": above, "below": below}
@@ -46,7 +50,8 @@ def check(config):
 
 
 def parser_of(Config, program, description):
-    """An argparse parser with one option per field, and `--tiny` for the settings of the tests."""
+    """An argparse parser with one option per field, and one for each of a Config's other settings:
+    `--tiny` for the tests, and `--quick` where there is one."""
     tiny, hints = Config.tiny(), typing.get_type_hints(Config)
     parser = argparse.ArgumentParser(
         prog=program,
@@ -54,13 +59,19 @@ def parser_of(Config, program, description):
         argument_default=argparse.SUPPRESS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--tiny",
-        action="store_true",
-        help="a small text and a small model, done in seconds; other options still count",
-    )
+    either = parser.add_mutually_exclusive_group()
+    for form in forms(Config):
+        settings = (
+            getattr(Config, form).__doc__ or "a small text and a small model, done in seconds"
+        )
+        either.add_argument(
+            flag(form), action="store_true", help=f"{settings}; other options still count"
+        )
     for field in dataclasses.fields(Config):
         kind = hints[field.name]
+        if kind is bool:
+            parser.add_argument(flag(field.name), action="store_true", help=field.metadata["help"])
+            continue
         if isinstance(kind, types.UnionType):
             kind = next(k for k in typing.get_args(kind) if k is not type(None))
         default, small = field.default, getattr(tiny, field.name)
@@ -75,22 +86,28 @@ def parser_of(Config, program, description):
     return parser
 
 
+def forms(Config):
+    """Names of the settings that a Config comes in besides its defaults."""
+    return [form for form in ("tiny", "quick") if hasattr(Config, form)]
+
+
 def main(Config, run, program, description, argv=None):
     """Parse, run, and turn what went wrong into an exit status: 2 bad input, 130 Ctrl-C.
 
-    1 is a loss that is no number, or a run whose summary says that the gradients disagree.
+    1 is a loss that is no number, a run whose summary says that the gradients disagree, or Failed.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a sample may hold what a terminal cannot show
             stream.reconfigure(errors="backslashreplace", line_buffering=True)
     parser = parser_of(Config, program, description)
     given = vars(parser.parse_args(argv))
-    base = Config.tiny() if given.pop("tiny", False) else Config()
+    form = next((form for form in forms(Config) if given.pop(form, False)), None)
+    base = getattr(Config, form)() if form else Config()
     try:
         summary = run(dataclasses.replace(base, **given))
     except BadInput as error:
         parser.error(str(error))
-    except FloatingPointError as error:
+    except (FloatingPointError, Failed) as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

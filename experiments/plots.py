@@ -144,6 +144,10 @@ def draw_again(directory):
         from experiments import vowels  # it draws its own, with the tools of this file
 
         vowels.draw(directory)
+    elif directory.absolute().parent.name == "speed":
+        from experiments import speed_plots
+
+        speed_plots.speed(directory)
     else:
         char_lm(directory)
 

@@ -65,6 +65,11 @@ def write_json(path, tree):
     write(path, (json.dumps(tree, indent=2, ensure_ascii=False) + "\n").encode())
 
 
+def compact(tree):
+    """JSON for programs: a list of numbers on a line, and not a line for each of them."""
+    return (json.dumps(tree, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+
+
 def read_json(path):
     return json.loads(path.read_text(encoding="utf-8"))
 

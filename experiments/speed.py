@@ -1,350 +1,287 @@
 """What does the hand-written gradient cost, beside everything else one could use?
 
-    python -m experiments.speed
+    python -m experiments.speed                 S1 to S4, every contestant that is installed
+    python -m experiments.speed --quick         under two minutes
+    python -m experiments.speed --sizes S1,S2,S3,S4,S5,S6 --variants plain,lengths,stack,bfloat16
+                                --devices 2 --end-to-end         all there is
+    python -m experiments.speed --table FILE.json               tables of an earlier run
+    python -m experiments.speed --compare OLD.json              what OLD holds, again: is it slower?
+    python -m experiments.speed --table NEW.json --compare OLD.json         the same without a run
 
-One process, warmed up, the contestants in turn, round by round; ratios are taken within a round.
-Per contestant: milliseconds of the gradient of vdot(hs, dhs) in params, state and xs, of the
-forward alone, temporary bytes and seconds to compile. Absolute times on a shared machine mean
-little; the ratios are what to read.
+One process, warmed up, the contestants in turn, round by round. Timed are the gradient of
+vdot(hs, dhs) in parameters, state and xs, and the forward alone (hs and the last state); before
+that, every contestant's answer is compared with ours, and one that disagrees is an error.
 
-    lstm      ours, residuals="full"              A0   jax.grad of a plain scan
-    frugal    ours, residuals="auto"              A1   the same with x W before the loop
-    F         flax nn.RNN(OptimizedLSTMCell)      A2   A0 with jax.checkpoint around its step
-    P         torch.nn.LSTM, if installed         G    the bare products: the floor
+    lstm      ours, residuals="full"               A0   jax.grad of a plain scan
+    frugal    ours, residuals="auto"               A1   the same with x W before the loop
+    F         flax nn.RNN(OptimizedLSTMCell)       A2   A0 with jax.checkpoint around its step
+    P1, P2    torch.nn.LSTM on 1, 2 threads        G    the bare products: the floor
+    K, E, S   haiku, equinox, Keras on JAX         C    cuDNN (on an NVIDIA GPU)
 
-Writes results/speed/<run>/speed.json; `--table FILE` prints the tables of such a file.
+Milliseconds are those of a machine in an hour: what else it does changes them by half. So ratios
+are taken within a round, between two runs a moment apart, and `--compare` never looks at the times
+of two runs, but at our time over A0's and over G's, then and now. A slowdown is flagged, and the
+exit status is 1, if it is beyond the threshold against both of them and a bootstrap over rounds
+finds it so in 99 of 100 draws; fewer than 5 rounds are no evidence.
+
+Writes results/speed/<run>/speed.json after every case, and pictures beside it.
 """
 
+import contextlib
 import dataclasses
-import functools
 import os
-import platform
 import sys
-import time
 from dataclasses import dataclass
+from pathlib import Path
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
-from tqdm import tqdm
 
-import jax_lstm as jl
-from experiments import command, record
-from experiments.command import BadInput, option
+from experiments import (
+    command,
+    end_to_end,
+    programs,
+    record,
+    speed_compare,
+    speed_plots,
+    speed_tables,
+    timing,
+)
+from experiments.command import BadInput, Failed, option
+from experiments.contestants import CONTESTANTS, OURS, Absent, problem
+from experiments.programs import PASSES, Disagrees
 
 SIZES = {
+    "S0": (12, 2, 8),  # the tests'
     "S1": (128, 4, 32),
     "S2": (256, 16, 128),
     "S3": (256, 32, 256),
     "S4": (128, 64, 512),
     "S5": (4096, 8, 128),
     "S6": (65536, 1, 64),
+    "N1": (1024, 16, 256),  # for a GPU
+    "N2": (1024, 32, 512),
+    "N3": (1024, 64, 1024),
 }
-PASSES = ("gradient", "forward")
+VARIANTS = {
+    "plain": {},
+    "lengths": {"lengths": True},
+    "stack": {"layers": 2},
+    "bfloat16": {"dtype": jnp.bfloat16},
+}
 
 
 @dataclass(frozen=True)
 class Config:
     sizes: str = option("S1,S2,S3,S4", "which (T, B, D=H): " + str(SIZES)[1:-1].replace("'", ""))
+    variants: str = option(
+        "plain",
+        "plain; lengths, half of them shorter; stack, two layers; bfloat16, and float32 otherwise",
+    )
+    passes: str = option("gradient,forward", "what is timed; gradient is forward and backward")
+    devices: int = option(
+        1, "split the batch over so many host devices too: lstm and A0, plain", low=1, below=65
+    )
     rounds: int = option(20, "rounds, in each of which every contestant runs once", low=1)
-    budget: float = option(60.0, "at most so many seconds for the rounds of one size", above=0)
+    budget: float = option(300.0, "at most so many seconds for the rounds of a case", above=0)
+    memory: float = option(4.0, "GiB; a compiled program that needs more is left out", above=0)
     only: str | None = option(None, "contestants by name, with commas (default: all there are)")
-    table: str | None = option(None, "print the tables of this speed.json, run nothing")
+    end_to_end: bool = option(
+        False, "also char_lm's training step, the longest T and largest B that fit, and rounding"
+    )
+    table: str | None = option(
+        None, "print the tables of this speed.json, run nothing", metavar="FILE"
+    )
+    compare: str | None = option(
+        None,
+        "an older speed.json to be no slower than: runs its sizes, variants and passes with ours, "
+        "A0 and G, or with --table reads",
+        metavar="FILE",
+    )
+    threshold: float = option(0.1, "with --compare: so much slower is too slow", above=0)
     seed: int = option(0, "seed of the numbers", low=0, below=2**63)
     results: str = option("results", "folder that the run's folder is made in", metavar="DIR")
     run: str | None = option(None, "name of the run's folder (default: date and time)")
 
     @classmethod
     def tiny(cls):
-        return cls(sizes="S1", rounds=2, budget=5.0)
+        """one tiny size, two rounds"""
+        return cls(sizes="S0", rounds=2, budget=5.0)
 
-
-# Contestants: (params, state, xs) -> ((h, c), hs) -----------------------------------------------
-
-
-def step(a, c):
-    i, f, g, o = jnp.split(a, 4, axis=-1)
-    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-    return jax.nn.sigmoid(o) * jnp.tanh(c), c
-
-
-def plain(params, state, xs):
-    W, U, b = params
-
-    def body(state, x):
-        h, c = step(x @ W + state[0] @ U + b, state[1])
-        return (h, c), h
-
-    return lax.scan(body, tuple(state), xs)
-
-
-def hoisted(params, state, xs):
-    W, U, b = params
-
-    def body(state, z):
-        h, c = step(z + state[0] @ U, state[1])
-        return (h, c), h
-
-    return lax.scan(body, tuple(state), xs @ W + b)
-
-
-def checkpointed(params, state, xs):
-    W, U, b = params
-
-    def body(state, x):
-        h, c = step(x @ W + state[0] @ U + b, state[1])
-        return (h, c), h
-
-    return lax.scan(jax.checkpoint(body), tuple(state), xs)
-
-
-def flax_rnn(params, state, xs):
-    """The same numbers in flax's tree, unpacked inside so that its gradient is packed again."""
-    H = params.U.shape[0]
-    kernels = {}
-    for n, gate in enumerate("ifgo"):
-        block = slice(n * H, (n + 1) * H)
-        kernels["i" + gate] = {"kernel": params.W[:, block]}
-        kernels["h" + gate] = {"kernel": params.U[:, block], "bias": params.b[block]}
-    rnn = nn.RNN(nn.OptimizedLSTMCell(H), time_major=True, return_carry=True)
-    (c, h), hs = rnn.apply({"params": {"cell": kernels}}, xs, initial_carry=(state.c, state.h))
-    return (h, c), hs
-
-
-CONTESTANTS = {
-    "lstm": jl.lstm,
-    "frugal": functools.partial(jl.lstm, residuals="auto"),
-    "A0": plain,
-    "A1": hoisted,
-    "A2": checkpointed,
-    "F": flax_rnn,
-}
-
-
-def products(params, state, xs, dhs):
-    """Every product of a training step and nothing else, on packed arrays: the floor."""
-    W, U, _ = params
-    zs = xs @ W
-
-    def forward(h, z):
-        a = h @ U
-        return a[:, : h.shape[1]], a
-
-    _, das = lax.scan(forward, state[0], zs)
-    dh, _ = lax.scan(lambda dh, da: (dh + da @ U.T, None), dhs[-1], das)
-    sums = [jnp.einsum("tbd,tbm->dm", x, das) for x in (xs, dhs)]
-    return sums, das @ W.T, dh
-
-
-def torch_lstm(params, state, xs, dhs):
-    """name -> pass -> function of no arguments, on one thread and on all; None without torch."""
-    try:
-        import torch
-    except ImportError:
-        return None
-    D, H = params.W.shape[0], params.U.shape[0]
-    tensor = lambda x: torch.tensor(np.asarray(x))
-    layer = torch.nn.LSTM(D, H)
-    with torch.no_grad():
-        layer.weight_ih_l0.copy_(tensor(params.W).T)
-        layer.weight_hh_l0.copy_(tensor(params.U).T)
-        layer.bias_ih_l0.copy_(tensor(params.b))
-        layer.bias_hh_l0.zero_()
-    inputs = [tensor(x).requires_grad_() for x in (xs, state.h[None], state.c[None])]
-    dhs = tensor(dhs)
-    leaves = [*layer.parameters(), *inputs]
-
-    def forward():
-        with torch.no_grad():
-            return layer(inputs[0], (inputs[1], inputs[2]))
-
-    def gradient():
-        hs, _ = layer(inputs[0], (inputs[1], inputs[2]))
-        return torch.autograd.grad(hs, leaves, dhs)
-
-    def on(threads, f):
-        torch.set_num_threads(threads)
-        return f()
-
-    return {
-        f"P{threads}": {
-            "gradient": functools.partial(on, threads, gradient),
-            "forward": functools.partial(on, threads, forward),
-        }
-        for threads in sorted({1, os.cpu_count() or 1})
-    }
-
-
-# Measuring --------------------------------------------------------------------------------------
-
-
-def problem(size, seed):
-    T, B, H = size
-    rng = np.random.default_rng(seed)
-    normal = lambda *shape: jnp.asarray(rng.normal(size=shape) / H**0.5, jnp.float32)
-    params = jl.LSTMParams(normal(H, 4 * H), normal(H, 4 * H), normal(4 * H))
-    state = jl.LSTMState(normal(B, H), normal(B, H))
-    return params, state, normal(T, B, H) * H**0.5, normal(T, B, H)
-
-
-def compiled(f, args):
-    start = time.perf_counter()
-    program = jax.jit(f).lower(*args).compile()
-    seconds = time.perf_counter() - start
-    temp = program.memory_analysis().temp_size_in_bytes
-    runner = lambda: jax.block_until_ready(program(*args))
-    return runner, {"compile_seconds": seconds, "temp_bytes": temp}
-
-
-def contestants_of(size, args, only):
-    """name -> pass -> function of no arguments, and name -> facts of the compiled gradient."""
-    runners, facts = {}, {}
-    params, state, xs, _ = args
-    for name, sequence in CONTESTANTS.items():
-        if only and name not in only:
-            continue
-
-        def loss(params, state, xs, dhs, sequence=sequence):
-            return jnp.vdot(sequence(params, state, xs)[1], dhs)
-
-        gradient, facts[name] = compiled(jax.grad(loss, (0, 1, 2)), args)
-        forward, _ = compiled(lambda *a, f=sequence: f(*a)[1], (params, state, xs))
-        runners[name] = {"gradient": gradient, "forward": forward}
-    if not only or "G" in only:
-        runners["G"] = {"gradient": compiled(products, args)[0]}
-    if not only or "P" in only:
-        runners |= torch_lstm(*args) or {}
-    return runners, facts
-
-
-def measure(size, config, only):
-    args = problem(size, config.seed)
-    runners, facts = contestants_of(size, args, only)
-    todo = [(name, kind) for name, kinds in runners.items() for kind in kinds]
-    for name, kind in todo:
-        runners[name][kind]()
-    seconds = {pair: [] for pair in todo}
-    start = time.perf_counter()
-    for _ in tqdm(range(config.rounds), desc=str(size), leave=False):
-        for name, kind in todo:
-            begin = time.perf_counter()
-            runners[name][kind]()
-            seconds[name, kind].append(time.perf_counter() - begin)
-        if time.perf_counter() - start > config.budget:
-            break
-    rows = {
-        name: {"temp_bytes": None, "compile_seconds": None} | facts.get(name, {})
-        for name in runners
-    }
-    for (name, kind), values in seconds.items():
-        rows[name][kind] = {"seconds": values}
-    return rows
-
-
-def environment():
-    return {
-        "hardware": hardware(),
-        "cores": os.cpu_count(),
-        "device": jax.devices()[0].device_kind,
-        "platform": jax.default_backend(),
-        "versions": {"python": platform.python_version(), "jax": jax.__version__},
-        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
-    }
-
-
-def hardware():
-    if jax.default_backend() != "cpu":
-        return jax.devices()[0].device_kind
-    try:
-        lines = record.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
-
-
-# Tables -----------------------------------------------------------------------------------------
-
-
-def ratio(rows, name, other, kind="gradient"):
-    """(median, least) of ours over theirs, round by round."""
-    a, b = (np.asarray(rows[n][kind]["seconds"]) for n in (name, other))
-    return float(np.median(a / b)), float(a.min() / b.min())
-
-
-def tables(result):
-    """Markdown: time of the gradient as ratios, then memory."""
-    others = ["A1", "A0", "F", "P", "G"]
-    lines = [
-        "| (T, B, D = H) | rounds | ms of `lstm` | "
-        + " | ".join(f"/ {o}" for o in others)
-        + " | forward / F | frugal / `lstm` |",
-        "|---" * (len(others) + 5) + "|",
-    ]
-    for name, rows in result["sizes"].items():
-        cells = []
-        for other in others:
-            names = [n for n in rows if n == other or (other == "P" and n[0] == "P")]
-            if names and "lstm" in rows:
-                best = min(names, key=lambda n: min(rows[n]["gradient"]["seconds"]))
-                cells.append("{:.2f} ({:.2f})".format(*ratio(rows, "lstm", best)))
-            else:
-                cells.append("")
-        have = lambda *names: all(n in rows for n in names)  # noqa: B023
-        cells.append(
-            "{:.2f} ({:.2f})".format(*ratio(rows, "lstm", "F", "forward"))
-            if have("lstm", "F")
-            else ""
-        )
-        cells.append(
-            "{:.2f} ({:.2f})".format(*ratio(rows, "frugal", "lstm"))
-            if have("lstm", "frugal")
-            else ""
-        )
-        ours = rows.get("lstm") or next(iter(rows.values()))
-        values = ours["gradient"]["seconds"]
-        lines.append(
-            f"| {name} {SIZES[name]} | {len(values)} | {1e3 * min(values):.2f} | "
-            + " | ".join(cells)
-            + " |"
-        )
-    names = ["A0", "A1", "A2", "F", "lstm", "frugal"]
-    lines += ["", "| temporary MB | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for name, rows in result["sizes"].items():
-        cells = [f"{rows[n]['temp_bytes'] / 1e6:.1f}" if n in rows else "" for n in names]
-        lines.append(f"| {name} {SIZES[name]} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-# The command ------------------------------------------------------------------------------------
+    @classmethod
+    def quick(cls):
+        """S1 and S2 in a few rounds, done in two minutes"""
+        return cls(sizes="S1,S2", rounds=10, budget=12.0)
 
 
 def run(config):
+    """The experiment, from a Config to what is written."""
     command.check(config)
+    old = read("--compare", config.compare)
     if config.table:
-        try:
-            print(tables(record.read_json(record.Path(config.table))))
-        except (OSError, ValueError, KeyError) as error:
-            raise BadInput("--table", f"{config.table} is not a result of this: {error}") from None
-        return None
-    names = config.sizes.split(",")
-    if unknown := [n for n in names if n not in SIZES]:
-        raise BadInput("--sizes", f"knows {', '.join(SIZES)}; got {', '.join(unknown)}")
-    only = config.only.split(",") if config.only else None
-    known = [*CONTESTANTS, "G", "P"]
-    if only and (unknown := [n for n in only if n not in known]):
-        raise BadInput("--only", f"knows {', '.join(known)}; got {', '.join(unknown)}")
+        new = read("--table", config.table)
+        print(speed_tables.everything(new))
+        return judged(new, old, config)
+    if old:
+        config = like(old, config)
+    cases, only = wanted(config)
+    devices(config.devices)
     directory = record.new_directory(config.results, "speed", config.run)
-    result = {"config": dataclasses.asdict(config), "environment": environment(), "sizes": {}}
-    print(f"{result['environment']}\nwriting {directory / 'speed.json'}")
-    for name in names:
-        result["sizes"][name] = measure(SIZES[name], config, only)
-        record.write_json(directory / "speed.json", result)
-    print(tables(result))
+    result = {
+        "config": dataclasses.asdict(config),
+        "environment": timing.environment(),
+        "cases": [],
+    }
+    print(f"{result['environment']}\nwriting {directory}")
+    with record.telling_where(directory):
+        try:
+            for size, variant in cases:
+                case = measure(size, variant, config, only)
+                result["cases"].append(case)
+                write(directory, result)
+                print(speed_tables.milliseconds(case))
+            if config.end_to_end:
+                for part in end_to_end.parts(tiny=config.sizes == "S0"):
+                    name, numbers = part(config)
+                    result.setdefault("end_to_end", {})[name] = numbers
+                    write(directory, result)
+        except Disagrees as error:
+            raise Failed(str(error)) from None
+    for path in speed_plots.speed(directory):
+        print(f"drew {path}")
+    print(speed_tables.everything(result))
+    return judged(result, old, config)
+
+
+def measure(size, variant, config, only):
+    """One case: every contestant's facts, and its seconds round by round."""
+    made = problem(SIZES[size], config.seed, **VARIANTS[variant])
+    n = config.devices if variant == "plain" else 1
+    passes = [kind for kind in PASSES if kind in config.passes.split(",")]
+    answer = programs.reference(made)
+    rows, absent, todo = {}, {}, {}
+    for name in programs.names_of(made, n):
+        if only and not is_one_of(name, only):
+            continue
+        try:
+            found = programs.runners(
+                name,
+                made,
+                passes,
+                answer,
+                devices=n,
+                budget=config.memory * 2**30,
+                size=SIZES[size],
+            )
+        except Absent as why:
+            absent[name] = str(why)
+            continue
+        rows[name] = {}
+        for kind, (run, facts, errors) in found.items():
+            rows[name][kind] = facts | ({} if errors is None else {"error": max(errors.values())})
+            todo[name, kind] = run
+    before = timing.load()
+    for (name, kind), seconds in timing.interleaved(
+        todo, config.rounds, config.budget, f"{size} {variant}"
+    ).items():
+        rows[name][kind]["seconds"] = seconds
+    return {
+        "size": size,
+        "variant": variant,
+        **dict(zip("TBH", SIZES[size], strict=True)),
+        "dtype": made.xs.dtype.name,
+        "layers": len(made.layers),
+        "load": [before, timing.load()],
+        "contestants": rows,
+        "absent": absent,
+    }
+
+
+def write(directory, result):
+    """As a whole, after every case: an interrupted run keeps what it has."""
+    record.write(directory / "speed.json", record.compact(result))
+
+
+def is_one_of(name, only):
+    """P stands for every number of threads, and a name for itself on many devices."""
+    return name in only or name.split(" on ")[0] in only or (name[0] == "P" and "P" in only)
+
+
+# What the user gave -----------------------------------------------------------------------------
+
+
+def chosen(flag, text, known):
+    names = text.split(",")
+    if unknown := [name for name in names if name not in known]:
+        raise BadInput(flag, f"knows {', '.join(known)}; got {', '.join(unknown) or 'nothing'}")
+    return names
+
+
+def wanted(config):
+    """([(size, variant), ...], contestants or None)."""
+    sizes = chosen("--sizes", config.sizes, SIZES)
+    variants = chosen("--variants", config.variants, VARIANTS)
+    chosen("--passes", config.passes, PASSES)
+    known = [*CONTESTANTS, "no-lengths", "G", "P"]
+    only = config.only and chosen("--only", config.only, known)
+    return [(size, variant) for variant in variants for size in sizes], only
+
+
+def devices(n):
+    """As many host devices, before JAX's backend starts."""
+    if n > 1 and n > (os.cpu_count() or 1):
+        raise BadInput("--devices", f"this machine has {os.cpu_count()} cores; got {n}")
+    if n > 1:
+        with contextlib.suppress(RuntimeError):  # it runs already, with the devices it has
+            jax.config.update("jax_num_cpu_devices", n)
+        if len(jax.devices()) < n:
+            raise BadInput("--devices", f"JAX has started with {len(jax.devices())}; got {n}")
+
+
+def read(flag, path):
+    """A result, checked to be one."""
+    if path is None:
+        return None
+    try:
+        result = record.read_json(Path(path))
+        assert all("contestants" in case for case in result["cases"])
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        raise BadInput(flag, f"{path} is not a result of this: {error!r}") from None
     return result
 
 
+def like(old, config):
+    """The cases and passes that OLD holds, with ours and what they are compared with."""
+    cases = old["cases"]
+    if not cases:
+        raise BadInput("--compare", f"{config.compare} holds no case")
+    unique = lambda key: ",".join(dict.fromkeys(case[key] for case in cases))
+    kinds = {kind for case in cases for row in case["contestants"].values() for kind in row}
+    return dataclasses.replace(
+        config,
+        sizes=unique("size"),
+        variants=unique("variant"),
+        passes=",".join(kind for kind in PASSES if kind in kinds),
+        only=config.only or ",".join([*OURS, *speed_compare.BASES]),
+    )
+
+
+def judged(new, old, config):
+    """Nothing to compare with, or a comparison that has found nothing; else Failed."""
+    if old is None:
+        return new
+    rows = speed_compare.compare(old, new, config.threshold)
+    print("\n" + speed_compare.table(rows, config.threshold))
+    if not rows:
+        raise Failed("the two runs have nothing in common: nothing was compared")
+    if slower := [row for row in rows if row.slower]:
+        raise Failed(f"slower than {config.compare}: {', '.join(row.what for row in slower)}")
+    return new
+
+
+def main(argv=None):
+    return command.main(Config, run, "python -m experiments.speed", __doc__, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(command.main(Config, run, "experiments.speed", __doc__))
+    sys.exit(main())

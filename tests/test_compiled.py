@@ -1,13 +1,12 @@
 """What the compiled program contains: memory and products, read off XLA's output, no clock."""
 
-import re
-
 import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
 
 import jax_lstm as jl
+from experiments import hlo
 
 S3 = (256, 32, 256)  # T, B, D = H
 
@@ -68,57 +67,14 @@ def test_frugal_mode_needs_less_memory_than_checkpoint():
     assert temp_bytes(compiled_gradient(jl.lstm, S3, residuals="auto")) <= 0.55 * theirs
 
 
-def computations(hlo):
-    """name -> lines, for every computation of an HLO module."""
-    found = {}
-    name = None
-    for line in hlo.splitlines():
-        if re.match(r"(ENTRY )?%?[\w.\-]+ .*\{$", line):
-            name = line.replace("ENTRY ", "").split()[0].lstrip("%")
-            found[name] = []
-        elif name and line.strip() != "}":
-            found[name].append(line)
-    return found
-
-
-def reached_from(start, blocks):
-    """The computation and everything it calls."""
-    todo, seen = [start], set()
-    while todo:
-        name = todo.pop()
-        if name not in seen and name in blocks:
-            seen.add(name)
-            for line in blocks[name]:
-                todo += re.findall(r"(?:calls|to_apply|body|condition)=%?([\w.\-]+)", line)
-    return seen
-
-
-def weight_products(hlo, size):
-    """How many products of a weight's shape: in innermost loop bodies, and everywhere."""
-    _, _, H = size
-    blocks = computations(hlo)
-    shape = rf"f32\[({H},{4 * H}|{4 * H},{H})\]\S* (dot|custom-call)\("
-
-    def count(names):
-        return sum(len(re.findall(shape, line)) for name in names for line in blocks[name])
-
-    bodies = {b for lines in blocks.values() for b in re.findall(r"body=%?([\w.\-]+)", str(lines))}
-    assert bodies
-    innermost = [b for b in bodies if not (reached_from(b, blocks) & bodies) - {b}]
-    assert innermost
-    inner = {name for b in innermost for name in reached_from(b, blocks)}
-    return count(inner), count(blocks)
-
-
 def test_no_weight_product_inside_the_step_loop(fast):
     """Row 12: none in innermost loop bodies, one per weight and segment elsewhere."""
-    assert weight_products(fast.as_text(), S3) == (0, 2)
+    assert hlo.count(fast.as_text(), S3)[1:] == (0, 2)
 
 
 def test_the_counter_of_products_can_count():
     """The same reading of what autodiff compiles to finds dW and dU in the loop over steps."""
-    inner, _ = weight_products(compiled_gradient(plain_scan, S3).as_text(), S3)
-    assert inner == 2
+    assert hlo.count(compiled_gradient(plain_scan, S3).as_text(), S3).products_inside == 2
 
 
 def test_no_shifted_copies_and_no_second_gate_array(fast):

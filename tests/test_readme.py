@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 from tables import SIZE, TOLERANCE, assert_close, normal_like, value_and_cotangents
 
-from experiments import record, speed
+from experiments import record, speed_tables
 
 TEXT = (Path(__file__).parent.parent / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.S)
@@ -69,7 +69,7 @@ def test_nothing_was_left_to_fill_in():
 
 def test_the_tables_of_speed_are_those_of_the_committed_run():
     file = Path(__file__).parent.parent / "experiments/results/speed/amd_epyc_2_cores.json"
-    assert speed.tables(record.read_json(file)) in TEXT
+    assert speed_tables.tables(record.read_json(file)) in TEXT
 
 
 def test_there_are_exactly_two_commands():

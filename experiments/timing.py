@@ -1,0 +1,89 @@
+"""The clock, and what it stood on."""
+
+import gc
+import importlib.metadata
+import os
+import platform
+import re
+import time
+from pathlib import Path
+
+import jax
+from tqdm import tqdm
+
+PACKAGES = ("jax", "jaxlib", "flax", "dm-haiku", "equinox", "keras", "torch", "numpy", "optax")
+FEWEST = 2  # rounds, whatever the budget says: a median needs company
+
+
+def interleaved(todo, rounds, budget, title):
+    """name -> seconds of each round. Everybody runs once in a round: A B C, A B C, ...
+
+    Args:
+      todo: name -> function of no arguments that waits for its own result.
+      rounds: so many, or as many as fit into `budget` seconds.
+    """
+    for run in todo.values():  # the first call allocates, the second one is like the rest
+        run()
+        run()
+    seconds = {name: [] for name in todo}
+    start = time.perf_counter()
+    gc.collect()
+    gc.disable()
+    try:
+        for n in tqdm(range(rounds), desc=title, leave=False, disable=None):
+            if n >= FEWEST and time.perf_counter() - start > budget:
+                break
+            for name, run in todo.items():
+                began = time.perf_counter()
+                run()
+                seconds[name].append(round(time.perf_counter() - began, 8))
+    finally:
+        gc.enable()
+    return seconds
+
+
+def environment():
+    """What the numbers depend on; `slug` is the name of a committed file of results."""
+    name = hardware()
+    return {
+        "hardware": name,
+        "slug": re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_"),
+        "cores": os.cpu_count(),
+        "affinity": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "platform": jax.default_backend(),
+        "devices": [device.device_kind for device in jax.devices()],
+        "versions": {"python": platform.python_version()} | versions(),
+        "variables": {
+            key: os.environ[key]
+            for key in ("XLA_FLAGS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY")
+            if key in os.environ
+        },
+    }
+
+
+def versions():
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def hardware():
+    """The processor's name and cores, or the accelerator's name."""
+    if jax.default_backend() != "cpu":
+        return jax.devices()[0].device_kind
+    cores = f"{os.cpu_count()} cores"
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return f"{platform.processor() or platform.machine()}, {cores}"
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {cores}"
+
+
+def load():
+    """Processes that wanted to run in the last minute: beyond the cores, times are no times."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
