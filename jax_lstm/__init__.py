@@ -40,8 +40,10 @@ from jax_lstm.layers import (
     Trace,
     init_stack,
     init_stack_state,
+    init_stack_state_autodiff,
     make_trace,
     stack,
+    stack_autodiff,
 )
 from jax_lstm.losses import (
     binary_cross_entropy_with_logits,
@@ -66,8 +68,10 @@ from jax_lstm.regularisers import (
     drop_autodiff,
     dropout_mask,
     recurrent_dropout,
+    recurrent_dropout_masks,
     zoneout,
     zoneout_mask,
+    zoneout_masks,
 )
 from jax_lstm.truncated import Stream, Window, tbptt, tbptt_stream
 
