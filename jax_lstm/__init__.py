@@ -37,11 +37,9 @@ from jax_lstm.cells.lstmp import (
 from jax_lstm.cells.make import make_cell, make_rnn
 from jax_lstm.layers import (
     StackParams,
-    Trace,
     init_stack,
     init_stack_state,
     init_stack_state_autodiff,
-    make_trace,
     stack,
     stack_autodiff,
 )
@@ -73,6 +71,7 @@ from jax_lstm.regularisers import (
     zoneout_mask,
     zoneout_masks,
 )
+from jax_lstm.trace import Trace, make_trace
 from jax_lstm.truncated import Stream, Window, tbptt, tbptt_stream
 
 __version__ = "0.1.0"

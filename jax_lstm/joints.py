@@ -31,6 +31,10 @@ def repeat(batch_shape):
     return lambda x: stages.repeat(x, batch_shape)
 
 
+def repeat_by_hand(batch_shape):
+    return ruled(repeat(batch_shape), lambda args, dxs: (stages.repeat_bwd(args[0], dxs),))
+
+
 BY_HAND = Joints(
     concatenate=ruled(stages.concatenate, stages.concatenate_bwd),
     add=ruled(stages.add, lambda args, dz: stages.add_bwd(dz)),
@@ -38,7 +42,7 @@ BY_HAND = Joints(
     product=ruled(stages.product, stages.product_bwd),
     clear=ruled(stages.clear, lambda args, dy: (None, stages.clear_bwd(args[0], dy))),
     drop=drop,
-    repeat=lambda shape: ruled(repeat(shape), lambda args, dxs: (stages.repeat_bwd(*args, dxs),)),
+    repeat=repeat_by_hand,
 )
 BY_JAX = Joints(
     concatenate=stages.concatenate,

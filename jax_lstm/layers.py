@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jax_lstm import bptt
 from jax_lstm.cells import make
 from jax_lstm.cells.lstm import init_lstm, init_lstm_state, lstm, lstm_autodiff
 from jax_lstm.joints import BY_HAND, BY_JAX
@@ -203,6 +202,7 @@ def _stack(
     trees = {"states": states, "beside": beside, "consts": consts, "reset_states": reset_states}
     for name, tree in trees.items():
         check_tree(name, tree, params.layers)
+    check_states(states)
     check_sizes(states, xs, merge, residual, skip, between)
     T, *batch = xs.shape[:-1] or (1,)  # one step of one example
     resets = make.check_steps("resets", resets, T, batch)
@@ -289,41 +289,6 @@ init_stack_state_autodiff = make.bind(
 )
 
 
-# Every state and gate -------------------------------------------------------------------------
-
-
-class Trace(NamedTuple):
-    """hs (T, ..., H); states, the cell's state after every step, each field (T, ..., H); saved,
-    what its step saved, for the LSTM the gates (i, f, g, o). Zero where a step is no step."""
-
-    hs: Any
-    states: Any
-    saved: Any
-
-
-def make_trace(cell, name="trace", title="Every state and gate of a cell, over a whole sequence."):
-    """A whole-sequence function that shows what happens inside. Derivatives are JAX's.
-
-    Args:
-      cell: a `Cell`, `jax_lstm.LSTM` for example.
-      name, title: of the function, and the first line of its docstring.
-
-    Returns:
-      trace: `(params, state, xs, **options) -> (state, Trace)`, options as of `jax_lstm.lstm`;
-      `residuals` is ignored. In a stack: `stack(..., sequence=make_trace(LSTM), every=True)`.
-
-    Source: the engine's own forward, see jax_lstm/bptt.py.
-    """
-    return make.bind(make._rnn, (cell, traced), name, f"{title} Differentiated by JAX.")
-
-
-def traced(plan, params, consts, fresh, state, steps):
-    """All steps as one segment: what the engine keeps for the backward is what a reader wants."""
-    w = plan.cell.prepare(params)
-    last, (states, saved) = bptt.run_segment(plan, w, consts, fresh, state, steps)
-    return last, bptt.cleared(steps.mask, Trace(states[0], states, saved))
-
-
 # Sizes and doors ------------------------------------------------------------------------------
 
 
@@ -399,7 +364,7 @@ def check_params(params):
 
 
 def check_tree(name, tree, layers):
-    """One entry per layer and direction; those of states are NamedTuples of arrays."""
+    """One entry per layer and direction."""
     if tree is None and name != "states":
         return
 
@@ -415,7 +380,11 @@ def check_tree(name, tree, layers):
             f"`{name}` must be ((forward[, reverse]), ...) with {want} direction(s) per layer, as "
             f"params.layers; got {got}. See jax_lstm.init_stack_state"
         )
-    for n, layer in enumerate(tree if name == "states" else ()):
+
+
+def check_states(states):
+    """NamedTuples of arrays with features."""
+    for n, layer in enumerate(states):
         for d, state in enumerate(layer):
             leaves = jax.tree.leaves(state)
             if not leaves or not all(getattr(x, "ndim", 0) for x in leaves):
