@@ -141,5 +141,13 @@ def test_masks_that_do_not_fit():
         rnn(params, state, (xs, (jnp.zeros((T, B, H)),)))
     with pytest.raises(ValueError, match="the mask of `c` must be broadcastable to"):
         rnn(params, state, (xs, (jnp.zeros((T, B, H)), jnp.zeros((T, B, H + 1)))))
+    dropped, _ = jl.make_rnn(jl.recurrent_dropout(jl.LSTM))
+    for mask, got in (
+        (None, "NoneType"),
+        (jnp.ones((B, H + 1)), "shape"),
+        (jnp.ones((T, B, H)), ""),
+    ):
+        with pytest.raises(ValueError, match=rf"must be its mask \(2, 5\), see .* got {got}"):
+            dropped(params, state, xs, consts=mask)
     with pytest.raises(ValueError, match="`mask` must be float64, broadcastable"):
         jl.drop(xs, jnp.zeros((T, B, D + 1)))

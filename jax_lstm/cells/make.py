@@ -10,6 +10,7 @@ import inspect
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jax_lstm import bptt
 from jax_lstm.notation import check_range, vary_together, wide
@@ -302,14 +303,18 @@ def check_lengths(lengths, T, batch):
     given, lengths = lengths, as_array("lengths", lengths, jnp.int32, want)
     if not jnp.issubdtype(lengths.dtype, jnp.integer) or lengths.shape != tuple(batch):
         raise ValueError(f"`lengths` must be {want}; got {lengths.dtype} {lengths.shape}")
-    check_range("lengths", given, T, f"[0, T = {T}]")
+    traced = any(isinstance(x, Tracer) for x in jax.tree.leaves(given))
+    check_range("lengths", lengths if traced else given, T, f"[0, T = {T}]")
     return lengths
 
 
 def as_array(name, given, dtype, want):
     """An array of what is one, or of lists; an empty list has `dtype`. Words have none."""
+    parts = jax.tree.leaves(given)
     try:
-        return jnp.asarray(given, None if jax.tree.leaves(given) else dtype)
+        if any(isinstance(part, str | bytes) for part in parts):  # "f" would be taken for a dtype
+            raise TypeError
+        return jnp.asarray(given, None if parts else dtype)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"`{name}` must be {want}; got {given!r}") from None
 
