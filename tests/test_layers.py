@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tables
 from jax.sharding import PartitionSpec as P
 from tables import CELLS, TOLERANCE, assert_close, assert_same, normal_like
 
@@ -24,19 +25,7 @@ def some(*shape, seed=3):
     return normal_like(seed, jax.ShapeDtypeStruct(shape, jnp.float64))
 
 
-def value_and_cotangents(f, args, seed=9):
-    """As that of the tables; most programs here run once, and are compiled without the dear passes
-    of LLVM."""
-    dy = normal_like(seed, jax.eval_shape(f, *args))
-    return quick_jit(lambda args, dy: vjp(f, args, dy))(args, dy)
-
-
-def vjp(f, args, dy):
-    y, back = jax.vjp(f, *args)
-    return y, back(dy)
-
-
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+value_and_cotangents = functools.partial(tables.value_and_cotangents, options=tables.QUICK)
 
 # Any sequence function will do; this one compiles once per shape, for the tests that run eagerly.
 lstm = jax.jit(jl.lstm, static_argnames="reverse")
