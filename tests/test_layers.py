@@ -27,6 +27,8 @@ def some(*shape, seed=3):
 
 value_and_cotangents = functools.partial(tables.value_and_cotangents, options=tables.QUICK)
 
+quick_jit = functools.partial(jax.jit, compiler_options=tables.QUICK)
+
 # Any sequence function will do; this one compiles once per shape, for the tests that run eagerly.
 lstm = jax.jit(jl.lstm, static_argnames="reverse")
 stack = functools.partial(jl.stack, sequence=lstm)
@@ -258,6 +260,43 @@ def test_zoneout_of_each_layer_and_direction():
         _, reverse = zoned(p[1], s[1], (xs, m[1]), lengths=LENGTHS, reverse=True)
         xs = forward + reverse
     assert_close(hs, xs)
+
+
+def test_the_example_in_the_docstring_runs():
+    text = jl.stack.__doc__.split("Args:")[0]
+    code = "\n".join(line[4:] for line in text.splitlines() if line.startswith(" " * 4))
+    names = vars(jl) | {"T": T, "B": B, "D": D, "H": H, "lengths": LENGTHS}
+    names |= {
+        name: jax.random.key(n) for n, name in enumerate(("key", "key_zoneout", "key_dropout"))
+    }
+    names["xs"] = some(T, B, D).astype(jnp.float32)
+    exec(code, names)
+    assert names["hs"].shape == (T, B, 2 * H)
+    assert [m.shape for m in names["kept"][1][1]] == [(T, B, H)] * 2
+    assert names["dropped"][0][1].shape == (B, H)
+
+
+def test_the_twin_of_a_stack_has_forward_derivatives():
+    """JAX's own stages all the way, learnt states included; a hand-written rule has no `jvp`."""
+    made = {"bidirectional": True, "merge": "product", "learn_initial": True}
+    params, _, xs = problem(**made)
+
+    def over(stack, init_state):
+        def loss(params):
+            states = init_state(params, (B,))
+            hs = stack(params, states, xs, merge="product", lengths=LENGTHS)[1]
+            return jnp.sin(hs).sum()
+
+        return loss
+
+    v = normal_like(3, params)
+    by_jax = over(jl.stack_autodiff, jl.init_stack_state_autodiff)
+    _, slope = quick_jit(lambda v: jax.jvp(by_jax, (params,), (v,)))(v)
+    dparams = quick_jit(jax.grad(over(jl.stack, jl.init_stack_state)))(params)
+    dots = jax.tree.map(lambda d, v: (d * v).sum(), dparams, v)
+    assert_close(sum(jax.tree.leaves(dots)), slope)
+    with pytest.raises(TypeError, match="custom_vjp"):
+        jax.jvp(over(jl.stack, jl.init_stack_state), (params,), (v,))
 
 
 def test_learnt_states_get_their_gradient_summed_over_examples():

@@ -116,14 +116,16 @@ def _rnn(
       xs: (T, ..., D), dtype of params, time first; any number of batch axes, also none. T = 0 and
         an empty batch work.
       consts: what a cell of one's own wants to see at every step; it gets a zero cotangent.
-      lengths: integers (...), the number of valid steps of each example, in [0, T]. Under jit,
-        where values cannot be looked at, a length beyond T counts as T, a negative one as 0.
+      lengths: integers (...) of any dtype, or a list: the number of valid steps of each example, in
+        [0, T]. Under jit, where values cannot be looked at, a length beyond T counts as T, a
+        negative one as 0.
       mask: booleans (T, ...): where False, the step is skipped: the state is carried through, h is
         zero, and nothing xs holds there, NaN included, reaches an output or a gradient. Holes are
         allowed; with `lengths` both must hold.
       resets: booleans (T, ...): where True, the state is replaced by `reset_state` BEFORE the step,
         so for data with done_t that ends an episode at step t, pass done_{t-1}. With reverse=True
-        "before" is in the direction of the run. A reset acts in masked steps too.
+        "before" is in the direction of the run. A reset acts in masked steps too, and beyond
+        `lengths`, so that no end of an episode is lost in a hole: where it must not, clear it.
       reset_state: like `state`; zeros if not given. It gets its cotangent, summed over resets.
         lengths, mask and resets are constants: their cotangents are zero.
       reverse: run from the last step to the first, as `jax.lax.scan(reverse=True)`; hs[t] belongs
@@ -268,7 +270,7 @@ def check_options(residuals, unroll, reverse=False):
 
 def check_function(name, function):
     if not callable(function):
-        raise ValueError(f"`{name}` must be a function, say jax_lstm.lstm; got {function!r}")
+        raise ValueError(f"`{name}` must be a function; got {function!r}")
 
 
 def valid_steps(lengths, mask, T, batch):
