@@ -270,7 +270,7 @@ def test_the_example_in_the_docstring_runs():
         name: jax.random.key(n) for n, name in enumerate(("key", "key_zoneout", "key_dropout"))
     }
     names["xs"] = some(T, B, D).astype(jnp.float32)
-    exec(code, names)
+    jax.eval_shape(lambda: exec(code, names))  # as it is traced: nothing is compiled
     assert names["hs"].shape == (T, B, 2 * H)
     assert [m.shape for m in names["kept"][1][1]] == [(T, B, H)] * 2
     assert names["dropped"][0][1].shape == (B, H)
