@@ -178,6 +178,36 @@ def test_as_far_back_as_the_sequence_is_long_truncates_nothing(route, k1, k2):
     assert_close(vjp(jl.tbptt(k1, k2, ROUTES[route]), args, {}, dy), want)
 
 
+def test_layers_and_masks_of_zoneout_are_truncated_as_well():
+    """A stack is a sequence function; its xs and what a cell reads beside them are trees."""
+    kit = {"init_state": jl.init_elman_state}
+    init = functools.partial(jl.init_elman, dtype=jnp.float64)
+    params = jl.init_stack(jax.random.key(0), D, (H,), init=init, **kit)
+    params = normal_like(1, params, 0.5)
+    states = normal_like(2, jl.init_stack_state(params, (B,), **kit))
+    xs = normal_like(3, jax.ShapeDtypeStruct((T, B, D), jnp.float64))
+    args = (params, states, (xs, jl.zoneout_masks(jax.random.key(4), 0.4, states, T)))
+    cells = jl.make_rnn(jl.zoneout(jl.ELMAN))
+
+    def over(stack, cell):
+        def sequence(params, states, xs_and_masks, *, reset_state=None, **flags):
+            xs, masks = xs_and_masks
+            flags |= {"beside": masks, "reset_states": reset_state}
+            return stack(params, states, xs, sequence=cell, **flags)
+
+        return sequence
+
+    flags = flags_of(Case(2, 3, flags="lengths resets"))
+    args = (*args, normal_like(5, states))
+    by_hand, by_jax = over(jl.stack, cells[0]), over(jl.stack_autodiff, cells[1])
+    dy = normal_like(6, jax.eval_shape(by_jax, *args[:3]))
+    whole = vjp(by_jax, args, flags, dy)
+    assert_close(vjp(jl.tbptt(3, T, by_hand), args, flags, dy), whole)
+    cut = vjp(jl.tbptt(2, 3, by_hand), args, flags, dy)
+    assert_close(cut[0], whole[0])
+    assert max(errors(cut[1], whole[1]).values()) > 1e-3
+
+
 def test_forward_values_are_those_of_the_whole_sequence():
     args = problem(CELLS["lstm"], SIZE)
     want = quick_jit(jl.lstm_autodiff)(*args)
