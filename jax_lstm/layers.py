@@ -279,7 +279,9 @@ def ends_of_episodes(resets):
 
 
 STACK, STATES = "Layers of sequences.", "The states before the first step: learnt, or zeros."
-stack = make.bind(_stack, (BY_HAND, lstm), "stack", f"{STACK} By hand-written rules.")
+stack = make.bind(
+    _stack, (BY_HAND, lstm), "stack", f"{STACK} Differentiated by hand-written rules."
+)
 stack_autodiff = make.bind(
     _stack, (BY_JAX, lstm_autodiff), "stack_autodiff", f"{STACK} Differentiated by JAX."
 )
