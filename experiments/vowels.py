@@ -2,7 +2,8 @@
 
     python -m experiments.vowels --data FOLDER
 
-JapaneseVowels (Kudo, Toyama & Shimbo 1999; UCI, CC BY 4.0): nine men say "ae"; 7 to 29 steps of 12
+JapaneseVowels (Kudo, Toyama & Shimbo 1999; UCI, CC BY 4.0; as .ts files at
+timeseriesclassification.com): nine men say "ae"; 7 to 29 steps of 12
 coefficients; 270 utterances to train on, 370 to test on. One LSTM reads a padded batch forward, one
 in reverse, both with `lengths`; the mean of their outputs over an utterance's own steps is read
 out. What padding holds is never looked at, and no number depends on how much of it there is: equal

@@ -37,11 +37,11 @@ from jax_lstm.cells.lstmp import (
 from jax_lstm.cells.make import make_cell, make_rnn
 from jax_lstm.layers import (
     StackParams,
-    Trace,
     init_stack,
     init_stack_state,
-    make_trace,
+    init_stack_state_autodiff,
     stack,
+    stack_autodiff,
 )
 from jax_lstm.losses import (
     binary_cross_entropy_with_logits,
@@ -66,9 +66,12 @@ from jax_lstm.regularisers import (
     drop_autodiff,
     dropout_mask,
     recurrent_dropout,
+    recurrent_dropout_masks,
     zoneout,
     zoneout_mask,
+    zoneout_masks,
 )
+from jax_lstm.trace import Trace, make_trace
 from jax_lstm.truncated import Stream, Window, tbptt, tbptt_stream
 
 __version__ = "0.1.0"

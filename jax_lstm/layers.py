@@ -3,7 +3,9 @@
     y^0 = x        y^l = merge(sequence(y^{l-1}), sequence in reverse order of time(y^{l-1}))
 
 This file knows no gate. The sequence function comes in as an argument, by hand or by JAX, and its
-derivative comes with it; between layers there are sums, products and concatenations.
+derivative comes with it. What stands between layers (sums, means, products, concatenations, masks,
+learnt initial states) are stages with twins, see joints.py; JAX is left with the chain
+rule from one piece to the next, and with the sum (F') where an array has several readers.
 
 The parameters of a layer are a tuple, (forward,) or (forward, reverse), so that the numbers of
 layers and of directions are read off the tree. States have the same form: layers first, forward
@@ -14,25 +16,18 @@ Sources: Schuster & Paliwal (1997) for two directions, Graves (2013) for skip co
 (2016) for residual ones, Peters et al. (2018) for two directions that stay apart.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jax_lstm import bptt
 from jax_lstm.cells import make
-from jax_lstm.cells.lstm import init_lstm, init_lstm_state, lstm
+from jax_lstm.cells.lstm import init_lstm, init_lstm_state, lstm, lstm_autodiff
+from jax_lstm.joints import BY_HAND, BY_JAX
 
-# What two directions hand on: one array, or one for each direction of the next layer.
-MERGES: dict[str, Callable[..., tuple[Any, ...]]] = {
-    "concat": lambda forward, reverse: (jnp.concatenate([forward, reverse], axis=-1),),
-    "sum": lambda forward, reverse: (forward + reverse,),
-    "mean": lambda forward, reverse: ((forward + reverse) / 2,),
-    "product": lambda forward, reverse: (forward * reverse,),
-    "pair": lambda forward, reverse: (forward, reverse),
-}
+MERGES = ("concat", "sum", "mean", "product", "pair")
 SKIPS = (None, "inputs", "outputs", "both")
+DIRECTIONS = ("forward", "reverse")
 
 
 class StackParams(NamedTuple):
@@ -98,33 +93,41 @@ def init_stack(
     return StackParams(tuple(layers), tuple(initial) if learn_initial else None)
 
 
-def init_stack_state(params, batch_shape=(), *, init_state=init_lstm_state):
-    """The states before the first step: learnt where `params.initial` has them, else zeros.
+def _init_stack_state(joints, params, batch_shape=(), *, init_state=init_lstm_state):
+    """A function of `params.initial`: what is learnt gets its gradient, summed over examples.
 
     Args:
       params: StackParams.
-      batch_shape: of the examples.
+      batch_shape: of the examples, say (B,).
       init_state: `(params, batch_shape) -> state` of the cell.
 
     Returns:
-      states[l][direction], fields (*batch_shape, H): a function of `params.initial`, so that what
-      is learnt gets its gradient, summed over examples.
+      states[l][direction], fields (*batch_shape, H).
+
+    Raises:
+      ValueError: no StackParams; a batch_shape that is no tuple.
     """
+    check_params(params)
+    if not isinstance(batch_shape, tuple | list):
+        raise ValueError(f"`batch_shape` must be a tuple, say (3,); got {batch_shape!r}")
     if params.initial is None:
         return tuple(tuple(init_state(p, batch_shape) for p in layer) for layer in params.layers)
-    return jax.tree.map(lambda s: jnp.broadcast_to(s, (*batch_shape, *s.shape)), params.initial)
+    return jax.tree.map(joints.repeat(tuple(batch_shape)), params.initial)
 
 
-def stack(
+def _stack(
+    joints,
+    usual,
     params,
     states,
     xs,
     *,
-    sequence=lstm,
+    sequence=None,
     merge="concat",
     residual=False,
     skip=None,
     between=None,
+    beside=None,
     consts=None,
     lengths=None,
     mask=None,
@@ -132,7 +135,20 @@ def stack(
     reset_states=None,
     every=False,
 ):
-    """Layers of sequences; cotangents for every output, and for params, states and xs.
+    """Cotangents are accepted for every output and returned for params, states and xs.
+
+        params = init_stack(key, D, (H, H), bidirectional=True)
+        states = init_stack_state(params, (B,))
+        states, hs = stack(params, states, xs, lengths=lengths)                # hs (T, B, 2H)
+
+    Zoneout and recurrent dropout in every layer and direction: a cell made of the cell, and masks
+    drawn outside, before the loop.
+
+        cell = zoneout(recurrent_dropout(LSTM))
+        sequence, sequence_autodiff = make_rnn(cell)
+        kept = zoneout_masks(key_zoneout, (0.05, 0.5), states, T, train=True)     # of h and of c
+        dropped = recurrent_dropout_masks(key_dropout, 0.3, states)
+        states, hs = stack(params, states, xs, sequence=sequence, beside=kept, consts=dropped)
 
     Args:
       params: StackParams, see `init_stack`.
@@ -141,7 +157,8 @@ def stack(
       xs: (T, ..., D); (..., D) if `sequence` is one step.
       sequence: `(params, state, xs, **options) -> (state, hs)`: of any cell, hand-written or
         `..._autodiff`, with its own options by `functools.partial(lstm, residuals="auto")`. Only
-        options that are given reach it, and `reverse=True` for the reverse direction.
+        options that are given reach it, and `reverse=True` for the reverse direction. If None,
+        `lstm`, and in `stack_autodiff` its twin.
       merge: what two directions hand on: "concat", "sum", "mean" or "product" on the features, or
         a "pair", where each direction of the next layer reads its own. One for all layers, or a
         tuple with one per layer: ("concat", "pair").
@@ -151,8 +168,13 @@ def stack(
         those of all layers, side by side; or "both".
       between: L - 1 arrays (or None) that the inputs of layers 2 to L are multiplied by, dtype of
         xs, broadcastable to that input: dropout masks, drawn outside. See `jax_lstm.dropout_mask`.
-      consts: consts[l][direction], what the cell wants to see at every step.
-      lengths, mask: see `jax_lstm.lstm`; xs is cleared in padding, before anything reads it.
+        They are constants: zero cotangents.
+      beside: beside[l][direction], what the cell reads beside its features at every step, time
+        first: its xs are then the pair (features, beside[l][direction]). For `zoneout` its masks.
+      consts: consts[l][direction], what the cell wants to see at every step. For
+        `recurrent_dropout` its mask.
+      lengths, mask: see `jax_lstm.lstm`; xs is cleared in padding, before anything reads it. The
+        reverse direction starts at each example's own end.
       resets: booleans (T, ...): an episode starts at this step, in both directions: the reverse one
         is reset when it leaves the episode, which is one step earlier in time.
       reset_states: like states: where `resets` lead to; zeros if not given.
@@ -165,19 +187,27 @@ def stack(
         `sequence=make_trace(cell)` a Trace with every state and gate too.
 
     Raises:
-      ValueError: options, numbers of states, or sizes that do not fit, before tracing.
+      ValueError: options, numbers of states, or sizes that do not fit, before tracing; it names the
+        layer and the direction.
 
     Source: this file's.
     """
+    check_params(params)
     L = len(params.layers)
-    merge = per_layer("merge", merge, L, tuple(MERGES))
+    sequence = usual if sequence is None else sequence
+    make.check_function("sequence", sequence)
+    merge = per_layer("merge", merge, L, MERGES)
     residual = per_layer("residual", residual, L, (False, True))
     check_skip(skip)
-    for name, tree in (("states", states), ("consts", consts), ("reset_states", reset_states)):
+    trees = {"states": states, "beside": beside, "consts": consts, "reset_states": reset_states}
+    for name, tree in trees.items():
         check_tree(name, tree, params.layers)
+    check_states(states)
     check_sizes(states, xs, merge, residual, skip, between)
-    xs = clear_padding(xs, lengths, mask)
-    resets = check_resets(resets, xs)
+    T, *batch = xs.shape[:-1] or (1,)  # one step of one example
+    resets = make.check_steps("resets", resets, T, batch)
+    valid = make.valid_steps(lengths, mask, T, batch)
+    xs = xs if valid is None else joints.clear(valid, xs)
     options = {"lengths": lengths, "mask": mask}
 
     def direction(n, d, inputs):
@@ -188,31 +218,47 @@ def stack(
             "reverse": True if d else None,
         }
         given = {name: value for name, value in more.items() if value is not None}
+        if beside is not None and beside[n][d] is not None:
+            inputs = (inputs, beside[n][d])
         try:
             return sequence(params.layers[n][d], states[n][d], inputs, **given)
         except ValueError as error:
-            error.add_note(f"in layer {n + 1} of {L}, {('forward', 'reverse')[d]} direction")
-            raise
+            where = f"layer {n + 1} of {L}, {DIRECTIONS[d]} direction"
+            fits = "; `merge` and `skip` must be those of init_stack" if n > 0 else ""
+            raise ValueError(f"{error} (in {where}{fits})") from error
 
     below, levels, lasts, outputs = (xs,), [], [], []
     for n, layer in enumerate(params.layers):
         inputs = below
         if n > 0 and skip in ("inputs", "both"):
-            inputs = tuple(jnp.concatenate([x, xs], axis=-1) for x in inputs)
+            inputs = tuple(joints.concatenate(x, xs) for x in inputs)
         if n > 0 and between is not None and between[n - 1] is not None:
-            inputs = tuple(x * between[n - 1] for x in inputs)
+            inputs = tuple(joints.drop(x, between[n - 1]) for x in inputs)
         ran = [direction(n, d, of(inputs, d)) for d in range(len(layer))]
         lasts_of_layer, outputs_of_layer = zip(*ran, strict=True)
-        hs = tuple(first(y) for y in outputs_of_layer)
-        hs = MERGES[merge[n]](*hs) if len(hs) == 2 else hs
-        below = tuple(h + of(below, d) for d, h in enumerate(hs)) if residual[n] else hs
+        hs = merged(joints, merge[n], tuple(first(y) for y in outputs_of_layer))
+        around = tuple(of(below, d) for d in range(len(hs)))
+        below = tuple(map(joints.add, hs, around)) if residual[n] else hs
         levels.append(below)
         lasts.append(lasts_of_layer)
         outputs.append(outputs_of_layer)
     if skip in ("outputs", "both"):
-        below = tuple(jnp.concatenate(hs, axis=-1) for hs in zip(*levels, strict=True))
+        below = tuple(joints.concatenate(*hs) for hs in zip(*levels, strict=True))
     hs = below if len(below) == 2 else below[0]
     return (tuple(lasts), hs, tuple(outputs)) if every else (tuple(lasts), hs)
+
+
+def merged(joints, merge, hs):
+    """What a layer hands on: one array, or one for each direction of the next layer."""
+    if len(hs) == 1 or merge == "pair":
+        return hs
+    join = {
+        "concat": joints.concatenate,
+        "sum": joints.add,
+        "mean": joints.mean,
+        "product": joints.product,
+    }
+    return (join[merge](*hs),)
 
 
 def of(pair, d):
@@ -221,7 +267,7 @@ def of(pair, d):
 
 
 def first(outputs):
-    """What a layer hands on: the outputs, or the first field of a Trace."""
+    """The outputs, or the first field of a Trace."""
     return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
@@ -232,52 +278,17 @@ def ends_of_episodes(resets):
     return jnp.concatenate([resets[1:], jnp.zeros_like(resets[:1])])
 
 
-def clear_padding(xs, lengths, mask):
-    """xs, zero where a step is no step: residual and skip connections would hand it on."""
-    if lengths is None and mask is None:
-        return xs
-    T, *batch = xs.shape[:-1]
-    mask = make.check_steps("mask", mask, T, batch)
-    if lengths is not None:
-        lengths = make.check_lengths(lengths, T, batch)
-        valid = jnp.arange(T, dtype=lengths.dtype).reshape((T, *(1,) * len(batch))) < lengths
-        mask = valid if mask is None else mask & valid
-    return bptt.cleared(mask, xs)
-
-
-# Every state and gate -------------------------------------------------------------------------
-
-
-class Trace(NamedTuple):
-    """hs (T, ..., H); states, the cell's state after every step, each field (T, ..., H); saved,
-    what its step saved, for the LSTM the gates (i, f, g, o). Zero where a step is no step."""
-
-    hs: Any
-    states: Any
-    saved: Any
-
-
-def make_trace(cell, name="trace", title="Every state and gate of a cell, over a whole sequence."):
-    """A whole-sequence function that shows what happens inside. Derivatives are JAX's.
-
-    Args:
-      cell: a `Cell`, `jax_lstm.LSTM` for example.
-      name, title: of the function, and the first line of its docstring.
-
-    Returns:
-      trace: `(params, state, xs, **options) -> (state, Trace)`, options as of `jax_lstm.lstm`;
-      `residuals` is ignored. In a stack: `stack(..., sequence=make_trace(LSTM), every=True)`.
-
-    Source: the engine's own forward, see jax_lstm/bptt.py.
-    """
-    return make.bind(make._rnn, cell, traced, name, f"{title} Differentiated by JAX.")
-
-
-def traced(plan, params, consts, fresh, state, steps):
-    """All steps as one segment: what the engine keeps for the backward is what a reader wants."""
-    w = plan.cell.prepare(params)
-    last, (states, saved) = bptt.run_segment(plan, w, consts, fresh, state, steps)
-    return last, bptt.cleared(steps.mask, Trace(states[0], states, saved))
+STACK, STATES = "Layers of sequences.", "The states before the first step: learnt, or zeros."
+stack = make.bind(
+    _stack, (BY_HAND, lstm), "stack", f"{STACK} Differentiated by hand-written rules."
+)
+stack_autodiff = make.bind(
+    _stack, (BY_JAX, lstm_autodiff), "stack_autodiff", f"{STACK} Differentiated by JAX."
+)
+init_stack_state = make.bind(_init_stack_state, (BY_HAND,), "init_stack_state", STATES)
+init_stack_state_autodiff = make.bind(
+    _init_stack_state, (BY_JAX,), "init_stack_state_autodiff", f"{STATES} Differentiated by JAX."
+)
 
 
 # Sizes and doors ------------------------------------------------------------------------------
@@ -312,14 +323,19 @@ def output_sizes(n, below, outputs, merge, residual):
 def check_sizes(states, xs, merge, residual, skip, between):
     """Walk up the layers with sizes only."""
     if not hasattr(xs, "ndim") or xs.ndim < 1:
-        raise ValueError(f"`xs` must be (T, ..., D); got {jax.tree.map(type, xs)}")
+        got = xs.shape if hasattr(xs, "shape") else type(xs).__name__
+        raise ValueError(f"`xs` must be (T, ..., D), an array; got {got}")
     L, D = len(states), xs.shape[-1]
     if between is not None and (not isinstance(between, tuple | list) or len(between) != L - 1):
-        raise ValueError(f"`between` must hold {L - 1} array(s), for the inputs of layers 2 to {L}")
+        got = len(between) if isinstance(between, tuple | list) else type(between).__name__
+        raise ValueError(
+            f"`between` must hold {L - 1} array(s), for the inputs of layers 2 to {L}; got {got}"
+        )
     below, levels = (D,), []
     for n, layer in enumerate(states):
+        inputs = input_sizes(n, below, D, skip)
         if n > 0 and between is not None and between[n - 1] is not None:
-            for size in input_sizes(n, below, D, skip):
+            for size in inputs:
                 check_factor(n, between[n - 1], (*xs.shape[:-1], size), xs.dtype)
         outputs = [jax.tree.leaves(state)[0].shape[-1] for state in layer]
         below = output_sizes(n, below, outputs, merge[n], residual[n])
@@ -340,10 +356,17 @@ def check_factor(n, factor, shape, dtype):
         )
 
 
+def check_params(params):
+    if not isinstance(params, StackParams):
+        raise ValueError(
+            f"`params` must be StackParams, see jax_lstm.init_stack; got {type(params).__name__}"
+        )
+    if not params.layers:
+        raise ValueError("`params.layers` must hold at least one layer")
+
+
 def check_tree(name, tree, layers):
     """One entry per layer and direction."""
-    if not layers:
-        raise ValueError("`params.layers` must hold at least one layer")
     if tree is None and name != "states":
         return
 
@@ -361,8 +384,16 @@ def check_tree(name, tree, layers):
         )
 
 
-def check_resets(resets, xs):
-    return make.check_steps("resets", resets, xs.shape[0], xs.shape[1:-1])
+def check_states(states):
+    """NamedTuples of arrays with features."""
+    for n, layer in enumerate(states):
+        for d, state in enumerate(layer):
+            leaves = jax.tree.leaves(state)
+            if not leaves or not all(getattr(x, "ndim", 0) for x in leaves):
+                raise ValueError(
+                    f"`states[{n}][{d}]` must be a state of the cell, arrays (..., H); got "
+                    f"{type(state).__name__} (in layer {n + 1}, {DIRECTIONS[d]} direction)"
+                )
 
 
 def check_skip(skip):

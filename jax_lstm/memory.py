@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_lstm.cells.lstm import init_lstm, init_lstm_state, lstm
-from jax_lstm.cells.make import check_options
+from jax_lstm.cells.make import check_function, check_options
 
 CLOSE = 1.03  # the largest T and B are found to this ratio
 
@@ -84,8 +84,9 @@ def memory_plan(
     Args:
       budget: bytes.
       T, B, D, H: sizes of the sequence; see notation.py.
-      sequence, init, init_state: of the cell, say `elman, init_elman, init_elman_state`. `sequence`
-        takes `residuals=`; an autodiff twin ignores it, and all of its rows are equal.
+      sequence, init, init_state: of the cell, say `elman, init_elman, init_elman_state`, or `lstmp,
+        lambda key, D, H, dtype: init_lstmp(key, D, H, R, dtype=dtype), init_lstmp_state`.
+        `sequence` takes `residuals=`; an autodiff twin ignores it, and all of its rows are equal.
       dtype: of params, xs and h.
       residuals: the choices to compare.
       last_only: the loss looks at the last state alone, not at hs: two arrays of (T, B, H) fewer.
@@ -98,7 +99,9 @@ def memory_plan(
     Raises:
       ValueError: sizes, budget, choices or a dtype that cannot be; before anything is compiled.
     """
-    check(budget, {"T": T, "B": B, "D": D, "H": H, "limit": limit}, residuals, dtype)
+    sizes = {"T": T, "B": B, "D": D, "H": H, "limit": limit}
+    functions = {"sequence": sequence, "init": init, "init_state": init_state}
+    check(budget, sizes, functions, residuals, dtype)
 
     def measure(kept):
         def compiled(T, B):
@@ -240,11 +243,14 @@ def megabytes(n):
     return f"{n / 2**20:,.1f} MiB" if n >= 2**17 else f"{n:,.0f} B"
 
 
-def check(budget, sizes, residuals, dtype):
+def check(budget, sizes, functions, residuals, dtype):
     for name, n in sizes.items():
         if not isinstance(n, int) or isinstance(n, bool) or n < 1:
             raise ValueError(f"`{name}` must be a whole number >= 1; got {n!r}")
-    if not isinstance(budget, int | float) or isinstance(budget, bool) or not budget > 0:
+    for name, function in functions.items():
+        check_function(name, function)
+    number = isinstance(budget, int | float) and not isinstance(budget, bool)
+    if not number or not 0 < budget < math.inf:
         raise ValueError(f"`budget` must be a number of bytes > 0; got {budget!r}")
     if isinstance(residuals, str | int) or not residuals:
         raise ValueError(
@@ -252,5 +258,9 @@ def check(budget, sizes, residuals, dtype):
         )
     for kept in residuals:
         check_options(kept, 1)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise ValueError(f"`dtype` must be floating point; got {jnp.dtype(dtype)}")
+    try:
+        floating = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        floating = False
+    if not floating:
+        raise ValueError(f"`dtype` must be floating point; got {dtype!r}")

@@ -30,7 +30,7 @@ from jax import lax
 
 from jax_lstm.bptt import Steps, where
 from jax_lstm.cells.lstm import lstm
-from jax_lstm.cells.make import check_lengths, check_steps
+from jax_lstm.cells.make import check_function, check_reset_state, check_steps, valid_steps
 from jax_lstm.notation import vary_together
 
 
@@ -62,35 +62,31 @@ def tbptt(k1, k2, sequence=lstm):
       k2: steps that the error of a block goes back through, at most; k2 >= k1.
       sequence: `sequence(params, state, xs) -> (state, hs)`, for k2 > k1 also with `mask=`: `lstm`,
         `elman`, their autodiff twins, `make_rnn`'s, `functools.partial(lstm, residuals="auto")`, or
-        your own around one of them. xs may be any tree with time on axis 0, say tokens. One that
+        your own around one of them, or around `stack`, whose states and reset_states are trees. xs
+        may be any tree with time on axis 0, say tokens, or inputs and masks of zoneout. One that
         runs in reverse cannot be truncated; turn xs round instead.
 
     Returns:
-      `truncated(params, state, xs, *, lengths=None, mask=None, resets=None) -> (state, hs)`, as
-      `lstm`. If T is no multiple of k1 the last block is shorter, and goes back k2 steps as well.
-      Cotangents are accepted for every output. That of the last state goes back with the last
-      block. params and xs get what all windows give them; state gets what those windows give it
-      that begin at the first step: the windows of blocks that end by t = k2.
+      `truncated(params, state, xs, *, lengths=None, mask=None, resets=None, reset_state=None) ->
+      (state, hs)`, as `lstm`. If T is no multiple of k1 the last block is shorter, and goes back k2
+      steps as well. Cotangents are accepted for every output. That of the last state goes back with
+      the last block. params, xs and reset_state get what all windows give them; state gets what
+      those windows give it that begin at the first step: the windows of blocks that end by t = k2.
+      An example whose steps so far were all masked is still where it began, and so are its windows.
 
     Raises:
       ValueError: k1 or k2 not whole numbers with 1 <= k1 <= k2; what `sequence` raises.
     """
-    check_reach(k1, k2)
     begin = tbptt_stream(k1, k2, sequence).begin
 
-    def truncated(params, state, xs, *, lengths=None, mask=None, resets=None):
-        steps = checked(state, xs, mask, resets, k2 > k1)
-        if lengths is not None:
-            T, batch = size_of(state, xs)
-            lengths = check_lengths(lengths, T, batch)
-            times = jnp.arange(T, dtype=lengths.dtype).reshape((T, *(1,) * len(batch)))
-            valid = times < lengths
-            steps = steps._replace(mask=valid if steps.mask is None else steps.mask & valid)
-        T, _ = size_of(state, xs)
+    def truncated(params, state, xs, *, lengths=None, mask=None, resets=None, reset_state=None):
+        steps = checked(state, xs, lengths, mask, resets, k2 > k1)
+        check_reset_state(reset_state, state, resets)
         window = begin(state, xs, resets=resets)
-        params, window, steps = vary_together((params, window, steps))
-        return walk_to_the_end(k1, sequence, params, window, steps, T)
+        params, fresh, window, steps = vary_together((params, reset_state, window, steps))
+        return walk_to_the_end(k1, runner(sequence, params, fresh), window, steps)
 
+    truncated.__qualname__ = f"tbptt({k1}, {k2})"  # by which Python complains
     return truncated
 
 
@@ -114,13 +110,15 @@ def tbptt_stream(k1, k2, sequence=lstm):
     Returns:
       begin: `begin(state, xs, *, resets=None) -> Window`, before the first step. Only shapes and
         dtypes of xs count; `resets` must be given (any) if `advance` is going to get some.
-      advance: `advance(params, window, xs, *, mask=None, resets=None) -> (Window, hs)`, with T a
-        multiple of k1. `window.state` is the state after the chunk.
+      advance: `advance(params, window, xs, *, mask=None, resets=None, reset_state=None) -> (Window,
+        hs)`, with T a multiple of k1. `window.state` is the state after the chunk. `reset_state` is
+        the same in every chunk: the resets of the last k2 - k1 steps lead there again.
 
     Raises:
       ValueError: as `tbptt`; a chunk that is not a multiple of k1; resets here and not there.
     """
     check_reach(k1, k2)
+    check_sequence(sequence)
 
     def begin(state, xs, *, resets=None):
         if k1 == k2:
@@ -130,13 +128,15 @@ def tbptt_stream(k1, k2, sequence=lstm):
         past = jax.tree.map(lambda x: jnp.zeros((k2 - k1, *x.shape[1:]), x.dtype), xs)
         return Window(state, Steps(past, none, None if resets is None else none), state)
 
-    def advance(params, window, xs, *, mask=None, resets=None):
-        steps = checked(window.state, xs, mask, resets, k2 > k1)
-        if size_of(window.state, xs)[0] % k1:
+    def advance(params, window, xs, *, mask=None, resets=None, reset_state=None):
+        steps = checked(window.state, xs, None, mask, resets, k2 > k1)
+        check_reset_state(reset_state, window.state, resets)
+        if len_of(xs) % k1:
             raise ValueError(f"a chunk must have a multiple of k1 = {k1} steps; got {len_of(xs)}")
         if window.steps is not None and (window.steps.resets is None) != (resets is None):
             raise ValueError("`resets` must be given to `begin` and to every `advance`, or to none")
-        return walk(k1, sequence, *vary_together((params, window, steps)))
+        params, fresh, window, steps = vary_together((params, reset_state, window, steps))
+        return walk(k1, runner(sequence, params, fresh), window, steps)
 
     return Stream(begin, advance)
 
@@ -144,48 +144,49 @@ def tbptt_stream(k1, k2, sequence=lstm):
 # Block after block ----------------------------------------------------------------------------
 
 
-def walk(k1, sequence, params, window, steps):
+def walk(k1, run, window, steps):
     """Whole blocks of k1 steps, one after the other."""
 
     def body(window, now):
-        return block(k1, sequence, params, window, now)
+        return block(k1, run, window, now)
 
     blocks = jax.tree.map(lambda x: x.reshape((x.shape[0] // k1, k1, *x.shape[1:])), steps)
     window, hs = lax.scan(body, window, blocks)
     return window, jax.tree.map(lambda h: h.reshape((h.shape[0] * k1, *h.shape[2:])), hs)
 
 
-def walk_to_the_end(k1, sequence, params, window, steps, T):
+def walk_to_the_end(k1, run, window, steps):
     """Blocks of k1 steps and a shorter last one, whose window has k2 steps nevertheless.
 
     It begins so many steps after the window of the block before it as it has outputs.
     """
+    T = len_of(steps.xs)
     more = T % k1
     walked = T - more if more == 0 or k1 > T else T - more - k1
-    window, hs = walk(k1, sequence, params, window, cut(steps, slice(walked)))
+    window, hs = walk(k1, run, window, cut(steps, slice(walked)))
     if more and walked + more < T:
         now = cut(steps, slice(walked, walked + k1))
-        window, next_hs = block(more, sequence, params, window, now)
+        window, next_hs = block(more, run, window, now)
         hs = joined(hs, next_hs)
     if more:
         now = cut(steps, slice(T - more, T))
-        window, next_hs = block(more, sequence, params, window, now)
+        window, next_hs = block(more, run, window, now)
         hs = joined(hs, next_hs)
     return window.state, hs
 
 
-def block(forget, sequence, params, window, now):
+def block(forget, run, window, now):
     """The outputs of the steps of now, run from before the window: their errors reach that far.
 
     The next window begins `forget` steps later.
     """
     seen = joined(window.steps, now)
     size = len_of(seen.xs)
-    state, hs = run(sequence, params, window.before, cut(seen, slice(forget)))
+    state, hs = run(window.before, cut(seen, slice(forget)))
     before, late = before_next(state, seen.mask, forget), None
     if forget < size:
         late = cut(seen, slice(forget, None))
-        state, more = run(sequence, params, state, late)
+        state, more = run(state, late)
         hs = cut(joined(hs, more), slice(size - len_of(now.xs), None))
     return Window(before, late, state), hs
 
@@ -197,10 +198,16 @@ def before_next(state, mask, forget):
     return where(moved, lax.stop_gradient(state), state)
 
 
-def run(sequence, params, state, steps):
-    """The sequence function, with the masks and resets there are."""
-    flags = {"mask": steps.mask, "resets": steps.resets}
-    return sequence(params, state, steps.xs, **{k: v for k, v in flags.items() if v is not None})
+def runner(sequence, params, fresh):
+    """The sequence function from a state over some steps, with the masks and resets there are."""
+
+    def from_state(state, steps):
+        flags = {"mask": steps.mask, "resets": steps.resets, "reset_state": fresh}
+        return sequence(
+            params, state, steps.xs, **{k: v for k, v in flags.items() if v is not None}
+        )
+
+    return from_state
 
 
 def cut(steps, span):
@@ -227,6 +234,12 @@ def check_reach(k1, k2):
         )
 
 
+def check_sequence(sequence):
+    check_function("sequence", sequence)
+    if getattr(sequence, "keywords", {}).get("reverse"):
+        raise ValueError("`sequence` must run forward in time; for the other way turn xs round")
+
+
 def len_of(xs):
     return jax.tree.leaves(xs)[0].shape[0]
 
@@ -239,8 +252,8 @@ def size_of(state, xs):
     return leaves[0].shape[0], jax.tree.leaves(state)[0].shape[:-1]
 
 
-def checked(state, xs, mask, resets, needs_mask):
+def checked(state, xs, lengths, mask, resets, needs_mask):
     """Steps; those of a stream with a past have a mask, which tells it from the time before it."""
     T, batch = size_of(state, xs)
-    mask, resets = check_steps("mask", mask, T, batch), check_steps("resets", resets, T, batch)
+    mask, resets = valid_steps(lengths, mask, T, batch), check_steps("resets", resets, T, batch)
     return Steps(xs, jnp.ones((T, *batch), bool) if mask is None and needs_mask else mask, resets)

@@ -13,6 +13,8 @@ import jax_lstm as jl
 # Tolerances by dtype, relative, calibrated once and never widened to pass.
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "bfloat16": 2e-2, "float16": 2e-3}
 
+QUICK = {"xla_backend_optimization_level": 0}  # for programs that run once: LLVM takes longer
+
 SIZE = (7, 2, 3, 5)  # T, B, D, H: small and all different, so that no transposed axis can pass
 
 
@@ -76,15 +78,18 @@ def problem(row, size=SIZE, dtype=jnp.float64, seed=0, scale=1.0, batch=None):
     return params, state, normal_like(seed + 2, jax.ShapeDtypeStruct((T, *batch, D), dtype))
 
 
-def value_and_cotangents(f, args, seed=9):
-    """The outputs of f, and every input's cotangent for a random cotangent on every output."""
+def value_and_cotangents(f, args, seed=9, options=None):
+    """The outputs of f, and every input's cotangent for a random cotangent on every output.
+
+    `options` are the compiler's: QUICK, or its own.
+    """
 
     def both(args, dy):
         y, vjp = jax.vjp(f, *args)
         return y, vjp(dy)
 
     dy = normal_like(seed, jax.eval_shape(f, *args))
-    return jax.jit(both)(args, dy)
+    return jax.jit(both, compiler_options=options)(args, dy)
 
 
 def errors(got, want):

@@ -29,6 +29,7 @@ def some(*shape):
 DENSE = jl.DenseParams(some(H, D), some(D))
 TOKENS = jnp.asarray(RNG.integers(0, D, (T, B)))
 ONE_HOT = jax.nn.one_hot(TOKENS, D, dtype=jnp.float64)
+VALID = jnp.asarray(RNG.random((T, B)) < 0.6)
 PROBABILITY = jnp.asarray(RNG.uniform(size=(B, D)))
 STAGES = {
     "linear": (stages.linear, stages.linear_bwd, (some(B, D), some(D, H))),
@@ -61,6 +62,20 @@ STAGES = {
         lambda _, dy: (stages.drop_bwd(PROBABILITY, dy),),
         (some(B, D),),
     ),
+    "concatenate": (stages.concatenate, stages.concatenate_bwd, (some(B, D), some(B, H))),
+    "add": (stages.add, lambda _, dz: stages.add_bwd(dz), tuple(some(2, B, H))),
+    "mean": (stages.mean, lambda _, dz: stages.mean_bwd(dz), tuple(some(2, B, H))),
+    "product": (stages.product, stages.product_bwd, tuple(some(2, B, H))),
+    "clear": (
+        lambda x: stages.clear(VALID, x),
+        lambda _, dy: (stages.clear_bwd(VALID, dy),),
+        (some(T, B, D),),
+    ),
+    "repeat": (
+        lambda x: stages.repeat(x, (T, B)),
+        lambda args, dxs: (stages.repeat_bwd(*args, dxs),),
+        (some(H),),
+    ),
     "dense": (readout.dense_autodiff, readout.dense_bwd, (DENSE, some(B, H))),
     "embedding of one-hot rows": (
         readout.embedding_autodiff,
@@ -78,6 +93,11 @@ STAGES = {
         (some(B, D), some(B, D)),
     ),
 }
+
+
+def test_every_twin_of_the_derivation_has_a_row():
+    twins = {name.removesuffix("_bwd") for name in vars(stages) if name.endswith("_bwd")}
+    assert twins <= set(STAGES)
 
 
 @pytest.mark.parametrize("name", STAGES)

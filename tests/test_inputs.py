@@ -66,6 +66,18 @@ BAD = {
         {"lengths": np.array([-1, 2])},
         "`lengths` must lie in [0, T = 7]; got -1",
     ),
+    "words for lengths": ({"lengths": "a"}, "`lengths` must be integers (2,); got 'a'"),
+    "objects for lengths": (
+        {"lengths": np.array([1, 2], object)},
+        "`lengths` must be integers (2,); got array([1, 2], dtype=object)",
+    ),
+    "lists of unequal length": ({"lengths": [1, [2]]}, "`lengths` must be integers (2,); got [1"),
+    "words for a mask": ({"mask": "all"}, "`mask` must be boolean (T, ...) = (7, 2); got 'all'"),
+    "words for resets": ({"resets": "a"}, "`resets` must be boolean (T, ...) = (7, 2); got 'a'"),
+    "integers in a pair": (
+        {"xs": (XS, jnp.ones((T, B, 1), int))},
+        "`xs[1]` must be floating point; got int64",
+    ),
     "long lengths": ({"lengths": np.array([1, 8])}, "`lengths` must lie in [0, T = 7]; got 1 to 8"),
 }
 
@@ -180,6 +192,44 @@ def test_lengths_are_ordinary_traced_arguments():
     for lengths in ([1, 2], [3, 0], [T, T]):
         run(jnp.asarray(lengths))
     assert len(traces) == 1
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint32", "int64", "uint64"])
+def test_lengths_of_any_integer_dtype(dtype):
+    """T may be more than the dtype can hold: times would wrap there."""
+    xs, lengths = jnp.ones((300, B, D)), np.array([5, 100], dtype)
+    _, hs = jl.lstm(PARAMS, STATE, xs, lengths=lengths)
+    assert hs.any(-1).sum(0).tolist() == [5, 100]
+    _, hs = jax.jit(lambda n: jl.lstm(PARAMS, STATE, xs, lengths=n))(lengths)
+    assert hs.any(-1).sum(0).tolist() == [5, 100]
+
+
+def test_lists_of_numbers_and_of_booleans():
+    """Also empty ones, and such as hold what is only known under jit."""
+    want = jl.lstm(PARAMS, STATE, XS, lengths=np.array([3, T]))
+    mask = [[t < 3, True] for t in range(T)]
+    runs = [lstm(lengths=[3, T]), lstm(mask=mask), jax.jit(lambda n: lstm(lengths=[n, T]))(3)]
+    for got in runs:
+        jax.tree.map(np.testing.assert_array_equal, got, want)
+    nobody = jl.init_lstm_state(PARAMS, (0,))
+    assert lstm(state=nobody, xs=XS[:, :0], lengths=[], mask=[[]] * T)[1].shape == (T, 0, H)
+
+
+COMPLAINTS = {
+    "unknown": (lambda: lstm(length=[1, 2]), "lstm() got an unexpected keyword argument 'length'"),
+    "one step": (lambda: jl.elman_cell(1, 2, 3, lengths=1), "elman_cell() got an unexpected keyw"),
+    "missing": (lambda: jl.lstmp_autodiff(1, 2), "lstmp_autodiff() missing a required argument"),
+    "too many": (lambda: jl.stack(1, 2, 3, 4), "stack() too many positional arguments; it takes ("),
+    "truncated": (lambda: jl.tbptt(2, 3)(1, 2, 3, x=4), "tbptt(2, 3)() got an unexpected keyword"),
+}
+
+
+@pytest.mark.parametrize("name", COMPLAINTS)
+def test_python_complains_by_the_name_that_was_called(name):
+    call, message = COMPLAINTS[name]
+    with pytest.raises(TypeError) as error:
+        call()
+    assert str(error.value).startswith(message)
 
 
 def test_lengths_out_of_range_under_jit_count_as_the_nearest():

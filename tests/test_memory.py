@@ -99,7 +99,14 @@ def test_plenty(needs):
     assert plan.words.count("and more (as far as was tried)") == 2
 
 
+LSTMP = {
+    "sequence": jl.lstmp,
+    "init": lambda key, D, H, dtype: jl.init_lstmp(key, D, H + 2, H, dtype=dtype),
+    "init_state": jl.init_lstmp_state,
+}
+
 CASES = {
+    "lstmp": (LSTMP, {"cell": CELLS["lstmp"]}),
     "last state only": ({"last_only": True}, {"last_only": True}),
     "elman": (ELMAN, {"cell": CELLS["elman"]}),
     "bfloat16": ({"dtype": jnp.bfloat16}, {"dtype": jnp.bfloat16}),
@@ -133,7 +140,10 @@ BAD = {
     "residuals": ({"residuals": "full"}, "`residuals` must be choices"),
     "none": ({"residuals": ()}, "`residuals` must be choices"),
     "half": ({"residuals": ("full", "half")}, "`residuals` must be"),
-    "dtype": ({"dtype": jnp.int32}, "`dtype` must be floating point; got int32"),
+    "endless": ({"budget": math.inf}, "`budget` must be a number of bytes > 0; got inf"),
+    "sequence": ({"sequence": "lstm"}, "`sequence` must be a function; got 'lstm'"),
+    "dtype": ({"dtype": "int32"}, "`dtype` must be floating point; got 'int32'"),
+    "no dtype": ({"dtype": "float99"}, "`dtype` must be floating point; got 'float99'"),
 }
 
 

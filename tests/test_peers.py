@@ -30,6 +30,7 @@ EDGES = [(1, 1, 1, 1), (40, 17, 9, 33), (1, 17, 9, 1), (40, 1, 1, 33)]
 EMPTY = [(0, 2, 3, 5), (7, 0, 3, 5), (0, 0, 3, 5)]
 
 over_cells = pytest.mark.parametrize("name", ["lstm", "elman"])  # LSTMP: test_layers_torch
+over_every_cell = pytest.mark.parametrize("name", CELLS)
 
 
 def over_sizes(sizes):
@@ -156,6 +157,16 @@ def numpy_lstm(params, state, xs):
     return [h, c, *hs]
 
 
+def numpy_lstmp(params, state, xs):
+    (W, U, b, P), (h, c), hs = params, state, []
+    for x in xs:
+        i, f, g, o = np.split(product(x, W) + product(h, U) + b, 4, axis=-1)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = product(sigmoid(o) * np.tanh(c), P)
+        hs.append(h)
+    return [h, c, *hs]
+
+
 def numpy_elman(params, state, xs):
     (W, U, b), (h,), hs = params, state, []
     for x in xs:
@@ -164,7 +175,7 @@ def numpy_elman(params, state, xs):
     return [h, *hs]
 
 
-NUMPY = {"lstm": numpy_lstm, "elman": numpy_elman}
+NUMPY = {"lstm": numpy_lstm, "lstmp": numpy_lstmp, "elman": numpy_elman}
 
 
 def slope(name, args, dy, leaf, direction):
@@ -207,7 +218,7 @@ def values(name, args):
     return type(args[1])(*y[:n]), np.reshape(y[n:], shape)
 
 
-@over_cells
+@over_every_cell
 @over_sizes([*RANDOM, *EDGES])
 def test_complex_steps_along_random_directions(name, size):
     args, dy = arguments(name, size)
@@ -216,7 +227,7 @@ def test_complex_steps_along_random_directions(name, size):
     assert_close(*along_directions(name, args, dy, got), TOLERANCE)
 
 
-@over_cells
+@over_every_cell
 @pytest.mark.parametrize(
     ("size", "batch"),
     [((7, 2, 3, 5), (2,)), ((4, 1, 3, 5), ()), ((3, 6, 2, 4), (2, 3)), ((2, 0, 3, 5), (2, 0))]
@@ -230,7 +241,7 @@ def test_complex_steps_element_by_element(name, size, batch):
     assert_close(got, by_elements(name, args, dy), TOLERANCE)
 
 
-@over_cells
+@over_every_cell
 @over_sizes(EMPTY)
 def test_nothing_to_do_is_the_identity_on_the_state(name, size):
     """T = 0: the last state is the first one. B = 0: no example, no gradient."""
@@ -340,6 +351,20 @@ def test_torch_rejects(torch, mutant):
     assert_close(got_y, y, TOLERANCE)  # the forward is right
     with pytest.raises(AssertionError):
         assert_close(got, cotangents[0], TOLERANCE)
+
+
+def test_complex_steps_reject_a_wrong_projection():
+    """One part in 1e9 of dP."""
+
+    def wrong(params, consts, xs, prevs, saved, deltas):
+        dparams, dxs = jl.LSTMP.weights_bwd(params, consts, xs, prevs, saved, deltas)
+        return dparams._replace(P=dparams.P * (1 + 1e-9)), dxs
+
+    lstmp, _ = jl.make_rnn(jl.LSTMP._replace(weights_bwd=wrong))
+    args, dy = arguments("lstmp", SMALL)
+    _, got = value_and_cotangents(lstmp, args, dy)
+    with pytest.raises(AssertionError):
+        assert_close(got, by_elements("lstmp", args, dy), TOLERANCE)
 
 
 @over_mutants

@@ -1,12 +1,17 @@
 """Masks as inputs: both routes see the same bits, and their gradients are the same."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import CELLS, SIZE, assert_close, assert_same, problem, value_and_cotangents
+import tables
+from tables import CELLS, SIZE, assert_close, assert_same, normal_like, problem
 
 import jax_lstm as jl
+
+value_and_cotangents = functools.partial(tables.value_and_cotangents, options=tables.QUICK)
 
 T, B, D, H = SIZE
 OPTIONS = {
@@ -63,6 +68,41 @@ def test_zoneout(cell, train, options):
     assert not np.allclose(got[0][1], row.sequence(params, state, xs, **options)[1])
 
 
+EVERYTHING = {
+    "lengths": np.array([3, T]),
+    "resets": np.arange(T * B).reshape(T, B) % 3 == 0,
+    "reverse": True,
+}
+
+
+@pytest.mark.parametrize("residuals", [2, "auto"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_both_with_everything_that_can_be_asked_of_a_sequence(cell, residuals):
+    """Masks are constants on both routes, and what they hold in padding reaches nothing."""
+    row = CELLS[cell]
+    params, state, xs = problem(row)
+    kept = jl.zoneout_masks(jax.random.key(1), 0.3, state, T)
+    dropped = jl.recurrent_dropout_masks(jax.random.key(2), 0.4, state)
+    by_hand, by_jax = jl.make_rnn(jl.zoneout(jl.recurrent_dropout(row.cell)))
+
+    def over(rnn, **more):
+        def f(params, state, xs, kept, fresh, dropped):
+            options = EVERYTHING | {"consts": dropped, "reset_state": fresh}
+            return rnn(params, state, (xs, kept), **options, **more)
+
+        return f
+
+    args = (params, state, xs, kept, normal_like(4, state), dropped)
+    got = value_and_cotangents(over(by_hand, residuals=residuals), args)
+    assert_close(got, value_and_cotangents(over(by_jax), args))
+    dmasks = (got[1][3], got[1][5])
+    assert_same(dmasks, jax.tree.map(jnp.zeros_like, (kept, dropped)))
+    valid = (np.arange(T)[:, None] < EVERYTHING["lengths"])[..., None]
+    xs, kept = jax.tree.map(lambda x: jnp.where(valid, x, jnp.nan), (xs, kept))
+    dirty = (params, state, xs, kept, *args[4:])
+    assert_same(value_and_cotangents(over(by_hand, residuals=residuals), dirty), got)
+
+
 def test_zoneout_at_its_ends():
     """Nothing kept is the plain cell; everything kept is the initial state."""
     params, state, xs = problem(CELLS["lstm"])
@@ -89,6 +129,36 @@ def test_training_means_the_expectation():
     drops = jl.dropout_mask(jax.random.key(0), 0.3, (20000,), jnp.float64)
     assert abs(float(drops.mean()) - 1.0) < 0.02
     assert abs(float((drops == 0).mean()) - 0.3) < 0.02
+
+
+def test_masks_of_every_state():
+    """Each state has masks of its own, each field its rate; the same key draws the same."""
+    states = ((jl.LSTMState(*jnp.zeros((2, B, 300), jnp.float32)),) * 2,) * 2
+    masks = jl.zoneout_masks(jax.random.key(0), (0.1, 0.6), states, 100)
+    assert_same(masks, jl.zoneout_masks(jax.random.key(0), (0.1, 0.6), states, 100))
+    for layer in masks:
+        for of_h, of_c in layer:
+            assert of_h.shape == of_c.shape == (100, B, 300)
+            assert abs(of_h.mean() - 0.1) < 0.01
+            assert abs(of_c.mean() - 0.6) < 0.01
+    assert (masks[0][0][0] != masks[0][1][0]).any()
+    expected = jl.zoneout_masks(jax.random.key(0), (0.1, 0.6), states, 100, train=False)
+    assert [m.shape for m in expected[1][1]] == [(100, 1, 1)] * 2
+    assert_same(expected[1][1][1], jnp.full((100, 1, 1), 0.6, jnp.float32))
+    (one, other), _ = jl.recurrent_dropout_masks(jax.random.key(1), 0.5, states)
+    assert one.shape == (B, 300)
+    assert set(np.unique(one)) == {0.0, 2.0}
+    assert (one != other).any()
+
+
+def test_masks_in_few_bits():
+    params = jl.init_lstm(jax.random.key(0), D, H, dtype=jnp.bfloat16)
+    state = jl.init_lstm_state(params, (B,))
+    masks = jl.zoneout_masks(jax.random.key(0), 0.5, state, T)
+    assert [m.dtype for m in masks] == [jnp.bfloat16, jnp.float32]  # those of h and of c
+    rnn, _ = jl.make_rnn(jl.zoneout(jl.LSTM))
+    last, hs = rnn(params, state, (jnp.ones((T, B, D), jnp.bfloat16), masks))
+    assert (hs.dtype, last.c.dtype) == (jnp.bfloat16, jnp.float32)
 
 
 DROPPED = {
@@ -134,6 +204,10 @@ def test_rates_outside_the_range(draw, rate):
 
 def test_masks_that_do_not_fit():
     params, state, xs = problem(CELLS["lstm"])
+    with pytest.raises(ValueError, match="one number, or one per field of \\('h', 'c'\\)"):
+        jl.zoneout_masks(jax.random.key(0), (0.1,), state, T)
+    with pytest.raises(ValueError, match="`states` must be a state"):
+        jl.recurrent_dropout_masks(jax.random.key(0), 0.1, xs)
     rnn, _ = jl.make_rnn(jl.zoneout(jl.LSTM))
     with pytest.raises(ValueError, match="must be a pair"):
         rnn(params, state, xs)
@@ -141,5 +215,13 @@ def test_masks_that_do_not_fit():
         rnn(params, state, (xs, (jnp.zeros((T, B, H)),)))
     with pytest.raises(ValueError, match="the mask of `c` must be broadcastable to"):
         rnn(params, state, (xs, (jnp.zeros((T, B, H)), jnp.zeros((T, B, H + 1)))))
+    dropped, _ = jl.make_rnn(jl.recurrent_dropout(jl.LSTM))
+    for mask, got in (
+        (None, "NoneType"),
+        (jnp.ones((B, H + 1)), "shape"),
+        (jnp.ones((T, B, H)), ""),
+    ):
+        with pytest.raises(ValueError, match=rf"must be its mask \(2, 5\), see .* got {got}"):
+            dropped(params, state, xs, consts=mask)
     with pytest.raises(ValueError, match="`mask` must be float64, broadcastable"):
         jl.drop(xs, jnp.zeros((T, B, D + 1)))

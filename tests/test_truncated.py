@@ -25,7 +25,7 @@ class Case(NamedTuple):
     k1: int
     k2: int
     cell: str = "lstm"
-    flags: str = ""  # of "lengths", "holes", "resets"
+    flags: str = ""  # of "lengths", "holes", "resets", "fresh" (the state that resets lead to)
 
 
 CASES = [
@@ -40,6 +40,8 @@ CASES = [
     Case(2, 3, flags="lengths holes"),
     Case(3, 3, flags="lengths resets"),
     Case(2, 4, "elman", "holes resets"),
+    Case(2, 3, "elman", "resets fresh"),
+    Case(3, 5, "lstm", "holes resets fresh"),
 ]
 over_cases = pytest.mark.parametrize("case", CASES, ids=lambda c: "-".join(map(str, c)).strip("-"))
 
@@ -52,7 +54,7 @@ def flags_of(case):
     if "holes" in case.flags:
         flags["mask"] = jnp.ones((T, B), bool).at[:3, 0].set(False).at[5, 0].set(False)
     if "resets" in case.flags:
-        flags["resets"] = jnp.zeros((T, B), bool).at[3, 0].set(True).at[2, 1].set(True)
+        flags["resets"] = jnp.zeros((T, B), bool).at[(0, 3), 0].set(True).at[2, 1].set(True)
     return flags
 
 
@@ -70,7 +72,13 @@ def cotangents_like(cell, args, seed=9):
 
 @functools.partial(quick_jit, static_argnums=0)
 def vjp(sequence, args, flags, dy):
-    y, back = jax.vjp(lambda *args: sequence(*args, **flags), *args)
+    """A fourth argument is the state that resets lead to."""
+
+    def f(params, state, xs, *fresh):
+        given = {"reset_state": fresh[0]} if fresh else {}
+        return sequence(params, state, xs, **given, **flags)
+
+    y, back = jax.vjp(f, *args)
     return y, back(dy)
 
 
@@ -79,14 +87,14 @@ def by_definition(cell, k1, k2, args, flags, dy):
 
     Steps outside of the window are masked, so that one program serves all of them.
     """
-    params, state, xs = args
+    params, state, xs, *fresh = args
     dlast, dhs = dy
     mask, resets = mask_and_resets(flags)
 
     def window(before, start, end, dy):
         inside = (start <= np.arange(T)) & (np.arange(T) < end)
         flags = {"mask": mask & inside[:, None], "resets": resets & inside[:, None]}
-        return vjp(CELLS[cell].sequence_autodiff, (params, before, xs), flags, dy)
+        return vjp(CELLS[cell].sequence_autodiff, (params, before, xs, *fresh), flags, dy)
 
     y, _ = window(state, 0, T, dy)
     total = jax.tree.map(jnp.zeros_like, args)
@@ -96,9 +104,14 @@ def by_definition(cell, k1, k2, args, flags, dy):
         block = np.arange(T) >= (end - 1) // k1 * k1
         last = jax.tree.map(lambda d, n=float(end == T): d * n, dlast)
         _, more = window(before, start, end, (last, dhs * jnp.asarray(block, float)[:, None, None]))
-        unmoved = ~mask[:start].any(0)[:, None]  # the state before the window is still the first
-        dstate = jax.tree.map(lambda d, u=unmoved: jnp.where(u, d, 0.0), more[1])
-        total = jax.tree.map(jnp.add, total, (more[0], dstate, more[2]))
+        # who has not moved stands still at the first state, or where a reset put it
+        unmoved, put = ~mask[:start].any(0)[:, None], resets[:start].any(0)[:, None]
+        dstate, *dfresh = (
+            jax.tree.map(lambda d, who=who: jnp.where(who, d, 0.0), more[1])
+            for who in (unmoved & ~put, unmoved & put)[: 1 + len(fresh)]
+        )
+        dfresh = jax.tree.map(jnp.add, list(more[3:]), dfresh)
+        total = jax.tree.map(jnp.add, total, (more[0], dstate, more[2], *dfresh))
     return y, total
 
 
@@ -107,10 +120,13 @@ def test_every_cotangent_is_that_of_the_definition(case):
     k1, k2, cell, _ = case
     args, flags = problem(CELLS[cell], SIZE), flags_of(case)
     dy = cotangents_like(cell, args)
+    if "fresh" in case.flags:
+        args = (*args, normal_like(6, args[1]))
     want = by_definition(cell, k1, k2, args, flags, dy)
     if "mask" in flags:  # what padding holds reaches nothing
         mask, _ = mask_and_resets(flags)
-        args = (*args[:2], jnp.where(mask[..., None], args[2], jnp.nan))
+        params, state, xs, *fresh = args
+        args = (params, state, jnp.where(mask[..., None], xs, jnp.nan), *fresh)
     assert_close(vjp(jl.tbptt(k1, k2, CELLS[cell].sequence), args, flags, dy), want)
 
 
@@ -160,6 +176,36 @@ def test_as_far_back_as_the_sequence_is_long_truncates_nothing(route, k1, k2):
     dy = cotangents_like(cell, args)
     want = vjp(CELLS[cell].sequence_autodiff, args, flags_as_arrays(), dy)
     assert_close(vjp(jl.tbptt(k1, k2, ROUTES[route]), args, {}, dy), want)
+
+
+def test_layers_and_masks_of_zoneout_are_truncated_as_well():
+    """A stack is a sequence function; its xs and what a cell reads beside them are trees."""
+    kit = {"init_state": jl.init_elman_state}
+    init = functools.partial(jl.init_elman, dtype=jnp.float64)
+    params = jl.init_stack(jax.random.key(0), D, (H,), init=init, **kit)
+    params = normal_like(1, params, 0.5)
+    states = normal_like(2, jl.init_stack_state(params, (B,), **kit))
+    xs = normal_like(3, jax.ShapeDtypeStruct((T, B, D), jnp.float64))
+    args = (params, states, (xs, jl.zoneout_masks(jax.random.key(4), 0.4, states, T)))
+    cells = jl.make_rnn(jl.zoneout(jl.ELMAN))
+
+    def over(stack, cell):
+        def sequence(params, states, xs_and_masks, *, reset_state=None, **flags):
+            xs, masks = xs_and_masks
+            flags |= {"beside": masks, "reset_states": reset_state}
+            return stack(params, states, xs, sequence=cell, **flags)
+
+        return sequence
+
+    flags = flags_of(Case(2, 3, flags="lengths resets"))
+    args = (*args, normal_like(5, states))
+    by_hand, by_jax = over(jl.stack, cells[0]), over(jl.stack_autodiff, cells[1])
+    dy = normal_like(6, jax.eval_shape(by_jax, *args[:3]))
+    whole = vjp(by_jax, args, flags, dy)
+    assert_close(vjp(jl.tbptt(3, T, by_hand), args, flags, dy), whole)
+    cut = vjp(jl.tbptt(2, 3, by_hand), args, flags, dy)
+    assert_close(cut[0], whole[0])
+    assert max(errors(cut[1], whole[1]).values()) > 1e-3
 
 
 def test_forward_values_are_those_of_the_whole_sequence():
@@ -247,12 +293,17 @@ def test_the_parts_of_a_stream_add_up(k1, k2, chunks, resets):
     flags = {"resets": jnp.zeros((12, B), bool).at[5, 0].set(True)} if resets else {}
     whole = jl.tbptt(k1, k2, jl.elman)
 
+    def given(params):
+        """Where resets lead to is learnt: any function of params."""
+        return {"reset_state": jl.ElmanState(jnp.ones((B, 1)) * params.b)} if resets else {}
+
     def at_once(params):
-        last, hs = whole(params, state, xs, **flags)
+        last, hs = whole(params, state, xs, **given(params), **flags)
         return (hs**3).sum(), last
 
     want, last = quick_jit(jax.grad(at_once, has_aux=True))(params)
-    begin, advance = jl.tbptt_stream(k1, k2, jl.elman)
+    begin, forth = jl.tbptt_stream(k1, k2, jl.elman)
+    advance = lambda params, *now, **flags: forth(params, *now, **given(params), **flags)
     gradient = quick_jit(functools.partial(chunk_gradient, advance))
     window, got, start = begin(state, xs[:1], **flags), jax.tree.map(jnp.zeros_like, params), 0
     shapes = jax.tree.map(jnp.shape, window)
@@ -377,6 +428,23 @@ BAD = {
     "mask": (lambda a: jl.tbptt(2, 3)(*a, mask=jnp.ones((T, 1), bool)), "`mask` must be boolean"),
     "lengths": (lambda a: jl.tbptt(2, 3)(*a, lengths=jnp.array([T + 1, 0])), "`lengths` must lie"),
     "xs": (lambda a: jl.tbptt(2, 3)(a[0], a[1], 3.0), "`xs` must have time on axis 0"),
+    "sequence": (lambda a: jl.tbptt(2, 3, "lstm"), "`sequence` must be a function"),
+    "reverse": (
+        lambda a: jl.tbptt(2, 3, functools.partial(jl.lstm, reverse=True)),
+        "`sequence` must run forward in time",
+    ),
+    "reset_state": (
+        lambda a: jl.tbptt(2, 3)(*a, reset_state=a[1]),
+        "`reset_state` is where `resets` lead to; `resets` is not given",
+    ),
+    "reset_state of a stream": (
+        lambda a: begun(a)[0](a[0], begun(a)[1], a[2][:4], reset_state=a[1]),
+        "`resets` is not given",
+    ),
+    "reset_state of a number": (
+        lambda a: jl.tbptt(2, 3)(*a, resets=jnp.ones((T, B), bool), reset_state=1.0),
+        "`reset_state` must be like `state`",
+    ),
     "D": (lambda a: jl.tbptt(2, 3)(a[0], a[1], a[2][..., :2]), "`xs` must be (T, ..., D)"),
     "chunk": (lambda a: begun(a)[0](a[0], begun(a)[1], a[2]), "a multiple of k1 = 2 steps; got 7"),
     "resets": (

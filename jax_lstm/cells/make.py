@@ -10,6 +10,7 @@ import inspect
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jax_lstm import bptt
 from jax_lstm.notation import check_range, vary_together, wide
@@ -28,8 +29,8 @@ def make_rnn(cell, name="rnn", title="A cell of one's own, over a whole sequence
       The first is differentiated by `cell.step_bwd` and `cell.weights_bwd`, the second by JAX.
     """
     return (
-        bind(_rnn, cell, bptt.by_hand, name, f"{title} Differentiated by its hand-written rule."),
-        bind(_rnn, cell, bptt.autodiff, f"{name}_autodiff", f"{title} Differentiated by JAX."),
+        bind(_rnn, (cell, bptt.by_hand), name, f"{title} Differentiated by its hand-written rule."),
+        bind(_rnn, (cell, bptt.autodiff), f"{name}_autodiff", f"{title} Differentiated by JAX."),
     )
 
 
@@ -44,20 +45,25 @@ def make_cell(cell, name="cell", title="One step of a cell of one's own."):
       cell_fn, cell_autodiff: `(params, state, x) -> (state, h)`, see `jax_lstm.lstm_cell`.
     """
     return (
-        bind(_cell, cell, bptt.step_by_hand, name, f"{title} Differentiated by its own rule."),
-        bind(_cell, cell, bptt.step, f"{name}_autodiff", f"{title} Differentiated by JAX."),
+        bind(_cell, (cell, bptt.step_by_hand), name, f"{title} Differentiated by its own rule."),
+        bind(_cell, (cell, bptt.step), f"{name}_autodiff", f"{title} Differentiated by JAX."),
     )
 
 
-def bind(function, cell, route, name, title):
-    """The function with its first two arguments given, and a name and docstring of its own."""
+def bind(function, given, name, title):
+    """The function with its first arguments given, and a name and docstring of its own."""
+    parameters = list(inspect.signature(function).parameters.values())[len(given) :]
+    signature = inspect.Signature(parameters)
 
     @functools.wraps(function)
     def bound(*args, **options):
-        return function(cell, route, *args, **options)
+        try:
+            signature.bind(*args, **options)
+        except TypeError as error:  # by the name that people call
+            raise TypeError(f"{name}() {error}; it takes {signature}") from None
+        return function(*given, *args, **options)
 
-    parameters = list(inspect.signature(function).parameters.values())[2:]
-    vars(bound)["__signature__"] = inspect.Signature(parameters)
+    vars(bound)["__signature__"] = signature
     bound.__name__ = bound.__qualname__ = name
     bound.__doc__ = f"{title}\n\n{inspect.getdoc(function)}"
     return bound
@@ -110,14 +116,16 @@ def _rnn(
       xs: (T, ..., D), dtype of params, time first; any number of batch axes, also none. T = 0 and
         an empty batch work.
       consts: what a cell of one's own wants to see at every step; it gets a zero cotangent.
-      lengths: integers (...), the number of valid steps of each example, in [0, T]. Under jit,
-        where values cannot be looked at, a length beyond T counts as T, a negative one as 0.
+      lengths: integers (...) of any dtype, or a list: the number of valid steps of each example, in
+        [0, T]. Under jit, where values cannot be looked at, a length beyond T counts as T, a
+        negative one as 0.
       mask: booleans (T, ...): where False, the step is skipped: the state is carried through, h is
         zero, and nothing xs holds there, NaN included, reaches an output or a gradient. Holes are
         allowed; with `lengths` both must hold.
       resets: booleans (T, ...): where True, the state is replaced by `reset_state` BEFORE the step,
         so for data with done_t that ends an episode at step t, pass done_{t-1}. With reverse=True
-        "before" is in the direction of the run. A reset acts in masked steps too.
+        "before" is in the direction of the run. A reset acts in masked steps too, and beyond
+        `lengths`, so that no end of an episode is lost in a hole: where it must not, clear it.
       reset_state: like `state`; zeros if not given. It gets its cotangent, summed over resets.
         lengths, mask and resets are constants: their cotangents are zero.
       reverse: run from the last step to the first, as `jax.lax.scan(reverse=True)`; hs[t] belongs
@@ -141,18 +149,12 @@ def _rnn(
     check_cell(cell, params, state, xs, "xs", "(T, ..., D)", 1)
     check_options(residuals, unroll, reverse)
     T, *batch = jax.tree.leaves(xs)[0].shape[: jax.tree.leaves(state)[0].ndim]
-    mask = check_steps("mask", mask, T, batch)
+    mask = valid_steps(lengths, mask, T, batch)
     resets = check_steps("resets", resets, T, batch)
-    if lengths is not None:
-        lengths = check_lengths(lengths, T, batch)
-        times = jnp.arange(T, dtype=lengths.dtype).reshape((T, *(1,) * len(batch)))
-        mask = times < lengths if mask is None else mask & (times < lengths)
+    check_reset_state(reset_state, state, resets)
     fresh = None
-    if resets is None and reset_state is not None:
-        raise ValueError("`reset_state` is where `resets` lead to; `resets` is not given")
     if resets is not None:
         fresh = jax.tree.map(jnp.zeros_like, state) if reset_state is None else reset_state
-        check_alike("reset_state", fresh, state)
     plan = bptt.Plan(cell, reverse, residuals, unroll)
     steps = bptt.Steps(xs, mask, resets)
     return route(plan, *vary_together((params, consts, fresh, state, steps)))
@@ -170,11 +172,12 @@ def check_cell(cell, params, state, x, name, form, leading):
     for what, tree in (("params", params), ("state", state)):
         if not hasattr(tree, "_fields"):
             raise ValueError(f"`{what}` must be a NamedTuple of arrays; got {type(tree).__name__}")
-    for leaf in jax.tree.leaves(x):
+    for path, leaf in jax.tree.leaves_with_path(x):
+        here = name + jax.tree_util.keystr(path)
         if leaf.ndim < leading + 1:
-            raise ValueError(f"`{name}` must be {form}; got shape {leaf.shape}")
+            raise ValueError(f"`{here}` must be {form}; got shape {leaf.shape}")
         if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-            raise ValueError(f"`{name}` must be floating point; got {leaf.dtype}")
+            raise ValueError(f"`{here}` must be floating point; got {leaf.dtype}")
     if cell.check is not None:
         cell.check(params, state, x, name, leading)
 
@@ -265,35 +268,70 @@ def check_options(residuals, unroll, reverse=False):
         raise ValueError(f"`reverse` must be True or False; got {reverse!r}")
 
 
+def check_function(name, function):
+    if not callable(function):
+        raise ValueError(f"`{name}` must be a function; got {function!r}")
+
+
+def valid_steps(lengths, mask, T, batch):
+    """The steps to be run, booleans (T, ...), or None for all of them.
+
+    Times are counted in a dtype that holds T: in the lengths' own, uint8 say, they would wrap.
+    """
+    mask = check_steps("mask", mask, T, batch)
+    if lengths is None:
+        return mask
+    lengths = check_lengths(lengths, T, batch)
+    lengths = jnp.clip(lengths, 0, min(T, jnp.iinfo(lengths.dtype).max)).astype(jnp.int32)
+    valid = jnp.arange(T, dtype=jnp.int32).reshape((T, *(1,) * len(batch))) < lengths
+    return valid if mask is None else mask & valid
+
+
 def check_steps(name, flags, T, batch):
     """A boolean per step and example, (T, ...), or None."""
     if flags is None:
         return None
-    flags = jnp.asarray(flags)
+    want = f"boolean (T, ...) = {(T, *batch)}"
+    flags = as_array(name, flags, bool, want)
     if flags.dtype != bool or flags.shape != (T, *batch):
-        raise ValueError(
-            f"`{name}` must be boolean (T, ...) = {(T, *batch)}; got {flags.dtype} {flags.shape}"
-        )
+        raise ValueError(f"`{name}` must be {want}; got {flags.dtype} {flags.shape}")
     return flags
-
-
-def check_alike(name, tree, other):
-    """The same fields, shapes and dtypes as the state."""
-
-    def kind(tree):
-        return jax.tree.map(lambda x: (np.shape(x), str(getattr(x, "dtype", type(x)))), tree)
-
-    if type(tree) is not type(other) or kind(tree) != kind(other):
-        raise ValueError(f"`{name}` must be like `state`, {kind(other)}; got {kind(tree)}")
 
 
 def check_lengths(lengths, T, batch):
     """Whole numbers in [0, T], one per example. Under jit the values cannot be looked at: a length
     beyond T then counts as T, a negative one as 0."""
-    given, lengths = lengths, jnp.asarray(lengths)
+    want = f"integers {tuple(batch)}"
+    given, lengths = lengths, as_array("lengths", lengths, jnp.int32, want)
     if not jnp.issubdtype(lengths.dtype, jnp.integer) or lengths.shape != tuple(batch):
-        raise ValueError(
-            f"`lengths` must be integers {tuple(batch)}; got {lengths.dtype} {lengths.shape}"
-        )
-    check_range("lengths", given, T, f"[0, T = {T}]")
+        raise ValueError(f"`lengths` must be {want}; got {lengths.dtype} {lengths.shape}")
+    traced = any(isinstance(x, Tracer) for x in jax.tree.leaves(given))
+    check_range("lengths", lengths if traced else given, T, f"[0, T = {T}]")
     return lengths
+
+
+def as_array(name, given, dtype, want):
+    """An array of what is one, or of lists; an empty list has `dtype`. Words have none."""
+    parts = jax.tree.leaves(given)
+    try:
+        if any(isinstance(part, str | bytes) for part in parts):  # "f" would be taken for a dtype
+            raise TypeError
+        return jnp.asarray(given, None if parts else dtype)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"`{name}` must be {want}; got {given!r}") from None
+
+
+def check_reset_state(reset_state, state, resets):
+    """Where `resets` lead to: the same fields, shapes and dtypes as the state."""
+    if reset_state is None:
+        return
+    if resets is None:
+        raise ValueError("`reset_state` is where `resets` lead to; `resets` is not given")
+
+    def kind(tree):
+        return jax.tree.map(lambda x: (np.shape(x), str(getattr(x, "dtype", type(x)))), tree)
+
+    if type(reset_state) is not type(state) or kind(reset_state) != kind(state):
+        raise ValueError(
+            f"`reset_state` must be like `state`, {kind(state)}; got {kind(reset_state)}"
+        )

@@ -1,0 +1,38 @@
+"""Every state and gate of a cell, step by step: what the engine keeps, for a reader."""
+
+from typing import Any, NamedTuple
+
+from jax_lstm import bptt
+from jax_lstm.cells import make
+
+
+class Trace(NamedTuple):
+    """hs (T, ..., H); states, the cell's state after every step, each field (T, ..., H); saved,
+    what its step saved, for the LSTM the gates (i, f, g, o). Zero where a step is no step."""
+
+    hs: Any
+    states: Any
+    saved: Any
+
+
+def make_trace(cell, name="trace", title="Every state and gate of a cell, over a whole sequence."):
+    """A whole-sequence function that shows what happens inside. Derivatives are JAX's.
+
+    Args:
+      cell: a `Cell`, `jax_lstm.LSTM` for example.
+      name, title: of the function, and the first line of its docstring.
+
+    Returns:
+      trace: `(params, state, xs, **options) -> (state, Trace)`, options as of `jax_lstm.lstm`;
+      `residuals` is ignored. In a stack: `stack(..., sequence=make_trace(LSTM), every=True)`.
+
+    Source: the engine's own forward, see jax_lstm/bptt.py.
+    """
+    return make.bind(make._rnn, (cell, traced), name, f"{title} Differentiated by JAX.")
+
+
+def traced(plan, params, consts, fresh, state, steps):
+    """All steps as one segment: what the engine keeps for the backward is what a reader wants."""
+    w = plan.cell.prepare(params)
+    last, (states, saved) = bptt.run_segment(plan, w, consts, fresh, state, steps)
+    return last, bptt.cleared(steps.mask, Trace(states[0], states, saved))
