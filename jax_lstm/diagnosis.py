@@ -1,0 +1,474 @@
+"""Who is right? A gradient that somebody brings, in their layout, beside the truth and the mistakes.
+
+Reads what they have (a dict, a .npz, .json or .safetensors file, a function), complains in their
+letters, turns it into our layout, and hands it to the referee with the table of the cell.
+
+    {"layout": "coursera", "problem": {"Wf": ..., "x": ..., "da": ...}, "gradient": {"dWf": ...}}
+
+A gradient need not be whole: null (None) stands for what is not known, of an array or of one number,
+and a single number can be given as it is printed: "dWf[3][1]": -0.0698198561274.
+"""
+
+import importlib.util
+import json
+import re
+import zipfile
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_lstm import referee
+from jax_lstm.cells import mutants
+from jax_lstm.cells.mutants import LOSSES, MUTANTS, Problem
+from jax_lstm.layouts import LAYOUTS, shape_of, sizes_of
+
+EXAMPLES = Path(__file__).parent / "referee" / "examples"
+SETTINGS = ("loss", "scale")  # of a problem, beside its arrays
+FEWEST_DECIMALS = 4  # a number typed with fewer is taken as exact
+ENTRY = re.compile(r"(\w+)((?:\[\d+\])+)")
+DRAWS = 4  # runs that show how large rounding is
+
+
+def diagnose(gradient, problem=None, *, layout=None, cell=None, pairs=None):
+    """Say whether a gradient is right, and if not, which classic mistake it makes.
+
+    Args:
+      gradient: {name: array}, None where an array is not known; or the path of a .npz, .json or
+        .safetensors file; or a function that is given the problem's arrays, {name: array}, and
+        returns such a dict.
+      problem: {name: array}, or the path of a file: weights, states, inputs, and either cotangents
+        of h_t or targets with "loss" ("squared_error", ½ Σ (h - y)²; "binary_cross_entropy" and
+        "softmax_cross_entropy" of h as logits) and "scale", a factor on the sum. None: it stands in
+        the gradient's file. States and what is not given of them are zero.
+      layout: "ours", "torch", "keras", "coursera" or "tmva"; see `describe` for the names of each.
+        Default: what the file says, or "ours".
+      cell: "lstm", "lstmp" or "elman". Default: what the file says, or "lstm".
+      pairs: whether two mistakes at once are tried; None: where no single one explains.
+
+    Returns:
+      Diagnosis: true only when the gradient is right; `.sentence()`, `.table()`, `.to_json()`.
+
+    Raises:
+      ValueError: names, shapes or numbers that cannot be, or a file that is not what it claims.
+    """
+    asked = {"layout": layout, "cell": cell}
+    files = [read(x) if isinstance(x, str | Path) else None for x in (gradient, problem)]
+    found, problem = files[0] or {}, found_problem(files, problem)
+    for key, default in (("layout", "ours"), ("cell", "lstm")):
+        said = [f[key] for f in files if f and key in f]
+        asked[key] = asked[key] or (said[0] if said else default)
+    if problem is None:
+        raise ValueError("the problem is missing: pass `problem`, or a file that holds it too")
+    layout, cell = asked["layout"], asked["cell"]
+    form = the_layout(layout, cell)
+    arrays, settings = split_problem(problem)
+    sizes = check_problem(arrays, form, layout)
+    if callable(gradient):
+        gradient = called(gradient, arrays)
+    elif files[0]:
+        gradient = found.get("gradient") or {}
+    if not isinstance(gradient, dict):
+        raise ValueError(f"`gradient` must be a dict, a file or a function; got {type(gradient)}")
+    ours = problem_of(form.to_ours(arrays), settings, cell, sizes)
+    given, dtype = given_of(gradient, form, layout, sizes)
+    return referee.diagnose(given, table_of(cell, ours, given), dtype=dtype, pairs=pairs)
+
+
+def table_of(cell, problem, given=()):
+    """The truth and the mistakes for one problem, as the referee wants them."""
+    kind = MUTANTS[cell]
+    T, B, _ = problem.xs.shape
+    sizes = {"time": T, "batch": B, "features": problem.state["h"].shape[-1]}
+    changes = kind.after(problem) | referee.scalings(sizes, kind.weights)
+    noise = noise_of(kind, problem)
+    every = {g.leaf for g in given}
+
+    def gradients(settings):
+        found = kind.gradients(problem, settings)
+        return found if "db again" not in every else found | {"db again": found["db"]}
+
+    def again(change):  # the second bias of torch: what happens to db happens to both
+        return lambda d: change(d) | ({"db again": change(d)["db"]} if "db again" in d else {})
+
+    return referee.Table(
+        kind.inside(problem),
+        gradients,
+        {k: (says, again(change)) for k, (says, change) in changes.items()},
+        mutants.clash,
+        noise | {"db again": noise["db"]},
+        (*kind.weights, "db again"),
+        kind.steps,
+        kind.blocks | {"db again": kind.blocks["db"]},
+    )
+
+
+def noise_of(kind, problem):
+    """{leaf: norm of the truth's rounding error per eps}: what float32 makes of nearly this problem.
+
+    Every number is moved by less than its last digit, a few times; the largest error counts.
+    """
+    truth, rng, largest = kind.gradients(problem, [()]), np.random.default_rng(0), {}
+    eps = np.finfo(np.float32).eps
+
+    def nudged(x):
+        if not isinstance(x, np.ndarray):
+            return x
+        return (x * (1 + eps * rng.uniform(-0.5, 0.5, x.shape))).astype(np.float32)
+
+    for _ in range(DRAWS):
+        found = kind.gradients(jax.tree.map(nudged, problem), [()])
+        for k, x in truth.items():
+            error = float(np.linalg.norm(found[k].astype(np.float64) - x)) / float(eps)
+            largest[k] = max(largest.get(k, 0.0), error)
+    return largest
+
+
+# The problem ----------------------------------------------------------------------------------
+
+
+def the_layout(layout, cell):
+    if cell not in LAYOUTS:
+        raise ValueError(f"`cell` must be among {', '.join(LAYOUTS)}; got {cell!r}")
+    if layout not in LAYOUTS[cell]:
+        known = ", ".join(LAYOUTS[cell])
+        raise ValueError(f"`layout` of {cell} must be among {known}; got {layout!r}")
+    return LAYOUTS[cell][layout]
+
+
+def describe(layout, cell="lstm"):
+    """The names and shapes of a layout, as text."""
+    form = the_layout(layout, cell)
+    show = lambda shapes: ", ".join(f"{k} ({v})" for k, v in shapes.items())
+    return f"{form.about}\nproblem: {show(form.problem)}\ngradient: {show(form.gradient)}"
+
+
+def found_problem(files, problem):
+    if files[1] is not None:
+        return files[1].get("problem")
+    return problem if problem is not None else (files[0] or {}).get("problem")
+
+
+def split_problem(problem):
+    """Its arrays, and what else it says."""
+    if not isinstance(problem, dict):
+        raise ValueError(f"`problem` must be a dict or a file; got {type(problem).__name__}")
+    settings = {k: problem[k] for k in SETTINGS if problem.get(k) is not None}
+    arrays = {}
+    for k, x in problem.items():
+        if k not in SETTINGS and x is not None:
+            values, known, _ = numbers(x, k)
+            if not known.all():
+                raise ValueError(f"`{k}` of the problem must be whole; {place(~known)} is missing")
+            check_finite(k, values, "of the problem ")
+            arrays[k] = values
+    return arrays, settings
+
+
+def check_problem(arrays, form, layout):
+    """Every name known, none missing, shapes that belong together; returns the sizes."""
+    unknown = [k for k in arrays if k not in form.problem]
+    missing = [k for k in form.problem if k not in arrays and k not in form.optional]
+    what = f"the problem in layout {layout}"
+    if unknown or missing:
+        raise ValueError(
+            f"{what} {wrong_names(unknown, missing)}; it has {', '.join(form.problem)}"
+            f"{would_fit(arrays, layout, 'problem')}"
+        )
+    sizes = sizes_of(form.problem, arrays)
+    for k, x in arrays.items():
+        check_shape(k, x.shape, form.problem[k], sizes, layout, arrays, "problem")
+    return sizes
+
+
+def wrong_names(unknown, missing):
+    said = [f"has no {', '.join(unknown)}"] if unknown else []
+    return " and ".join(said + ([f"lacks {', '.join(missing)}"] if missing else []))
+
+
+def check_shape(name, shape, letters, sizes, layout, arrays, part):
+    try:
+        want = shape_of(letters, sizes)
+    except KeyError as error:
+        raise ValueError(
+            f"`{name}` must be ({letters}) in layout {layout}; the size {error} is unknown"
+        ) from None
+    if tuple(shape) != want:
+        same = "; it is transposed" if tuple(shape) == want[::-1] else ""
+        raise ValueError(
+            f"`{name}` must be ({letters}) = {want} in layout {layout}; got {tuple(shape)}{same}"
+            f"{would_fit(arrays, layout, part, sizes)}"
+        )
+
+
+def would_fit(arrays, layout, part, sizes=None):
+    """Which other layouts these names and shapes would belong to."""
+    fits = []
+    for name, form in LAYOUTS["lstm"].items():
+        shapes = getattr(form, part)
+        if name == layout or not arrays or not set(arrays) <= set(shapes):
+            continue
+        try:
+            found = sizes_of(shapes, arrays) if part == "problem" else sizes
+            right = all(x.shape == shape_of(shapes[k], found) for k, x in arrays.items())
+        except (KeyError, TypeError):
+            continue
+        fits += [name] if right else []
+    return f"; it would fit layout {', '.join(fits)}" if fits else ""
+
+
+def problem_of(ours, settings, cell, sizes):
+    """A Problem of what is known, zeros for the rest."""
+    fields = {"lstm": "hc", "lstmp": "hc", "elman": "h"}[cell]
+    params = {k: ours[k] for k in ("W", "U", "b", "P") if k in ours}
+    H = params["U"].shape[1] // (1 if cell == "elman" else 4)
+    shapes = {"h": (sizes["B"], params["U"].shape[0]), "c": (sizes["B"], H)}
+    params.setdefault("b", np.zeros(params["U"].shape[1]))
+    state = {k: ours.get(f"{k}0", np.zeros(shapes[k])) for k in fields}
+    last = {k: ours.get(f"d{k}_T", np.zeros(shapes[k])) for k in fields}
+    ends = any(f"d{k}_T" in ours for k in fields)
+    loss = settings.get("loss")
+    loss = loss or ("cotangents" if "ys" not in ours else "squared_error")
+    if loss not in LOSSES:
+        raise ValueError(f"`loss` must be among {', '.join(LOSSES)}; got {loss!r}")
+    if loss != "cotangents" and "ys" not in ours:
+        raise ValueError(f"the problem has the loss {loss} and no targets")
+    if loss == "cotangents" and "dhs" not in ours and not ends:
+        raise ValueError("the problem has neither cotangents nor targets: nothing to differentiate")
+    if loss != "cotangents" and "dhs" in ours:
+        raise ValueError(f"the problem has cotangents of h_t and the loss {loss}: which is it?")
+    dhs = ours.get("dhs", np.zeros((len(ours["xs"]), *shapes["h"])))
+    scale = settings.get("scale", 1.0)
+    if not isinstance(scale, int | float) or not np.isfinite(scale):
+        raise ValueError(f"`scale` must be a number, a factor on the loss; got {scale!r}")
+    return Problem(params, state, ours["xs"], loss, dhs, ours.get("ys"), float(scale), last)
+
+
+# The gradient ---------------------------------------------------------------------------------
+
+
+def given_of(gradient, form, layout, sizes):
+    """What is known of the gradient, in our layout, and the dtype whose rounding it has."""
+    shapes = {k: shape_of(letters, sizes) for k, letters in form.gradient.items()}
+    found = {k: np.zeros((3, *shape)) for k, shape in shapes.items()}  # values, known, unit
+    named, whole, dtypes = set(), {}, []
+    for key, x in gradient.items():
+        match = ENTRY.fullmatch(key)
+        name, index = match.groups() if match else (key, "")
+        if name not in shapes:
+            there = {k: np.asarray(v) for k, v in gradient.items() if v is not None}
+            raise ValueError(
+                f"the gradient in layout {layout} has no {name}; it has "
+                f"{', '.join(form.gradient)}{would_fit(there, layout, 'gradient', sizes)}"
+            )
+        named.add(name)
+        if x is None:
+            continue
+        values, known, unit = numbers(x, key)
+        check_finite(key, np.where(known, values, 0.0), "of the gradient ")
+        at = tuple(int(n) for n in re.findall(r"\d+", index))
+        if index:
+            check_entry(key, at, values.shape, shapes[name])
+        else:
+            whole[name] = values
+            check_shape(name, values.shape, form.gradient[name], sizes, layout, whole, "gradient")
+        for n, part in enumerate((values, known, unit)):
+            found[name][(n, *at)] = part
+        dtypes.append(dtype_of(x, values[known]))
+    missing = [k for k in form.needed if k not in named]
+    if missing:
+        raise ValueError(
+            f"the gradient in layout {layout} lacks {', '.join(missing)}; null (None) stands for "
+            "what is not known"
+        )
+    if not any(x[1].any() for x in found.values()):
+        raise ValueError("nothing is known of the gradient: every number of it is null")
+    values, known, units = (
+        form.gradient_to_ours({k: x[n] for k, x in found.items()}) for n in range(3)
+    )
+    given = [
+        referee.Given(form.labels.get(k, k), k, x, known[k] > 0, float(units[k].max()))
+        for k, x in values.items()
+        if known[k].any()
+    ]
+    return given, max(dtypes, key=lambda k: float(jnp.finfo(k).eps))
+
+
+def check_entry(key, at, got, shape):
+    """A place such as dW[3][1], and the shape of what stands there."""
+    if len(at) > len(shape) or any(n >= size for n, size in zip(at, shape, strict=False)):
+        raise ValueError(f"`{key}` lies outside of its array, whose shape is {shape}")
+    if got not in (shape[len(at) :], ()):
+        raise ValueError(f"`{key}` must have the shape {shape[len(at) :]}; got {got}")
+
+
+def check_finite(name, x, where):
+    if not np.isfinite(x).all():
+        first = tuple(int(n) for n in np.argwhere(~np.isfinite(x))[0])
+        raise ValueError(f"`{name}` {where}has {x[first]}, first at {list(first)}")
+
+
+def called(gradient, arrays):
+    """The gradient by a function of the problem's arrays."""
+    found = gradient(dict(arrays))
+    if not isinstance(found, dict):
+        raise ValueError(f"the function must return a dict of arrays; got {type(found).__name__}")
+    if not jax.config.jax_enable_x64 and any(isinstance(x, jax.Array) for x in found.values()):
+        raise ValueError(
+            "the problem is float64, and JAX rounded it: jax_enable_x64 is off. Switch it on, or "
+            "bring the arrays themselves"
+        )
+    return found
+
+
+def numbers(x, name):
+    """(float64 array, what of it is known, absolute rounding of its printed digits)."""
+    if isinstance(x, np.ndarray) or hasattr(x, "__array__"):
+        x = np.asarray(x)
+        if x.dtype == object:
+            raise ValueError(f"`{name}` holds Python objects; it must hold numbers")
+        if x.dtype.kind not in "fiu" and not jnp.issubdtype(x.dtype, jnp.floating):
+            raise ValueError(f"`{name}` must hold real numbers; got {x.dtype}")
+        return x.astype(np.float64), np.ones(x.shape, bool), 0.0
+    try:
+        boxed = np.array(x, dtype=object)
+        known = np.vectorize(lambda v: v is not None, otypes=[bool])(boxed)
+        values = np.where(known, boxed, 0.0).astype(np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"`{name}` must be numbers in lists of equal lengths") from None
+    digits = [v for v in boxed[known].reshape(-1) if isinstance(v, Typed)]
+    return values, known, min((v.unit for v in digits), default=0.0)
+
+
+def dtype_of(x, values):
+    """What the numbers were computed in, as far as they show it."""
+    x = getattr(x, "dtype", np.dtype(float))
+    if jnp.issubdtype(x, jnp.floating) and jnp.finfo(x).bits < 64:
+        return str(x)
+    with np.errstate(over="ignore"):
+        narrow = values.size > 0 and (values.astype(np.float32) == values).all()
+    return "float32" if narrow and values.any() else "float64"
+
+
+# Files ----------------------------------------------------------------------------------------
+
+
+class Typed(float):
+    """A number of a text, and half a unit of its last digit: what printing rounded away."""
+
+    unit = 0.0
+
+
+def typed(text):
+    number, digits = Typed(text), Decimal(text).as_tuple()
+    exponent = int(digits.exponent)
+    if -exponent >= FEWEST_DECIMALS and len(digits.digits) < 15:
+        number.unit = 0.5 * 10.0**exponent
+    return number
+
+
+def read(path):
+    """{"problem": ..., "gradient": ..., "layout": ...} of a file; by its ending, then its content.
+
+    A .npz or .safetensors file may hold a gradient alone; names of its arrays are then those of the
+    layout. With both, they are named "problem/..." and "gradient/...".
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path} is no file")
+    readers = {".json": read_json, ".npz": read_npz, ".safetensors": read_safetensors}
+    if path.suffix not in readers:
+        raise ValueError(f"{path} must end in {', '.join(readers)}")
+    return readers[path.suffix](path)
+
+
+def read_json(path):
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"), parse_float=typed)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} must hold an object; got {type(found).__name__}")
+    known = {"about", "layout", "cell", "problem", "gradient"}
+    if not known & set(found):
+        found = {"gradient": found}
+    strange = set(found) - known
+    if strange:
+        raise ValueError(
+            f"{path} must hold {', '.join(sorted(known))}; got {', '.join(sorted(strange))}"
+        )
+    return found
+
+
+def read_npz(path):
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is no .npz archive")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {k: file[k] for k in file.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        if "pickle" in str(error):
+            raise ValueError(f"{path} holds pickled objects, which are not loaded") from None
+        raise ValueError(f"{path} is no .npz archive of arrays: {error}") from None
+    return sorted_out(arrays)
+
+
+def read_safetensors(path):
+    if importlib.util.find_spec("safetensors") is None:
+        raise ValueError(f"{path} needs the package safetensors: pip install safetensors")
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return sorted_out(load_file(path))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no .safetensors file: {error}") from None
+
+
+def sorted_out(arrays):
+    """Flat names with a slash, as the parts of a file; words as text."""
+    found: dict[str, Any] = {}
+    for name, x in arrays.items():
+        part, _, rest = name.rpartition("/")
+        x = str(x) if x.dtype.kind in "US" and x.ndim == 0 else x
+        x = x.item() if isinstance(x, np.ndarray) and rest == "scale" and x.ndim == 0 else x
+        if part not in ("", "problem", "gradient") or (not part and rest in ("problem", "gradient")):
+            raise ValueError(f"`{name}`: names are NAME, problem/NAME or gradient/NAME")
+        if not part and rest in ("layout", "cell"):
+            found[rest] = x
+        else:
+            found.setdefault(part or "gradient", {})[rest] = x
+    return found
+
+
+def template(layout, cell="lstm", seed=0):
+    """A file to fill in, as JSON: a small problem, and a gradient of which nothing is known yet."""
+    form, rng = the_layout(layout, cell), np.random.default_rng(seed)
+    sizes = {"T": 3, "B": 2, "D": 2, "H": 3, "R": 2}
+    drop = {"ys", "y", "target"}
+    problem = {
+        k: rng.standard_normal(shape_of(letters, sizes)).round(6).tolist()
+        for k, letters in form.problem.items()
+        if k not in drop
+    }
+    blank = {
+        k: np.full(shape_of(letters, sizes), None).tolist()
+        for k, letters in form.gradient.items()
+        if k not in ("das", "dhs", "dcs")
+    }
+    about = (
+        "Put your problem and your gradient here. null stands for what you do not know; a single "
+        'number may stand as NAME[row][column]. Instead of cotangents of h_t, targets and "loss".'
+    )
+    return json.dumps(
+        {"about": about, "layout": layout, "cell": cell, "problem": problem, "gradient": blank},
+        indent=1,
+    )
+
+
+def examples():
+    """{name: path} of the examples that come with the package."""
+    return {path.stem: path for path in sorted(EXAMPLES.glob("*.json"))}
