@@ -325,11 +325,13 @@ def rows(x):
 
 def without(pick, kind, da, gates):
     """da with the block of one gate left out."""
-    blocks = np.split(da, len(gates), -1)
-    return np.concatenate(
-        [pick(f"{kind} of {k}", 0 * block, block) for k, block in zip(gates, blocks, strict=True)],
-        -1,
-    )
+    parts = zip(gates, np.split(da, len(gates), -1), strict=True)
+    return joined([pick(f"{kind} of {k}", 0 * block, block) for k, block in parts])
+
+
+def joined(parts):
+    """Side by side, though only some have an axis of settings."""
+    return np.concatenate(np.broadcast_arrays(*parts), -1)
 
 
 def per_setting(n, x):
@@ -410,8 +412,7 @@ def lstm_run(problem, through, changed, settings):
             d * pick(f"slope of {k}", np.ones_like(slopes[k]), slopes[k])  # (2')
             for k, d in zip(GATES, (di, df, dg, do), strict=True)
         ]
-        shape = np.broadcast_shapes(*(d.shape for d in da))
-        da = np.concatenate([np.broadcast_to(d, shape) for d in da], -1)
+        da = joined(da)
         dh_prev = without(pick, "recurrence", da, GATES) @ p["U"].T  # (1')
         dx = total(without(pick, "input", da, GATES)) @ p["W"].T
         x, h_before = seen(problem, pick, t, problem.xs, h, h_prev)

@@ -165,11 +165,10 @@ def diagnose(given, table, *, dtype="float64", pairs=None):
 
 def search(given, table, judge, right, pairs):
     """All explanations in the order of the candidates, and the nearest candidate."""
-    found, nearest, n = [], Explanation((), "BPTT", np.inf, np.inf), None
+    found, nearest = [], Explanation((), "BPTT", np.inf, np.inf)
     for names, gradient, says in candidates(given, table, right, pairs is not False):
-        if n is not None and len(names[0]) > n and found and pairs is None:
+        if pairs is None and found and len(names[0]) > 1:
             break
-        n = len(names[0])
         ok, max_abs, relative = judge(gradient)
         for k in np.flatnonzero(ok):
             found.append(Explanation(names[k], says(k), float(max_abs[k]), float(relative[k])))
