@@ -1,12 +1,12 @@
-"""Who is right? A gradient that somebody brings, in their layout, beside the truth and the mistakes.
+"""Who is right? A gradient that somebody brings, beside the truth and beside known mistakes.
 
 Reads what they have (a dict, a .npz, .json or .safetensors file, a function), complains in their
 letters, turns it into our layout, and hands it to the referee with the table of the cell.
 
     {"layout": "coursera", "problem": {"Wf": ..., "x": ..., "da": ...}, "gradient": {"dWf": ...}}
 
-A gradient need not be whole: null (None) stands for what is not known, of an array or of one number,
-and a single number can be given as it is printed: "dWf[3][1]": -0.0698198561274.
+A gradient need not be whole: null (None) stands for what is not known, of an array or of one
+number, and a single number can be given as it is printed: "dWf[3][1]": -0.0698198561274.
 """
 
 import importlib.util
@@ -107,7 +107,7 @@ def table_of(cell, problem, given=()):
 
 
 def noise_of(kind, problem):
-    """{leaf: norm of the truth's rounding error per eps}: what float32 makes of nearly this problem.
+    """{leaf: norm of the truth's rounding error per eps}, by what float32 makes of the problem.
 
     Every number is moved by less than its last digit, a few times; the largest error counts.
     """
@@ -162,7 +162,7 @@ def split_problem(problem):
         if k not in SETTINGS and x is not None:
             values, known, _ = numbers(x, k)
             if not known.all():
-                raise ValueError(f"`{k}` of the problem must be whole; {place(~known)} is missing")
+                raise ValueError(f"`{k}` of the problem must be whole; it has null")
             check_finite(k, values, "of the problem ")
             arrays[k] = values
     return arrays, settings
@@ -435,7 +435,9 @@ def sorted_out(arrays):
         part, _, rest = name.rpartition("/")
         x = str(x) if x.dtype.kind in "US" and x.ndim == 0 else x
         x = x.item() if isinstance(x, np.ndarray) and rest == "scale" and x.ndim == 0 else x
-        if part not in ("", "problem", "gradient") or (not part and rest in ("problem", "gradient")):
+        if part not in ("", "problem", "gradient") or (
+            not part and rest in ("problem", "gradient")
+        ):
             raise ValueError(f"`{name}`: names are NAME, problem/NAME or gradient/NAME")
         if not part and rest in ("layout", "cell"):
             found[rest] = x

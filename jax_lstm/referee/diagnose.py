@@ -26,8 +26,8 @@ FEW = 512  # settings looked at together
 class Given(NamedTuple):
     """An array of the gradient on trial.
 
-    name: as its owner calls it. leaf: whose place in a gradient of the table it has. values: float64.
-    known: booleans, False where nothing is known. unit: the absolute rounding of printed digits.
+    name: as its owner calls it. leaf: whose place in a gradient of the table it has. values:
+    float64. known: booleans, False where nothing is known. unit: the rounding of printed digits.
     """
 
     name: str
@@ -117,7 +117,8 @@ class Diagnosis(NamedTuple):
 
     def to_json(self, **facts):
         leaves = [
-            dict(zip(("array", "max_abs", "relative", "agrees"), x, strict=True)) for x in self.leaves
+            dict(zip(("array", "max_abs", "relative", "agrees"), x, strict=True))
+            for x in self.leaves
         ]
         found = {
             "right": self.right,
@@ -181,7 +182,7 @@ def search(given, table, judge, right, pairs):
 def candidates(given, table, right, pairs):
     """(names, gradients, says(k)): the truth, every mistake, every two of them."""
     fits = clippings(table.weights) if sum(g.known.sum() for g in given) >= 12 else {}
-    says = {k: v for k, v in table.inside.items()} | {k: v for k, (v, _) in table.after.items()}
+    says = table.inside | {k: v for k, (v, _) in table.after.items()}
     inside = [(k,) for k in table.inside]
 
     def plain(names, gradient):
