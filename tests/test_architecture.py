@@ -25,7 +25,8 @@ LADDER = {
     "training": {"notation", "stages", "readout", "losses", "bptt", "cells"},
     "referee": {"referee"},
     "layouts": {"notation"},
-    "diagnosis": {"notation", "layouts", "cells", "referee"},
+    "files": set(),
+    "diagnosis": {"files", "layouts", "cells", "referee"},
     "check": {"notation", "stages", "cells", "referee"},
 }
 COMPOSERS = {"__init__", "__main__"}

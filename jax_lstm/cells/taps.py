@@ -12,10 +12,9 @@ import jax.numpy as jnp
 from jax_lstm.cells.elman import ElmanState
 from jax_lstm.cells.lstm import LSTMState
 from jax_lstm.cells.lstmp import LSTMPState
+from jax_lstm.cells.mistakes import NAMES
 from jax_lstm.notation import GATES
 from jax_lstm.stages import bias, cell_state, hidden_state, linear, sigmoid, tanh
-
-NAMES = dict(zip(GATES, ("input gate", "forget gate", "candidate", "output gate"), strict=True))
 
 
 class Inside(NamedTuple):
@@ -40,8 +39,8 @@ def lstm_step(w, consts, state_prev, z, tap):
 
 def lstm_deltas(da):
     """Blocks of da, in the order of the backward."""
-    blocks = dict(zip(GATES, jnp.split(da, 4, axis=-1), strict=True))
-    return {f"a_{k}": blocks[k] for k in "ofig"}
+    a_i, a_f, a_g, a_o = jnp.split(da, 4, axis=-1)
+    return {"a_o": a_o, "a_f": a_f, "a_i": a_i, "a_g": a_g}
 
 
 def lstm_blame(names):

@@ -6,6 +6,7 @@ from jax_lstm.referee.diagnose import Diagnosis, Explanation, Given, Table, diag
 from jax_lstm.referee.differences import compare_differences
 from jax_lstm.referee.mutation import Mutant, MutationReport, mutation_test
 from jax_lstm.referee.report import Report, Row, failure, first_line, header
+from jax_lstm.referee.slopes import Slope, SlopeReport, slope_test
 from jax_lstm.referee.taps import Tap, TapReport, Taps, taps
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "MutationReport",
     "Report",
     "Row",
+    "Slope",
+    "SlopeReport",
     "Table",
     "Tap",
     "TapReport",
@@ -32,6 +35,7 @@ __all__ = [
     "precisely",
     "pullback",
     "scalings",
+    "slope_test",
     "taps",
     "twins",
 ]

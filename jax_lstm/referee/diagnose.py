@@ -77,7 +77,7 @@ class Diagnosis(NamedTuple):
     explanations: all that agree to rounding, the simplest first; empty when nothing does.
     nearest: the best of what was tried. first: where the truth is left first, in backward order.
     leaves: (name, largest error, relative error, agrees) per array, beside the truth.
-    rounding: the dtype to whose rounding was judged.
+    rounding: the dtype to whose rounding was judged. dtype: that of the arrays.
     """
 
     right: bool
@@ -86,6 +86,7 @@ class Diagnosis(NamedTuple):
     first: str
     leaves: tuple[tuple[str, float, float, bool], ...]
     rounding: str
+    dtype: str
 
     def __bool__(self):
         return self.right
@@ -95,8 +96,10 @@ class Diagnosis(NamedTuple):
             best, *others = self.explanations
             fewest = [e for e in others if len(e.names) == len(best.names)]
             text = f"{best.says}: largest difference {best.max_abs:.0e}"
+            if self.rounding != self.dtype:
+                text += f", which is the rounding of {self.rounding}, not of {self.dtype}"
             if self.right:
-                return f"right: {text}, the rounding of {self.rounding}"
+                return f"right: {text}"
             for other in fewest[:SHOWN]:
                 text += f"\nas well: {other.says}: largest difference {other.max_abs:.0e}"
             if len(fewest) > SHOWN:
@@ -127,6 +130,7 @@ class Diagnosis(NamedTuple):
             "nearest": self.nearest._asdict(),
             "first_disagreement": self.first,
             "rounding": self.rounding,
+            "dtype": self.dtype,
             "leaves": leaves,
             "facts": facts,
         }
@@ -147,21 +151,24 @@ def diagnose(given, table, *, dtype="float64", pairs=None):
       Diagnosis.
     """
     right = table.gradients([()])
+    found, nearest, rounding = [], None, dtype
     for rounding in dict.fromkeys((dtype, "float32" if dtype == "float64" else dtype)):
-        eps = float(np.finfo(rounding).eps) if rounding != "bfloat16" else 2.0**-7
-        judge = judged_by(given, table.noise, eps)
+        judge = judged_by(given, table.noise, eps_of(rounding))
         found, nearest = search(given, table, judge, right, pairs)
         if found:
             break
-    found = tuple(found)
-    correct = bool(found) and found[0].names == ()
+    assert nearest is not None  # the truth at least was tried
+    correct, eps = bool(found) and found[0].names == (), eps_of(rounding)
     first = "" if correct else first_disagreement(given, table, right, eps)
-    leaves = tuple(
-        (g.name, *(float(x[0]) for x in distances(g, right)[:2]), bool(ok))
-        for g in given
-        for ok in [judged_by([g], table.noise, eps)(right)[0][0]]
-    )
-    return Diagnosis(correct, found, nearest, first, leaves, rounding)
+    leaves = []
+    for g in given:
+        ok, max_abs, relative = (x[0] for x in judged_by([g], table.noise, eps)(right))
+        leaves.append((g.name, float(max_abs), float(relative), bool(ok)))
+    return Diagnosis(correct, tuple(found), nearest, first, tuple(leaves), rounding, dtype)
+
+
+def eps_of(dtype):
+    return 2.0**-7 if dtype == "bfloat16" else float(np.finfo(dtype).eps)
 
 
 def search(given, table, judge, right, pairs):
@@ -274,44 +281,33 @@ def distances(g, gradient):
 
 def first_disagreement(given, table, right, eps):
     """Where the truth is left first, in backward order: time step, then array, then block."""
+    steps = [g for leaf in table.steps for g in given if g.leaf == leaf]
+    weights = [g for g in given if g.leaf in table.blocks and g not in steps]
 
-    def wrong(g, index=...):
-        part = g.known & selected(g.known.shape, index)
+    def wrong(g, index=(...,)):
+        part = np.zeros(g.known.shape, bool)
+        part[index] = g.known[index]
         judge = judged_by([g._replace(known=part)], table.noise, eps)
         return bool(part.any()) and not judge(right)[0][0]
 
-    def blocks(g, t=...):
-        names = table.blocks.get(g.leaf, ())
-        size = g.values.shape[-1] // max(len(names), 1)
+    def blocks(g, index=(...,)):
+        names = table.blocks[g.leaf]
+        size = g.values.shape[-1] // len(names)
         spans = [slice(n * size, (n + 1) * size) for n in range(len(names))]
-        at = (t, ...) if t is not ... else (...,)
-        return [k for k, s in zip(names, spans, strict=True) if wrong(g, (*at, s))]
+        return [k for k, s in zip(names, spans, strict=True) if wrong(g, (*index, s))]
 
-    def named(found, g):
-        every = table.blocks.get(g.leaf, ())
-        return "every gate" if len(found) == len(every) > 1 else ", ".join(found)
+    def named(found):
+        every = max(len(names) for names in table.blocks.values())
+        return "every gate" if 1 < every == len(found) else ", ".join(found)
 
-    byleaf = {leaf: [g for g in given if g.leaf == leaf] for leaf in table.steps}
-    timed = [g for leaf in table.steps for g in byleaf[leaf]]
-    weights = [g for g in given if g.leaf in table.blocks and g.leaf not in table.steps]
-    for t in reversed(range(max((len(g.values) for g in timed), default=0))):
-        for g in timed:
-            if not wrong(g, (t, ...)):
-                continue
-            if g.leaf in table.blocks:
-                return f"at t={t}, {named(blocks(g, t), g)}, in {g.name}"
-            union = list(dict.fromkeys(k for w in weights for k in blocks(w)))
-            gates = f", {named(union, weights[0])}" if union else ""
-            return f"at t={t}{gates}, in {g.name}"
-    bad = [g for g in given if g not in timed and wrong(g)]
-    agree = f"; {', '.join(g.name for g in timed)} agrees at every step" if timed else ""
+    for t in reversed(range(max((len(g.values) for g in steps), default=0))):
+        for g in (g for g in steps if wrong(g, (t, ...))):
+            ofs = [(g, (t, ...))] if g.leaf in table.blocks else [(w, (...,)) for w in weights]
+            found = dict.fromkeys(k for w, index in ofs for k in blocks(w, index))
+            return f"at t={t}, " + (f"{named(found)}, in {g.name}" if found else f"in {g.name}")
+    bad = [g for g in given if g not in steps and wrong(g)]
+    agree = f"; {' and '.join(g.name for g in steps)} right at every step" if steps else ""
     for g in bad:
         if g.leaf in table.blocks:
-            return f"in {g.name}, {named(blocks(g), g)}{agree}"
+            return f"in {g.name}, {named(blocks(g))}{agree}"
     return f"in {', '.join(g.name for g in bad)}{agree}" if bad else "nowhere"
-
-
-def selected(shape, index):
-    mask = np.zeros(shape, bool)
-    mask[index] = True
-    return mask
