@@ -21,7 +21,7 @@ from jax_lstm import referee
 from jax_lstm.cells.mistakes import LOSSES, Problem, clash
 from jax_lstm.cells.mutants import MUTANTS
 from jax_lstm.files import dtype_of, numbers, read
-from jax_lstm.layouts import LAYOUTS, shape_of, sizes_of
+from jax_lstm.layouts import LAYOUTS, from_ours, shape_of, sizes_of
 
 EXAMPLES = Path(__file__).parent / "referee" / "examples"
 SETTINGS = ("loss", "scale")  # of a problem, beside its arrays
@@ -63,15 +63,20 @@ def diagnose(gradient, problem=None, *, layout=None, cell=None, pairs=None):
     form = the_layout(layout, cell)
     arrays, settings = split_problem(problem)
     sizes = check_problem(arrays, form, layout)
-    if callable(gradient):
-        gradient = called(gradient, arrays)
+    function = gradient if callable(gradient) else None
+    if function:
+        gradient = called(function, arrays)
     elif files[0]:
         gradient = found.get("gradient") or {}
     if not isinstance(gradient, dict):
         raise ValueError(f"`gradient` must be a dict, a file or a function; got {type(gradient)}")
     ours = problem_of(form.to_ours(arrays), settings, cell, sizes)
     given, dtype = given_of(gradient, form, layout, sizes)
-    return referee.diagnose(given, table_of(cell, ours, given), dtype=dtype, pairs=pairs)
+    verdict = referee.diagnose(given, table_of(cell, ours, given), dtype=dtype, pairs=pairs)
+    if function and not verdict.explanations and len(ours.xs) > 1:
+        alone = one_step_each(function, arrays, settings, form, layout, cell, sizes)
+        verdict = verdict._replace(first=f"{verdict.first}; {alone}")
+    return verdict
 
 
 def table_of(cell, problem, given=()):
@@ -81,7 +86,7 @@ def table_of(cell, problem, given=()):
     sizes = {"time": T, "batch": B, "features": problem.state["h"].shape[-1]}
     changes = kind.after(problem) | referee.scalings(sizes, kind.weights)
     noise = noise_of(kind, problem)
-    every = {g.leaf for g in given}
+    every, gates = {g.leaf for g in given}, kind.blocks["dW"]
 
     def gradients(settings):
         found = kind.gradients(problem, settings)
@@ -99,6 +104,7 @@ def table_of(cell, problem, given=()):
         (*kind.weights, "db again"),
         kind.steps,
         kind.blocks | {"db again": kind.blocks["db"]},
+        {"dxs": dict(zip(gates, np.split(problem.params["W"].T, len(gates)), strict=True))},
     )
 
 
@@ -121,6 +127,34 @@ def noise_of(kind, problem):
             error = float(np.linalg.norm(found[k].astype(np.float64) - x)) / float(eps)
             largest[k] = max(largest.get(k, 0.0), error)
     return largest
+
+
+def one_step_each(function, arrays, settings, form, layout, cell, sizes):
+    """A function is asked again, for each step by itself: is a step wrong, or what is carried?"""
+    kind, ours = MUTANTS[cell], form.to_ours(arrays)
+    before = kind.states(problem_of(ours, settings, cell, sizes))
+    ours = {k: x for k, x in ours.items() if k not in ("dh_T", "dc_T")}
+    sizes = sizes | {"T": 1}
+    names = [k for k in form.problem if not set(of_ours(form, k, sizes)) & {"dh_T", "dc_T"}]
+    shapes = {k: form.problem[k] for k in names}
+    for t in reversed(range(len(before))):
+        cut = {k: ours[k][t : t + 1] for k in ("xs", "dhs", "ys") if k in ours}
+        one = ours | cut | {f"{k}0": x for k, x in before[t].items()}
+        known = {k: v for k, v in shapes.items() if set(of_ours(form, k, sizes)) <= set(one)}
+        asked = from_ours(form.to_ours, known, sizes, one)
+        given, dtype = given_of(called(function, asked), form, layout, sizes)
+        given = [g for g in given if g.leaf in kind.blocks]
+        problem = problem_of(one, settings, cell, sizes)
+        found = referee.diagnose(given, table_of(cell, problem, given), dtype=dtype, pairs=False)
+        if not found:
+            said = found.sentence() if found.explanations else f"wrong {found.first}"
+            return f"step t={t} by itself: {said}"
+    return "every step by itself is right: look at what is carried from step to step"
+
+
+def of_ours(form, name, sizes):
+    """Which of our names an array of the layout has; none for a part of one."""
+    return form.to_ours({name: np.zeros(shape_of(form.problem[name], sizes))})
 
 
 # The problem ----------------------------------------------------------------------------------
@@ -220,6 +254,8 @@ def problem_of(ours, settings, cell, sizes):
     """A Problem of what is known, zeros for the rest."""
     fields = {"lstm": "hc", "lstmp": "hc", "elman": "h"}[cell]
     params = {k: ours[k] for k in ("W", "U", "b", "P") if k in ours}
+    if "b again" in ours:
+        params["b"] = ours.get("b", 0.0) + ours["b again"]
     H = params["U"].shape[1] // (1 if cell == "elman" else 4)
     shapes = {"h": (sizes["B"], params["U"].shape[0]), "c": (sizes["B"], H)}
     params.setdefault("b", np.zeros(params["U"].shape[1]))

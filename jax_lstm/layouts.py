@@ -104,12 +104,12 @@ ELMAN = ours({"W": "D,H", "U": "H,H", "b": "H"}, {"h": "B,H"})
 
 
 def from_torch(d):
-    b = [d[k] for k in ("bias_ih_l0", "bias_hh_l0") if k in d]
     return merged(
         renamed({"weight_ih_l0": "W", "weight_hh_l0": "U"}, transposed),
+        renamed({"bias_ih_l0": "b", "bias_hh_l0": "b again"}),
         renamed({"input": "xs", "doutput": "dhs", "target": "ys"}),
         renamed({"h_0": "h0", "c_0": "c0", "dh_n": "dh_T", "dc_n": "dc_T"}, lambda x: x[0]),
-    )(d) | ({"b": sum(b[1:], start=b[0])} if b else {})
+    )(d)
 
 
 gradient_from_torch = merged(
@@ -241,6 +241,27 @@ LAYOUTS = {
     "lstmp": {"ours": LSTMP},
     "elman": {"ours": ELMAN},
 }
+
+
+# The other way --------------------------------------------------------------------------------
+
+
+def from_ours(to_ours, shapes, sizes, arrays):
+    """Arrays of a layout from ours: its way to ours, walked by places instead of numbers.
+
+    Args:
+      to_ours, shapes: of a Layout, for its problem or its gradient.
+      sizes: {"T": 7, ...}.
+      arrays: {our name: array}; what is missing becomes zero.
+    """
+    full = {k: shape_of(letters, sizes) for k, letters in shapes.items()}
+    ends = np.cumsum([0, *(int(np.prod(shape)) for shape in full.values())])
+    spans = {k: slice(a, b) for k, a, b in zip(full, ends[:-1], ends[1:], strict=True)}
+    places = {k: np.arange(ends[-1])[spans[k]].reshape(shape) for k, shape in full.items()}
+    flat = np.zeros(ends[-1])
+    for k, where in to_ours(places).items():
+        flat[where] = arrays.get(k, 0.0)
+    return {k: flat[spans[k]].reshape(shape) for k, shape in full.items()}
 
 
 # Shapes in letters ----------------------------------------------------------------------------

@@ -47,6 +47,7 @@ class Mutants(NamedTuple):
     inside(problem) -> {name: sentence}    mistakes of the recurrence and of the loss
     gradients(problem, settings) -> {leaf: (settings, ...)}
     after(problem) -> {name: (sentence, change)}    mistakes of layout; change(gradient) -> gradient
+    states(problem) -> a state per time step, the one before it
     weights, steps: leaves that belong to weights; leaves with time on axis 0.
     blocks: names along the last axis, by leaf.
     """
@@ -54,6 +55,7 @@ class Mutants(NamedTuple):
     inside: Callable[..., Any]
     gradients: Callable[..., Any]
     after: Callable[..., Any]
+    states: Callable[..., Any]
     weights: tuple[str, ...]
     steps: tuple[str, ...]
     blocks: dict[str, tuple[str, ...]]
@@ -103,6 +105,9 @@ MEMORY = {
     "state of t": "a shifted time index: h_t and c_t for h_{t-1} and c_{t-1}",
     "f of t-1": "a shifted time index: f_{t-1} for f_t in dc_{t-1}",
     "i and g swapped": "the factors i and g swapped (di = dc i, dg = dc g)",
+    "slope of every gate": "the derivative factor of every gate and of the candidate missing",
+    "slope of the sigmoids": "the derivative factor of the three sigmoids missing",
+    "slopes at the outputs": "derivative factors taken at the outputs of the gates, s'(s(a))",
     "forget offset": "1 added to the net input of the forget gate, forward and backward",
 }
 NAMES: dict[str, str] = dict(

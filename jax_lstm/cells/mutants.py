@@ -69,6 +69,20 @@ def lstm_forward(problem, changed):
     return p, order, steps
 
 
+def lstm_states(problem):
+    _, _, steps = lstm_forward(problem, ())
+    return [{"h": step[0], "c": step[1]} for step in steps]
+
+
+def slope_of(pick, k, y):
+    """s'(a) = s (1 - s), or 1 - tanh², from the output."""
+    squash, slope = (np.tanh, lambda y: 1 - y * y) if k == "g" else (sigmoid, lambda y: y * (1 - y))
+    one = np.ones_like(y)
+    right = pick("slopes at the outputs", slope(squash(y)), slope(y))
+    right = right if k == "g" else pick("slope of the sigmoids", one, right)
+    return pick(f"slope of {k}", one, pick("slope of every gate", one, right))
+
+
 def lstm_run(problem, through, changed, settings):
     """All steps in reverse; every `pick` is one place where people went wrong."""
     n, pick = len(settings), switch(settings)
@@ -99,12 +113,9 @@ def lstm_run(problem, through, changed, settings):
         di, dg = dc * pick("i and g swapped", i, g), dc * pick("i and g swapped", g, i)
         keeps = pick("1 - f", 1 - f, pick("f of t-1", steps[t - 1][3] if t else f, f))
         dc_prev = dc * keeps
-        slopes = {"i": i * (1 - i), "f": f * (1 - f), "g": 1 - g * g, "o": o * (1 - o)}
-        da = [
-            d * pick(f"slope of {k}", np.ones_like(slopes[k]), slopes[k])  # (2')
-            for k, d in zip(GATES, (di, df, dg, do), strict=True)
-        ]
-        da = joined(da)
+        outputs = dict(zip(GATES, (i, f, g, o), strict=True))
+        dgates = zip(GATES, (di, df, dg, do), strict=True)
+        da = joined([d * slope_of(pick, k, outputs[k]) for k, d in dgates])  # (2')
         dh_prev = without(pick, "recurrence", da, GATES) @ p["U"].T  # (1')
         dx = total(without(pick, "input", da, GATES)) @ p["W"].T
         x, h_before = seen(problem, pick, t, problem.xs, h, h_prev)
@@ -208,6 +219,11 @@ def elman_forward(problem, changed):
     return p, steps
 
 
+def elman_states(problem):
+    _, steps = elman_forward(problem, ())
+    return [{"h": h_prev} for h_prev, _ in steps]
+
+
 def elman_run(problem, through, changed, settings):
     n, pick = len(settings), switch(settings)
     p, steps = elman_forward(problem, changed)
@@ -255,7 +271,8 @@ GATED = ("dW", "dU", "db", "das")  # leaves with a block per gate
 BLOCKS: dict[str, tuple[str, ...]] = dict.fromkeys(GATED, tuple(NAMES.values()))
 PLAIN: dict[str, tuple[str, ...]] = dict.fromkeys(GATED, ("tanh",))
 STEPS = ("dhs", "dcs", "das", "dxs")  # in the order of the backward
-LSTM = Mutants(lstm_inside, grouped(lstm_run), after_lstm, ("dW", "dU", "db"), STEPS, BLOCKS)
-LSTMP = LSTM._replace(weights=("dW", "dU", "db", "dP"))
-ELMAN = Mutants(elman_inside, grouped(elman_run), after_elman, ("dW", "dU", "db"), STEPS, PLAIN)
+WEIGHTS = ("dW", "dU", "db")
+LSTM = Mutants(lstm_inside, grouped(lstm_run), after_lstm, lstm_states, WEIGHTS, STEPS, BLOCKS)
+LSTMP = LSTM._replace(weights=(*WEIGHTS, "dP"))
+ELMAN = Mutants(elman_inside, grouped(elman_run), after_elman, elman_states, WEIGHTS, STEPS, PLAIN)
 MUTANTS = {"lstm": LSTM, "lstmp": LSTMP, "elman": ELMAN}

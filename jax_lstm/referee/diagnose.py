@@ -47,6 +47,7 @@ class Table(NamedTuple):
     noise: {leaf: float}, norm of the truth's own rounding error, for an eps of 1.
     weights, steps: leaves of the weights; leaves with time on axis 0, in the order of the backward.
     blocks: {leaf: names along its last axis}.
+    through: {leaf of steps: {block: matrix}}: an error of one block reaches the leaf by this.
     """
 
     inside: dict[str, str]
@@ -57,6 +58,7 @@ class Table(NamedTuple):
     weights: tuple[str, ...]
     steps: tuple[str, ...]
     blocks: dict[str, tuple[str, ...]]
+    through: dict[str, dict[str, Any]]
 
 
 class Explanation(NamedTuple):
@@ -75,7 +77,7 @@ class Diagnosis(NamedTuple):
     """What a gradient is. True only when it is right.
 
     explanations: all that agree to rounding, the simplest first; empty when nothing does.
-    nearest: the best of what was tried. first: where the truth is left first, in backward order.
+    nearest: of the truth and the single mistakes without a number to fit. first: where the truth is left first, in backward order.
     leaves: (name, largest error, relative error, agrees) per array, beside the truth.
     rounding: the dtype to whose rounding was judged. dtype: that of the arrays.
     """
@@ -172,8 +174,8 @@ def eps_of(dtype):
 
 
 def search(given, table, judge, right, pairs):
-    """All explanations in the order of the candidates, and the nearest candidate."""
-    found, nearest = [], Explanation((), "BPTT", np.inf, np.inf)
+    """All explanations in the order of the candidates, and the nearest single mistake."""
+    found, nearest, plain = [], None, set(table.inside) | set(table.after)
     for names, gradient, says in candidates(given, table, right, pairs is not False):
         if pairs is None and found and len(names[0]) > 1:
             break
@@ -181,7 +183,9 @@ def search(given, table, judge, right, pairs):
         for k in np.flatnonzero(ok):
             found.append(Explanation(names[k], says(k), float(max_abs[k]), float(relative[k])))
         k = int(np.argmin(relative))
-        if relative[k] < nearest.relative:
+        if len(names[k]) > 1 or not plain >= set(names[k]):
+            continue
+        if nearest is None or relative[k] < nearest.relative:
             nearest = Explanation(names[k], says(k), float(max_abs[k]), float(relative[k]))
     return found, nearest
 
@@ -275,7 +279,7 @@ def distances(g, gradient):
         norm, size = np.linalg.norm(error, axis=1), np.linalg.norm(want, axis=1)
         whole = np.linalg.norm(every.reshape(len(every), -1), axis=1)
         both = np.sqrt(size**2 + np.linalg.norm(got) ** 2)
-        relative = np.where(both > 0, norm / np.where(both > 0, both, 1), 0.0)
+        relative = np.where(both == 0, 0.0, norm / np.where(both == 0, 1, both))
     return np.abs(error).max(1, initial=0), relative, norm, whole
 
 
@@ -302,8 +306,12 @@ def first_disagreement(given, table, right, eps):
 
     for t in reversed(range(max((len(g.values) for g in steps), default=0))):
         for g in (g for g in steps if wrong(g, (t, ...))):
-            ofs = [(g, (t, ...))] if g.leaf in table.blocks else [(w, (...,)) for w in weights]
-            found = dict.fromkeys(k for w, index in ofs for k in blocks(w, index))
+            if g.leaf in table.blocks:
+                found = blocks(g, (t, ...))
+            else:
+                error = np.where(g.known, g.values - right[g.leaf][0], 0.0)[t]
+                found = alone(error, table.through.get(g.leaf, {}))
+                found = found or list(dict.fromkeys(k for w in weights for k in blocks(w)))
             return f"at t={t}, " + (f"{named(found)}, in {g.name}" if found else f"in {g.name}")
     bad = [g for g in given if g not in steps and wrong(g)]
     agree = f"; {' and '.join(g.name for g in steps)} right at every step" if steps else ""
@@ -311,3 +319,13 @@ def first_disagreement(given, table, right, eps):
         if g.leaf in table.blocks:
             return f"in {g.name}, {named(blocks(g))}{agree}"
     return f"in {', '.join(g.name for g in bad)}{agree}" if bad else "nowhere"
+
+
+def alone(error, through):
+    """[the one block that alone could have made this error]; [] if several could, or none."""
+    possible = []
+    for block, matrix in through.items():
+        fit, *_ = np.linalg.lstsq(matrix.T, error.T)
+        left = np.linalg.norm(matrix.T @ fit - error.T)
+        possible += [block] if left < 1e-6 * np.linalg.norm(error) else []
+    return possible if len(possible) == 1 else []
