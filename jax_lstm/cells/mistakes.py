@@ -140,8 +140,8 @@ def loss_table(problem):
 
 
 def truncations(T):
-    """Each k below T, up to 32; at k = 1 nothing is carried."""
-    ks = range(2, min(T, 33))
+    """Each k below T, or the usual ones where there are many; at k = 1 nothing is carried."""
+    ks = [k for k in (range(2, T) if T <= 33 else (2, 3, 4, 5, 8, 10, 16, 20, 25, 32)) if k < T]
     windows = "truncation at k = {}: nothing carried from one window of {} steps to the one before"
     reach = "truncation at k = {}: each step's loss reaches {} steps, its own among them"
     return {f"windows of {k}": windows.format(k, k) for k in ks} | {
@@ -244,7 +244,9 @@ def grouped(run):
         every = {}
         for (flows, changed), members in groups.items():
             through = flow(flows, len(problem.xs))
-            room = max(1, 2**20 // max(through.cut.shape[0] * problem.xs[:1].size, 1))
+            T, B, D = problem.xs.shape
+            numbers = len(through.cut) * T * B * (D + 6 * problem.params["U"].shape[1])
+            room = max(1, 2**23 // max(numbers, 1))  # settings side by side
             for part in (members[n : n + room] for n in range(0, len(members), room)):
                 found = run(problem, through, changed, [settings[n] for n in part])
                 for leaf, x in found.items():

@@ -48,6 +48,7 @@ class Table(NamedTuple):
     weights, steps: leaves of the weights; leaves with time on axis 0, in the order of the backward.
     blocks: {leaf: names along its last axis}.
     through: {leaf of steps: {block: matrix}}: an error of one block reaches the leaf by this.
+    large: two mistakes at once would take long.
     """
 
     inside: dict[str, str]
@@ -59,6 +60,7 @@ class Table(NamedTuple):
     steps: tuple[str, ...]
     blocks: dict[str, tuple[str, ...]]
     through: dict[str, dict[str, Any]]
+    large: bool = False
 
 
 class Explanation(NamedTuple):
@@ -77,9 +79,11 @@ class Diagnosis(NamedTuple):
     """What a gradient is. True only when it is right.
 
     explanations: all that agree to rounding, the simplest first; empty when nothing does.
-    nearest: of the truth and the single mistakes without a number to fit. first: where the truth is left first, in backward order.
+    nearest: of the truth and the single mistakes without a number to fit.
+    first: where the truth is left first, in backward order.
     leaves: (name, largest error, relative error, agrees) per array, beside the truth.
-    rounding: the dtype to whose rounding was judged. dtype: that of the arrays.
+    rounding: the dtype to whose rounding was judged. dtype: that of the arrays. pairs: whether two
+      mistakes at once were tried.
     """
 
     right: bool
@@ -89,6 +93,7 @@ class Diagnosis(NamedTuple):
     leaves: tuple[tuple[str, float, float, bool], ...]
     rounding: str
     dtype: str
+    pairs: bool
 
     def __bool__(self):
         return self.right
@@ -107,8 +112,10 @@ class Diagnosis(NamedTuple):
             if len(fewest) > SHOWN:
                 text += f"\nand {len(fewest) - SHOWN} more that cannot be told apart here"
             return text
+        near = self.nearest.says.removeprefix("equals ")
+        alone = "" if self.pairs else " (alone; two at once were not tried)"
         return (
-            f"no known mistake explains it; nearest is {self.nearest.says.removeprefix('equals ')} "
+            f"no known mistake explains it{alone}; nearest is {near} "
             f"({self.nearest.relative:.2g} of it differs); first disagreement {self.first}"
         )
 
@@ -147,7 +154,8 @@ def diagnose(given, table, *, dtype="float64", pairs=None):
       table: a Table.
       dtype: what the gradient was computed in; agreement is judged by its rounding. Where nothing
         agrees at float64, float32's is tried: arrays often pass through it on their way.
-      pairs: whether two mistakes at once are tried. None: only where no single one explains.
+      pairs: whether two mistakes at once are tried. None: only where no single one explains, and
+        the table is not large.
 
     Returns:
       Diagnosis.
@@ -160,13 +168,14 @@ def diagnose(given, table, *, dtype="float64", pairs=None):
         if found:
             break
     assert nearest is not None  # the truth at least was tried
+    tried = pairs is True or (pairs is None and not found and not table.large)
     correct, eps = bool(found) and found[0].names == (), eps_of(rounding)
     first = "" if correct else first_disagreement(given, table, right, eps)
     leaves = []
     for g in given:
         ok, max_abs, relative = (x[0] for x in judged_by([g], table.noise, eps)(right))
         leaves.append((g.name, float(max_abs), float(relative), bool(ok)))
-    return Diagnosis(correct, tuple(found), nearest, first, tuple(leaves), rounding, dtype)
+    return Diagnosis(correct, tuple(found), nearest, first, tuple(leaves), rounding, dtype, tried)
 
 
 def eps_of(dtype):
@@ -176,9 +185,11 @@ def eps_of(dtype):
 def search(given, table, judge, right, pairs):
     """All explanations in the order of the candidates, and the nearest single mistake."""
     found, nearest, plain = [], None, set(table.inside) | set(table.after)
-    for names, gradient, says in candidates(given, table, right, pairs is not False):
-        if pairs is None and found and len(names[0]) > 1:
-            break
+    for names, gradient, says in candidates(given, table, right):
+        if names is None:  # all single mistakes were tried
+            if pairs is False or (pairs is None and (found or table.large)):
+                break
+            continue
         ok, max_abs, relative = judge(gradient)
         for k in np.flatnonzero(ok):
             found.append(Explanation(names[k], says(k), float(max_abs[k]), float(relative[k])))
@@ -190,8 +201,8 @@ def search(given, table, judge, right, pairs):
     return found, nearest
 
 
-def candidates(given, table, right, pairs):
-    """(names, gradients, says(k)): the truth, every mistake, every two of them."""
+def candidates(given, table, right):
+    """(names, gradients, says(k)): the truth, every mistake; a row of None; every two of them."""
     fits = clippings(table.weights) if sum(g.known.sum() for g in given) >= 12 else {}
     says = table.inside | {k: v for k, (v, _) in table.after.items()}
     inside = [(k,) for k in table.inside]
@@ -222,8 +233,7 @@ def candidates(given, table, right, pairs):
     changed = list(after([()], right))
     yield from itertools.starmap(plain, changed)
     yield from fitted([()], right)
-    if not pairs:
-        return
+    yield None, None, None
     two = [(*a, *b) for a, b in itertools.combinations(inside, 2) if not table.clash(*a, *b)]
     for part in (two[n : n + FEW] for n in range(0, len(two), FEW)):
         yield plain(part, table.gradients(part))
