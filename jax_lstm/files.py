@@ -14,7 +14,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-FEWEST_DECIMALS = 4  # a number typed with fewer is taken as exact
+FEWEST = 4  # decimal places; where no number of an array has as many, they are taken as exact
+EXACT = 1000
 
 
 def read(path):
@@ -111,8 +112,9 @@ def numbers(x, name):
         values = np.where(known, boxed, 0.0).astype(np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"`{name}` must be numbers in lists of equal lengths") from None
-    digits = [v for v in boxed[known].reshape(-1) if isinstance(v, Typed)]
-    return values, known, min((v.unit for v in digits), default=0.0)
+    places = [v.places for v in boxed[known].reshape(-1) if isinstance(v, Typed)]
+    longest = max(places, default=0)
+    return values, known, 0.5 * 10.0**-longest if FEWEST <= longest < EXACT else 0.0
 
 
 def dtype_of(x, values):
@@ -126,14 +128,13 @@ def dtype_of(x, values):
 
 
 class Typed(float):
-    """A number of a text, and half a unit of its last digit: what printing rounded away."""
+    """A number of a text, and its decimal places: what printing rounded away. A whole float64 has
+    fifteen significant digits or more, and then EXACT of them count."""
 
-    unit = 0.0
+    places = 0
 
 
 def typed(text):
     number, digits = Typed(text), Decimal(text).as_tuple()
-    exponent = int(digits.exponent)
-    if -exponent >= FEWEST_DECIMALS and len(digits.digits) < 15:
-        number.unit = 0.5 * 10.0**exponent
+    number.places = EXACT if len(digits.digits) >= 15 else -int(digits.exponent)
     return number

@@ -236,6 +236,7 @@ def grouped(run):
     The forward and the flow are shared by many settings: one run for each group of them.
     """
 
+    @np.errstate(all="ignore")  # a mutant may overflow
     def gradients(problem, settings):
         groups: dict[Any, list[int]] = {}
         for n, names in enumerate(settings):

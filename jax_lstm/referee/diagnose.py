@@ -146,6 +146,7 @@ class Diagnosis(NamedTuple):
         return json.dumps(found, indent=1)
 
 
+@np.errstate(all="ignore")  # a mutant may overflow: what is not finite explains nothing
 def diagnose(given, table, *, dtype="float64", pairs=None):
     """Say what a gradient is: right, a known mistake, two of them, or unknown.
 
