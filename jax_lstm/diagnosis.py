@@ -216,6 +216,8 @@ def check_problem(arrays, form, layout):
     sizes = sizes_of(form.problem, arrays)
     for k, x in arrays.items():
         check_shape(k, x.shape, form.problem[k], sizes, layout, arrays, "problem")
+    if 0 in sizes.values():
+        raise ValueError(f"the problem must have no axis of size 0; got {sizes}")
     return sizes
 
 

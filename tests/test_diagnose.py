@@ -548,6 +548,7 @@ def nan_at(x):
         ({"loss": "squared_error"}, "no targets"),
         ({"scale": "two"}, "`scale`"),
         ({"da": ...}, "nothing to differentiate"),
+        ({"x": lambda x: x[:, :, :0], "da": lambda x: x[:, :, :0]}, "no axis of size 0"),
     ],
 )
 def test_bad_arrays_are_named(changes, match):

@@ -187,7 +187,7 @@ def search(given, table, judge, right, pairs):
     """All explanations in the order of the candidates, and the nearest single mistake."""
     found, nearest, plain = [], None, set(table.inside) | set(table.after)
     for names, gradient, says in candidates(given, table, right):
-        if names is None:  # all single mistakes were tried
+        if not names:  # all single mistakes were tried
             if pairs is False or (pairs is None and (found or table.large)):
                 break
             continue
@@ -203,7 +203,7 @@ def search(given, table, judge, right, pairs):
 
 
 def candidates(given, table, right):
-    """(names, gradients, says(k)): the truth, every mistake; a row of None; every two of them."""
+    """(names, gradients, says(k)): the truth, every mistake; an empty row; every two of them."""
     fits = clippings(table.weights) if sum(g.known.sum() for g in given) >= 12 else {}
     says = table.inside | {k: v for k, (v, _) in table.after.items()}
     inside = [(k,) for k in table.inside]
@@ -234,7 +234,7 @@ def candidates(given, table, right):
     changed = list(after([()], right))
     yield from itertools.starmap(plain, changed)
     yield from fitted([()], right)
-    yield None, None, None
+    yield [], {}, str
     two = [(*a, *b) for a, b in itertools.combinations(inside, 2) if not table.clash(*a, *b)]
     for part in (two[n : n + FEW] for n in range(0, len(two), FEW)):
         yield plain(part, table.gradients(part))
