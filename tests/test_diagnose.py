@@ -381,6 +381,38 @@ def test_unknown_mistakes_have_a_place():
     assert not judged(some | {"db": db}, problem, "lstm")
 
 
+def test_what_is_in_no_table_is_called_unknown():
+    """A factor on one gate: at every step, at one step, or in dU alone."""
+    rng = np.random.default_rng(11)
+    for n in range(12):
+        problem = random_problem(rng, "lstm")
+        right = {k: x[0] for k, x in MUTANTS["lstm"].gradients(problem, [()]).items()}
+        (T, _, _), H = problem.xs.shape, problem.state["h"].shape[-1]
+        factor = np.repeat(np.where(np.arange(4) == n % 4, 1.3, 1.0), H)
+        das, t = right["das"].copy(), T // 2
+        das[slice(None) if n % 3 == 0 else t] *= factor
+        wrong = {k: right[k] for k in leaves_of(problem)}
+        if n % 3 == 2:
+            wrong["dU"] = wrong["dU"] * factor
+            place = f"in dU, {MUTANTS['lstm'].blocks['dU'][n % 4]}"
+        else:
+            wrong["dW"], wrong["db"] = np.einsum("tbd,tbk->dk", problem.xs, das), das.sum((0, 1))
+            wrong["dxs"] = das @ problem.params["W"].T
+            place = f"at t={T - 1 if n % 3 == 0 else t}, {MUTANTS['lstm'].blocks['dU'][n % 4]}"
+        found = judged(wrong, problem, "lstm")
+        assert not found.explanations
+        assert found.first.startswith(place), (n, found.first)
+
+
+def test_what_went_through_float32_says_so():
+    problem = random_problem(np.random.default_rng(12), "lstm", (4, 2, 3, 4), "cotangents")
+    gradient = planted(problem, "lstm", ("1 - f",), "float32")
+    doubled = {k: x.astype(np.float64) * (1 + 1e-12) for k, x in gradient.items()}
+    found = judged(doubled, problem, "lstm")
+    assert named(found, ("1 - f",))
+    assert "which is the rounding of float32, not of float64" in found.sentence()
+
+
 def test_one_gate_alone_shows_in_a_wide_input():
     problem = random_problem(np.random.default_rng(10), "lstm", (4, 2, 6, 3), "cotangents")
     right = {k: x[0] for k, x in MUTANTS["lstm"].gradients(problem, [()]).items()}
