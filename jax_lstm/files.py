@@ -7,6 +7,7 @@ exact as they were printed: 0.0697 is 0.0697 ± 0.00005.
 import importlib.util
 import json
 import zipfile
+import zlib
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def read_npz(path):
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {k: file[k] for k in file.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         if "pickle" in str(error):
             raise ValueError(f"{path} holds pickled objects, which are not loaded") from None
         raise ValueError(f"{path} is no .npz archive of arrays: {error}") from None
@@ -110,7 +111,7 @@ def numbers(x, name):
         boxed = np.array(x, dtype=object)
         known = np.vectorize(lambda v: v is not None, otypes=[bool])(boxed)
         values = np.where(known, boxed, 0.0).astype(np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"`{name}` must be numbers in lists of equal lengths") from None
     places = [v.places for v in boxed[known].reshape(-1) if isinstance(v, Typed)]
     longest = max(places, default=0)

@@ -534,7 +534,7 @@ def test_binary_files(kind, tmp_path):
     both = {f"problem/{k}": x for k, x in problem.items()}
     both |= {f"gradient/{k}": x for k, x in gradient.items()}
     save(tmp_path / f"both.{kind}", **both)
-    save(tmp_path / f"problem.{kind}", **{f"problem/{k}": x for k, x in problem.items()})
+    save(tmp_path / f"problem.{kind}", **problem)
     save(tmp_path / f"gradient.{kind}", **gradient)
     assert diagnosis.diagnose(tmp_path / f"both.{kind}", layout="coursera")
     files = tmp_path / f"gradient.{kind}", tmp_path / f"problem.{kind}"
@@ -614,6 +614,11 @@ def test_which_layout_would_fit():
         ("a.pkl", b"", "must end in"),
         ("a.json", b'{"layout": "caffe", "problem": {}}', "`layout` of lstm must be among"),
         ("a.json", b'{"cell": "gru", "problem": {}}', "`cell` must be among"),
+        ("a.json", b'{"cell": [], "problem": {}}', "`cell` must be among"),
+        ("a.json", b'{"problem": {"W": {}}}', "`W` must be numbers"),
+        ("a.json", b'{"problem": {"W": [1%s]}}' % (b"0" * 400), "`W` must be numbers"),
+        ("a.json", b'{"problem": {"W": [1e999]}}', "`W` of the problem has inf"),
+        ("a.json", b'{"problem": [1]}', "`problem` must be a dict"),
         ("a.json", b'{"gradient": {}}', "the problem is missing"),
     ],
 )
