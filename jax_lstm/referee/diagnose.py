@@ -113,7 +113,7 @@ class Diagnosis(NamedTuple):
                 text += f"\nand {len(fewest) - SHOWN} more that cannot be told apart here"
             return text
         near = self.nearest.says.removeprefix("equals ")
-        alone = "" if self.pairs else " (alone; two at once were not tried)"
+        alone = "" if self.pairs else " (alone; two at once were not tried: ask for pairs)"
         return (
             f"no known mistake explains it{alone}; nearest is {near} "
             f"({self.nearest.relative:.2g} of it differs); first disagreement {self.first}"
