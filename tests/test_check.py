@@ -13,7 +13,7 @@ import pytest
 
 import jax_lstm
 from jax_lstm import __main__ as command
-from jax_lstm import bptt, losses, readout, stages
+from jax_lstm import bptt, check, losses, readout, stages
 from jax_lstm.bptt import Cell
 from jax_lstm.notation import with_twin
 
@@ -61,9 +61,9 @@ def only(monkeypatch):
     """The command with the cases of one title alone."""
 
     def run(title, *arguments):
-        every = command.cases
+        every = check.cases
         monkeypatch.setattr(
-            command, "cases", lambda *args: [c for c in every(*args) if c.title == title]
+            check, "cases", lambda *args: [c for c in every(*args) if c.title == title]
         )
         return command.main(["check", *arguments])
 
@@ -79,11 +79,11 @@ def test_the_lstm_passes_in_few_bits(dtype, only, capsys):
 
 def test_every_twin_has_a_row():
     twins = {name.removesuffix("_bwd") for name in vars(stages) if name.endswith("_bwd")}
-    assert twins == set(command.STAGES)
+    assert twins == set(check.STAGES)
     for module in (readout, losses):
         twins = {name.removesuffix("_bwd") for name in vars(module) if name.endswith("_bwd")}
-        titles = {case.title.split(" of ")[0] for case in command.output_cases((7, 2, 3, 5), 0)}
-        assert twins - set(command.STAGES) <= titles
+        titles = {case.title.split(" of ")[0] for case in check.output_cases((7, 2, 3, 5), 0)}
+        assert twins - set(check.STAGES) <= titles
 
 
 def test_every_cell_has_a_row():
@@ -91,7 +91,7 @@ def test_every_cell_has_a_row():
         importlib.import_module(f"jax_lstm.cells.{f.stem}") for f in PACKAGE.glob("cells/*.py")
     ]
     cells = {name for file in files for name, value in vars(file).items() if type(value) is Cell}
-    assert cells == {name.upper() for name in command.CELLS}
+    assert cells == {name.upper() for name in check.CELLS}
 
 
 # Mutants --------------------------------------------------------------------------------------

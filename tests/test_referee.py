@@ -116,6 +116,48 @@ def test_compare_judges_each_function_by_the_last():
     assert json.loads(report.to_json(seed=0))["ok"] is False
 
 
+def test_verdicts_in_words():
+    """Right, right to half of the digits, and not at all."""
+    words = {"as exact as autodiff": 0.0, "worse than autodiff by a factor of": 1e-9}
+    for said, off in (words | {"a different gradient": 1e-2}).items():
+        report = judged(changed(lambda dx, dW, off=off: (dx, dW * (1 + off))), problem())
+        row = report.rows[-1]
+        assert row.verdict().startswith(said)
+        assert row.ratio == pytest.approx(1 + off, rel=1e-14)
+        assert row.cosine == pytest.approx(1, rel=1e-14)
+        assert said in report.table().splitlines()[-1]
+        assert json.loads(report.to_json())["rows"][-1]["verdict"] == row.verdict()
+    narrow = judged(changed(lambda dx, dW: (dx, dW * np.float32(1.00001))), problem(np.float32))
+    assert narrow.rows[-1].verdict().startswith("worse than autodiff by a factor of")
+
+
+def test_where_a_gradient_is_worst():
+    report = judged(changed(lambda dx, dW: (dx.at[2, 1].multiply(2), -dW)), problem())
+    _, dx, dW = report.rows
+    assert dx.worst_at == (2, 1)
+    assert dx.worst == pytest.approx(1)
+    assert dW.cosine == pytest.approx(-1)
+    assert dW.ratio == pytest.approx(1)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_remainder_of_the_right_gradient_shrinks_as_t_squared(dtype):
+    args = problem(dtype, n=300)
+    report = referee.slope_test(f, *args)
+    assert report, report.table()
+    assert all(abs(s.slope - 2) < 0.1 for s in report.slopes)
+    assert json.loads(report.to_json(seed=0))["ok"] is True
+    assert referee.slope_test(lambda x, W: (x, 2 * W), *args)  # linear: no remainder at all
+
+
+@pytest.mark.parametrize("off", [1e-2, 1e-4])
+def test_the_remainder_of_a_wrong_gradient_shrinks_as_t(off):
+    route = referee.twins(f, changed(lambda dx, dW: (dx * (1 + off), dW)))
+    report = referee.slope_test(f, *problem(n=300), route=route)
+    assert not report
+    assert "FAIL" in report.table()
+
+
 def test_compare_works_where_float64_is_switched_off():
     with jax.enable_x64(False):
         assert referee.compare({"again": lambda x, W: f(x, W), "auto": f}, *problem(np.float32))

@@ -17,6 +17,7 @@ Calibrated on 25 seeds, T = 1 to 200, H = 1 to 31: what was seen is a quarter of
 """
 
 import contextlib
+import math
 from typing import NamedTuple
 
 import jax
@@ -52,7 +53,9 @@ def compare(functions, *args, names=None, seed=0):
       seed: of the random cotangents.
 
     Returns:
-      Report: for each function but the last, a row for the value and one per leaf.
+      Report: for each function but the last, a row for the value and one per leaf; true only when
+      all agree. A row's `verdict()` says it in words: as exact as autodiff, worse by a factor, or
+      a different gradient.
 
     Raises:
       ValueError: fewer than two functions, no floating-point argument, or float64 arguments where
@@ -162,7 +165,8 @@ def judge(names, got, want, own, tolerances, *, route, against, dtype):
             allowed = FACTOR * beside + EPS[kind.bits] * float(kind.eps)
         agrees = relative <= allowed and (kind.bits < 64 or worst <= tolerances.worst)
         errors = (max_abs, relative, worst, allowed, beside)
-        yield Row(route, name, against, str(dtype), *errors, agrees, "" if w.size else EMPTY)
+        note, shape = "" if w.size else EMPTY, (worst_place(g, w), *angle(g, w))
+        yield Row(route, name, against, str(dtype), *errors, agrees, note, *shape)
 
 
 def distance(got, want, every, dtype):
@@ -188,6 +192,25 @@ def distance(got, want, every, dtype):
     relative = np.linalg.norm(error) / leaf
     elements = np.linalg.norm(error, axis=0) / size(np.linalg.norm(want, axis=0), leaf)
     return float(error.max()), float(relative), float(elements.max())
+
+
+def worst_place(got, want):
+    """Where the largest error is, relative to the element's size over the draws."""
+    if want.size == 0:
+        return ()
+    size = np.linalg.norm(want, axis=0)
+    error = np.linalg.norm(got - want, axis=0) / np.where(size > 0, size, size.max() or 1.0)
+    first = np.argmax(np.where(np.isnan(error), np.inf, error))
+    return tuple(int(n) for n in np.unravel_index(first, error.shape))
+
+
+def angle(got, want):
+    """‖got‖ / ‖want‖, and the cosine of the angle between them; NaN where one is zero."""
+    got, want = got.reshape(-1), want.reshape(-1)
+    a, b = np.linalg.norm(got), np.linalg.norm(want)
+    if not (a > 0 and b > 0):
+        return math.nan if b == 0 else float(a / b), math.nan
+    return float(a / b), float(got / a @ (want / b))
 
 
 # Trees ----------------------------------------------------------------------------------------

@@ -5,15 +5,17 @@ import math
 from typing import NamedTuple
 
 EMPTY = "nothing to compare: an axis has size 0"
+EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}
 
 
 class Row(NamedTuple):
     """One array of one route beside the same array of its referee.
 
     relative: ‖got - want‖ / ‖want‖. Where want is zero, relative to everything that was compared.
-    worst: the largest |got - want| / |want| of one element.
+    worst: the largest |got - want| / |want| of one element, and `worst_at`, where that is.
     allowed: what `relative` may be. beside: what the referee's own `relative` is at this dtype,
     when both are judged by a third, more precise answer; else None.
+    ratio: ‖got‖ / ‖want‖. cosine: of the angle between them; both 1 for the same gradient.
     """
 
     route: str
@@ -27,6 +29,21 @@ class Row(NamedTuple):
     beside: float | None
     ok: bool
     note: str = ""
+    worst_at: tuple[int, ...] = ()
+    ratio: float = math.nan
+    cosine: float = math.nan
+
+    def verdict(self):
+        """In words, by precision: what is off by less than half of the digits is not different."""
+        if self.note == EMPTY:
+            return "nothing to compare"
+        if self.ok:
+            return "as exact as autodiff"
+        eps = EPS.get(self.dtype, math.nan)
+        if self.relative < math.sqrt(eps):
+            factor = self.relative / max(self.beside or 0.0, eps)
+            return f"worse than autodiff by a factor of {factor:.2g}"
+        return "a different gradient"
 
     def line(self):
         numbers = (f"{x:8.1e}" for x in (self.max_abs, self.relative, self.worst, self.allowed))
@@ -69,12 +86,27 @@ class Report(NamedTuple):
         return tuple(row for row in self.rows if row.note == EMPTY)
 
     def table(self):
-        return "\n".join((header(), *(row.line() for row in self.rows)))
+        return "\n".join((header(), *(row.line() for row in self.rows), *self.verdicts()))
+
+    def verdicts(self):
+        """A sentence per route, about the array that is furthest off."""
+        for route in dict.fromkeys(row.route for row in self.rows):
+            rows = [row for row in self.rows if row.route == route]
+            bad = [row for row in rows if not row.ok] or rows
+            worst = max(bad, key=lambda r: -1.0 if math.isnan(r.relative) else r.relative)
+            where = f"{worst.array} {list(worst.worst_at)}" if worst.worst_at else worst.array
+            yield (
+                f"{route}: {worst.verdict()}; furthest off at {where}: relative error "
+                f"{worst.relative:.1e}, norm ratio {worst.ratio:.6g}, cosine {worst.cosine:.6g}"
+            )
 
     def to_json(self, **facts):
         """A JSON object: `ok`, `facts` (whatever is passed in) and `rows`. NaN and infinities,
         which JSON does not have, become null."""
-        rows = [{k: finite(v) for k, v in row._asdict().items()} for row in self.rows]
+        rows = [
+            {k: finite(v) for k, v in row._asdict().items()} | {"verdict": row.verdict()}
+            for row in self.rows
+        ]
         return json.dumps({"ok": bool(self), "facts": facts, "rows": rows}, indent=1)
 
 

@@ -1,0 +1,297 @@
+"""The layouts of others: gate orders, transpositions and biases, as tables and pure permutations.
+
+A layout names its arrays, says their shapes in the letters of notation.py, and turns problem and
+gradient into ours: nothing is added or rounded, so a mask of what is known can go the same way.
+
+    ours        W (D, 4H), U (H, 4H), b (4H,), blocks i f g o; time first            x @ W
+    torch       weight_ih_l0 (4H, D), weight_hh_l0 (4H, H), two biases; i f g o      W x
+    keras       kernel (D, 4H), recurrent_kernel (H, 4H), bias; i f c o; batch first x @ W
+    coursera    Wf, Wi, Wc, Wo (H, H + D) on [a_prev; x_t]; arrays (n, m, T)         W z
+    tmva        Wi, Wf, Wc, Wo (H, D), Ui, ... (H, H), bi, ... (H,); (B, T, D)       W x
+
+Sources: torch.nn.LSTM; keras.layers.LSTM; the exercise of "Sequence Models", week 1, on Coursera;
+TMVA's LSTMLayer, whose order of weights is input, forget, candidate, output.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Layout(NamedTuple):
+    """Names and shapes of a system's arrays, and the way to ours.
+
+    problem: {name: shape in letters}: weights, states, inputs, and what is known of the loss, its
+      cotangents or its targets. A name in `optional` may be missing.
+    gradient: likewise. A name in `needed` may not be missing.
+    labels: {our leaf: theirs}, for reports.
+    to_ours(arrays) -> {our name: array}: for problems.
+    gradient_to_ours(arrays) -> {our leaf: array}: for gradients, dX the gradient of X.
+    """
+
+    about: str
+    problem: dict[str, str]
+    optional: tuple[str, ...]
+    gradient: dict[str, str]
+    needed: tuple[str, ...]
+    labels: dict[str, str]
+    to_ours: Callable[[dict[str, Any]], dict[str, Any]]
+    gradient_to_ours: Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def renamed(names, change=lambda x: x):
+    """Those arrays of the tree that are there, under our names and changed."""
+    return lambda d: {ours: change(d[theirs]) for theirs, ours in names.items() if theirs in d}
+
+
+def merged(*parts):
+    return lambda d: {k: v for part in parts for k, v in part(d).items()}
+
+
+def transposed(x):
+    return np.swapaxes(x, -1, -2)
+
+
+def batch_first(x):
+    """(B, T, ...) to (T, B, ...)."""
+    return np.swapaxes(x, 0, 1)
+
+
+def features_first(x):
+    """(n, m, T) to (T, m, n)."""
+    return np.transpose(x, (2, 1, 0))
+
+
+def side_by_side(d, names, change):
+    """One matrix of a matrix per gate; {} if one is missing."""
+    return np.concatenate([change(d[k]) for k in names], -1) if all(k in d for k in names) else None
+
+
+def there(**arrays):
+    return {k: x for k, x in arrays.items() if x is not None}
+
+
+# Ours -----------------------------------------------------------------------------------------
+
+
+def ours(params, state):
+    """Our own layout for a cell: nothing to do but names.
+
+    params, state: shapes in letters, {"W": "D,4H", ...}, {"h": "B,H", ...}.
+    """
+    h = state["h"].split(",")[1]
+    problem = params | {f"{k}0": v for k, v in state.items()}
+    problem |= {"xs": "T,B,D", "dhs": f"T,B,{h}", "ys": f"T,B,{h}"}
+    problem |= {f"d{k}_T": v for k, v in state.items()}
+    steps = {"das": f"T,B,{params['b']}", "dhs": f"T,B,{h}"}
+    if "c" in state:
+        steps["dcs"] = f"T,B,{state['c'].split(',')[1]}"
+    gradient = {f"d{k}": v for k, v in params.items()} | {"dxs": "T,B,D"}
+    gradient |= {f"d{k}0": v for k, v in state.items()} | steps
+    optional = ("dhs", "ys", *(f"{k}0" for k in state), *(f"d{k}_T" for k in state))
+    needed = tuple(f"d{k}" for k in params)
+    about = "time first, rows are examples"
+    return Layout(about, problem, optional, gradient, needed, {}, dict, dict)
+
+
+LSTM = ours({"W": "D,4H", "U": "H,4H", "b": "4H"}, {"h": "B,H", "c": "B,H"})
+LSTMP = ours({"W": "D,4H", "U": "R,4H", "b": "4H", "P": "H,R"}, {"h": "B,R", "c": "B,H"})
+ELMAN = ours({"W": "D,H", "U": "H,H", "b": "H"}, {"h": "B,H"})
+
+
+# torch: two biases that are added; the state has an axis of layers ----------------------------
+
+
+def from_torch(d):
+    return merged(
+        renamed({"weight_ih_l0": "W", "weight_hh_l0": "U"}, transposed),
+        renamed({"bias_ih_l0": "b", "bias_hh_l0": "b again"}),
+        renamed({"input": "xs", "doutput": "dhs", "target": "ys"}),
+        renamed({"h_0": "h0", "c_0": "c0", "dh_n": "dh_T", "dc_n": "dc_T"}, lambda x: x[0]),
+    )(d)
+
+
+gradient_from_torch = merged(
+    renamed({"dweight_ih_l0": "dW", "dweight_hh_l0": "dU"}, transposed),
+    renamed({"dbias_ih_l0": "db", "dbias_hh_l0": "db again", "dinput": "dxs"}),
+    renamed({"dh_0": "dh0", "dc_0": "dc0"}, lambda x: x[0]),
+)
+_torch = {"weight_ih_l0": "4H,D", "weight_hh_l0": "4H,H", "bias_ih_l0": "4H", "bias_hh_l0": "4H"}
+_state = {"h_0": "1,B,H", "c_0": "1,B,H"}
+TORCH = Layout(
+    "torch.nn.LSTM of one layer, batch_first=False",
+    _torch
+    | _state
+    | {"input": "T,B,D", "doutput": "T,B,H", "target": "T,B,H", "dh_n": "1,B,H", "dc_n": "1,B,H"},
+    ("bias_ih_l0", "bias_hh_l0", "h_0", "c_0", "doutput", "target", "dh_n", "dc_n"),
+    {f"d{k}": v for k, v in (_torch | _state).items()} | {"dinput": "T,B,D"},
+    ("dweight_ih_l0", "dweight_hh_l0"),
+    {"dW": "dweight_ih_l0", "dU": "dweight_hh_l0", "db": "dbias_ih_l0"}
+    | {"db again": "dbias_hh_l0", "dxs": "dinput", "dh0": "dh_0", "dc0": "dc_0"},
+    from_torch,
+    gradient_from_torch,
+)
+
+
+# keras: batch first ---------------------------------------------------------------------------
+
+_keras = {"kernel": "D,4H", "recurrent_kernel": "H,4H", "bias": "4H"}
+_state = {"h0": "B,H", "c0": "B,H"}
+KERAS = Layout(
+    "keras.layers.LSTM with return_sequences, batch first",
+    _keras
+    | _state
+    | {"x": "B,T,D", "dy": "B,T,H", "target": "B,T,H", "dh_T": "B,H", "dc_T": "B,H"},
+    ("h0", "c0", "dy", "target", "dh_T", "dc_T"),
+    {f"d{k}": v for k, v in (_keras | _state).items()} | {"dx": "B,T,D"},
+    ("dkernel", "drecurrent_kernel", "dbias"),
+    {"dW": "dkernel", "dU": "drecurrent_kernel", "db": "dbias", "dxs": "dx"},
+    merged(
+        renamed({"kernel": "W", "recurrent_kernel": "U", "bias": "b"}),
+        renamed({k: k for k in ("h0", "c0", "dh_T", "dc_T")}),
+        renamed({"x": "xs", "dy": "dhs", "target": "ys"}, batch_first),
+    ),
+    merged(
+        renamed({"dkernel": "dW", "drecurrent_kernel": "dU", "dbias": "db"}),
+        renamed({"dh0": "dh0", "dc0": "dc0"}),
+        renamed({"dx": "dxs"}, batch_first),
+    ),
+)
+
+
+# Coursera: a matrix per gate on [a_prev; x_t], features first ---------------------------------
+
+
+def from_coursera(d, d_=""):
+    """Weights; with d_="d", their gradients. The columns of W are those of a_prev, then of x_t."""
+    H = next((len(d[f"{d_}W{k}"]) for k in "ifco" if f"{d_}W{k}" in d), 0)
+    names = [f"{d_}W{k}" for k in "ifco"]
+    return there(
+        **{
+            f"{d_}W": side_by_side(d, names, lambda W: W[:, H:].T),
+            f"{d_}U": side_by_side(d, names, lambda W: W[:, :H].T),
+            f"{d_}b": side_by_side(d, [f"{d_}b{k}" for k in "ifco"], lambda b: b[:, 0]),
+        }
+    )
+
+
+_weights = {f"W{k}": "H,H+D" for k in "fico"} | {f"b{k}": "H,1" for k in "fico"}
+COURSERA = Layout(
+    "the exercise of Coursera's 'Sequence Models': (n, m, T), weights on [a_prev; x_t]",
+    _weights
+    | {"x": "D,B,T", "a0": "H,B", "c0": "H,B", "da": "H,B,T", "y": "H,B,T"}
+    | {"da_T": "H,B", "dc_T": "H,B"},
+    ("a0", "c0", "da", "y", "da_T", "dc_T"),
+    {f"d{k}": v for k, v in _weights.items()} | {"dx": "D,B,T", "da0": "H,B", "dc0": "H,B"},
+    tuple(f"d{k}" for k in _weights),
+    {"dW": "dW* for x_t", "dU": "dW* for a_prev", "db": "db*", "dxs": "dx", "dh0": "da0"},
+    merged(
+        from_coursera,
+        renamed({"x": "xs", "da": "dhs", "y": "ys"}, features_first),
+        renamed({"a0": "h0", "c0": "c0", "da_T": "dh_T", "dc_T": "dc_T"}, transposed),
+    ),
+    merged(
+        lambda d: from_coursera(d, "d"),
+        renamed({"dx": "dxs"}, features_first),
+        renamed({"da0": "dh0", "dc0": "dc0"}, transposed),
+    ),
+)
+
+
+# TMVA: a W, a U and a bias per gate, batch first ----------------------------------------------
+
+
+def from_tmva(d, d_=""):
+    return there(
+        **{
+            f"{d_}W": side_by_side(d, [f"{d_}W{k}" for k in "ifco"], transposed),
+            f"{d_}U": side_by_side(d, [f"{d_}U{k}" for k in "ifco"], transposed),
+            f"{d_}b": side_by_side(d, [f"{d_}b{k}" for k in "ifco"], lambda b: b),
+        }
+    )
+
+
+_weights = {
+    f"{m}{k}": shape for m, shape in (("W", "H,D"), ("U", "H,H"), ("b", "H")) for k in "ifco"
+}
+TMVA = Layout(
+    "TMVA's LSTMLayer: W then U then b, each i, f, c, o; B x T x D",
+    _weights
+    | {"x": "B,T,D", "h0": "B,H", "c0": "B,H", "dy": "B,T,H", "target": "B,T,H"}
+    | {"dh_T": "B,H", "dc_T": "B,H"},
+    ("h0", "c0", "dy", "target", "dh_T", "dc_T"),
+    {f"d{k}": v for k, v in _weights.items()} | {"dx": "B,T,D", "dh0": "B,H", "dc0": "B,H"},
+    tuple(f"d{k}" for k in _weights),
+    {"dW": "dW*", "dU": "dU*", "db": "db*", "dxs": "dx"},
+    merged(
+        from_tmva,
+        renamed({"x": "xs", "dy": "dhs", "target": "ys"}, batch_first),
+        renamed({k: k for k in ("h0", "c0", "dh_T", "dc_T")}),
+    ),
+    merged(
+        lambda d: from_tmva(d, "d"),
+        renamed({"dx": "dxs"}, batch_first),
+        renamed({"dh0": "dh0", "dc0": "dc0"}),
+    ),
+)
+
+LAYOUTS = {
+    "lstm": {"ours": LSTM, "torch": TORCH, "keras": KERAS, "coursera": COURSERA, "tmva": TMVA},
+    "lstmp": {"ours": LSTMP},
+    "elman": {"ours": ELMAN},
+}
+
+
+# The other way --------------------------------------------------------------------------------
+
+
+def from_ours(to_ours, shapes, sizes, arrays):
+    """Arrays of a layout from ours: its way to ours, walked by places instead of numbers.
+
+    Args:
+      to_ours, shapes: of a Layout, for its problem or its gradient.
+      sizes: {"T": 7, ...}.
+      arrays: {our name: array}; what is missing becomes zero.
+    """
+    full = {k: shape_of(letters, sizes) for k, letters in shapes.items()}
+    ends = np.cumsum([0, *(int(np.prod(shape)) for shape in full.values())])
+    spans = {k: slice(a, b) for k, a, b in zip(full, ends[:-1], ends[1:], strict=True)}
+    places = {k: np.arange(ends[-1])[spans[k]].reshape(shape) for k, shape in full.items()}
+    flat = np.zeros(ends[-1])
+    for k, where in to_ours(places).items():
+        flat[where] = arrays.get(k, 0.0)
+    return {k: flat[spans[k]].reshape(shape) for k, shape in full.items()}
+
+
+# Shapes in letters ----------------------------------------------------------------------------
+
+
+def sizes_of(shapes, arrays):
+    """{"T": 7, ...}: what the letters stand for, from the arrays that have a bare letter there."""
+    sizes: dict[str, int] = {}
+    for name, shape in shapes.items():
+        letters = shape.split(",")
+        if name not in arrays or np.ndim(arrays[name]) != len(letters):
+            continue
+        for letter, size in zip(letters, np.shape(arrays[name]), strict=True):
+            if letter.isalpha():
+                sizes.setdefault(letter, size)
+    for name, shape in shapes.items():  # a multiple alone, as in b (4H,)
+        letters = shape.split(",")
+        if name in arrays and np.ndim(arrays[name]) == len(letters):
+            for letter, size in zip(letters, np.shape(arrays[name]), strict=True):
+                if letter[0].isdigit() and letter[1:]:
+                    sizes.setdefault(letter[1:], size // int(letter[0]))
+    return sizes
+
+
+def shape_of(letters, sizes):
+    """(20,) of "4H" with H = 5; "H+D" is a sum, "1" is itself."""
+
+    def term(t):
+        if t.isdigit():
+            return int(t)
+        return int(t[0]) * sizes[t[1:]] if t[0].isdigit() else sizes[t]
+
+    return tuple(sum(term(t) for t in part.split("+")) for part in letters.split(","))

@@ -1,0 +1,117 @@
+"""The slope test: no autodiff in the truth, at any size.
+
+    R(t) = φ(x + t v) - φ(x) - t <g, v>,   φ = <dy, f>
+
+For the right g the remainder R shrinks as t², for a wrong one as t: the line does not touch. A few
+random directions v stand for all, so a mistake in one small element can hide; at tiny sizes take
+differences, which move every element.
+"""
+
+import json
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_lstm.referee.compare import (
+    exactly,
+    floating,
+    jitted,
+    lowest_dtype,
+    precisely,
+    pullback,
+    random_cotangents,
+)
+
+STEPS = 2.0 ** -np.arange(2, 18)
+FLOOR = 2.0**10  # a remainder is looked at where it is so many times larger than its rounding
+LEAST = 1.9  # slope; 2 in the limit, 1 for a wrong gradient
+
+
+class Slope(NamedTuple):
+    """One direction. slope: of log R over log t at the smallest t above rounding; 2 is right.
+
+    remainders: |R(t)| at t = 1/4, 1/8, ...
+    """
+
+    slope: float
+    ok: bool
+    remainders: tuple[float, ...]
+
+
+class SlopeReport(NamedTuple):
+    """True only when the remainder shrinks as t² in every direction."""
+
+    slopes: tuple[Slope, ...]
+
+    def __bool__(self):
+        return bool(self.slopes) and all(s.ok for s in self.slopes)
+
+    def table(self):
+        lines = [f"{'direction':>9} {'slope':>6} {'R(1/4)':>8} {'last':>8}"]
+        for n, s in enumerate(self.slopes):
+            verdict = "PASS" if s.ok else "FAIL"
+            ends = f"{s.remainders[0]:8.1e} {s.remainders[-1]:8.1e}"
+            lines.append(f"{n:9} {s.slope:6.3f} {ends} {verdict}")
+        return "\n".join(lines)
+
+    def to_json(self, **facts):
+        slopes = [s._asdict() for s in self.slopes]
+        return json.dumps({"ok": bool(self), "facts": facts, "slopes": slopes}, indent=1)
+
+
+def slope_test(function, *args, route=None, directions=4, seed=0):
+    """Judge a gradient of any size by values alone: the Taylor remainder must shrink as t².
+
+    Args:
+      function: maps args to a pytree of floating-point arrays.
+      args: pytrees of arrays. The test is made in float64 whatever their dtype.
+      route: `(args, dy) -> (y, dargs)`, the gradient on trial; default `pullback(function)`.
+      directions: how many random directions, each with its own random cotangent.
+      seed: of both.
+
+    Returns:
+      SlopeReport: true when every slope is at least 1.9, or the function is linear to rounding.
+
+    Raises:
+      ValueError: no floating-point argument, or float64 arguments with JAX's float64 switched off.
+    """
+    lowest_dtype(args)
+    route, rng = route or pullback(function), np.random.default_rng(seed)
+    with precisely():
+        x = exactly(args)
+        leaves, rebuild = floating(x)
+        dys = random_cotangents(lambda *args: route(args, None)[0], x, seed)[:directions]
+
+        def phi(dy, v, t):
+            y = function(*rebuild([x + t * d for x, d in zip(leaves, v, strict=True)]))
+            return sum(jnp.vdot(a, b) for a, b in zip(*map(jax.tree.leaves, (dy, y)), strict=True))
+
+        along = jitted(lambda dy, v, ts: jax.lax.map(lambda t: phi(dy, v, t), ts))
+        gradient = jitted(lambda dy: route(x, dy)[1])
+        slopes = []
+        for dy in dys:
+            v = [rng.standard_normal(leaf.shape) / math.sqrt(max(leaf.size, 1)) for leaf in leaves]
+            values = np.asarray(along(dy, v, np.concatenate([[0.0], STEPS])))
+            first = float(sum(np.vdot(g, d) for g, d in zip(gradient(dy), v, strict=True)))
+            slopes.append(judged(values, first, size_of(dy, values)))
+    return SlopeReport(tuple(slopes))
+
+
+def size_of(dy: Any, values):
+    """What the rounding of φ is relative to: a sum of terms of either sign."""
+    return float(max(np.abs(values).max(), *(np.linalg.norm(x) for x in jax.tree.leaves(dy))))
+
+
+def judged(values, first, size):
+    remainders = np.abs(values[1:] - values[0] - STEPS * first)
+    floor = FLOOR * float(np.finfo(np.float64).eps) * size
+    clear = [n for n in range(1, len(STEPS)) if remainders[n] > floor]
+    if not np.isfinite(remainders).all():
+        return Slope(math.nan, False, tuple(remainders.tolist()))
+    if not clear:
+        return Slope(math.inf, True, tuple(remainders.tolist()))
+    slope = math.log2(remainders[clear[-1] - 1] / remainders[clear[-1]])
+    return Slope(slope, slope >= LEAST, tuple(remainders.tolist()))
