@@ -50,9 +50,9 @@ class Cell(NamedTuple):
     step_bwd(w, consts, state_prev, saved, dstate) -> dstate_prev, delta    only what is sequential
     weights_bwd(params, consts, xs, states_prev, saved, deltas) -> dparams, dxs   additive over time
     check(params, state, x, name, leading) -> None     a door, see cells/make.py; optional
-    linearize(w, consts, states_prev, saved) -> local  for any leading axes; optional. `step_bwd`
-        then gets `local` in place of `saved`: derivatives that need no cotangent, made for a whole
-        segment before the loop.
+    linearize(w, consts, states_prev, saved) -> local  for any leading axes; optional. What
+        `step_bwd` gets in place of `saved`: derivatives that need no cotangent, made for a whole
+        segment before the loop back.
     """
 
     init_state: Callable[..., Any]
@@ -62,7 +62,7 @@ class Cell(NamedTuple):
     step_bwd: Callable[..., Any]
     weights_bwd: Callable[..., Any]
     check: Callable[..., None] | None = None
-    linearize: Callable[..., Any] | None = None
+    linearize: Callable[..., Any] = lambda w, consts, states_prev, saved: saved
 
 
 class Plan(NamedTuple):
@@ -88,7 +88,7 @@ class Steps(NamedTuple):
 # Time in segments -----------------------------------------------------------------------------
 
 
-def segment_length(plan, params, xs):
+def segment_length(plan, w, xs):
     """Steps per segment: asked for (`residuals=K`), near sqrt(T), or by the size of a step's z."""
     T = jax.tree.leaves(xs)[0].shape[0]
     if isinstance(plan.residuals, int):
@@ -96,7 +96,7 @@ def segment_length(plan, params, xs):
     if plan.residuals == "auto":
         return divisor_near(T, max(math.isqrt(T), 1))
     x = jax.tree.map(lambda x: x[:1], xs)
-    z = jax.eval_shape(lambda p, x: plan.cell.project(plan.cell.prepare(p), x), params, x)
+    z = jax.eval_shape(plan.cell.project, w, x)
     step_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(z))
     return divisor_near(T, max(SEGMENT_STEPS, SEGMENT_BYTES // max(step_bytes, 1)))
 
@@ -271,24 +271,29 @@ def room(tree, T, other):
     return vary_together((zeros, other))[0]
 
 
-def forward(plan, params, consts, fresh, state, steps):
-    """All steps forward: the last state and the outputs, and what is kept for the backward."""
-    w, T = plan.cell.prepare(params), jax.tree.leaves(steps.xs)[0].shape[0]
-    keep = all_of if plan.residuals == "full" else h_of
-    ts = jnp.arange(T)
+def run(plan, w, consts, fresh, keep, state, steps):
+    """All steps: the last state, what `keep` picks of each, the first states of all segments."""
+    ts = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
 
     def segment(carry, _, piece):
         first, _ = carry
         carry = run_segment(plan, w, consts, fresh, keep, carry, *segment_of((ts, steps), piece))
         return carry, None, first
 
-    a_state, a_saved = jax.eval_shape(
-        functools.partial(a_step, plan.cell), w, consts, state, steps.xs
-    )
-    carry = (state, room(keep(a_state, a_saved), T, state))
-    pieces = cut((ts, steps), segment_length(plan, params, steps.xs))
+    step = functools.partial(a_step, plan.cell)
+    kept = keep(*jax.eval_shape(step, w, consts, state, steps.xs))
+    pieces = cut((ts, steps), segment_length(plan, w, steps.xs))
+    carry = (state, room(kept, ts.size, state))
     (last, kept), firsts = over_segments(segment, carry, pieces, plan.reverse)
-    hs, kept = (kept[0][0], kept) if plan.residuals == "full" else (kept, None)
+    return last, kept, firsts
+
+
+def forward(plan, params, consts, fresh, state, steps):
+    """All steps forward: the last state and the outputs, and what is kept for the backward."""
+    full = plan.residuals == "full"
+    w = plan.cell.prepare(params)
+    last, kept, firsts = run(plan, w, consts, fresh, all_of if full else h_of, state, steps)
+    hs, kept = (kept[0][0], kept) if full else (kept, None)
     return (last, cleared(steps.mask, hs)), (params, consts, fresh, steps, firsts, kept)
 
 
@@ -319,20 +324,13 @@ def segment_bwd(plan, params, w, consts, fresh, steps, first, kept, scratch, dca
             dseen = cleared(~reset, dseen)
         return ((dseen, dfresh), written(deltas, delta, k)), None
 
-    now = (ks, seen, linearized(cell, w, consts, seen, saved), dhs, steps.mask, steps.resets)
+    now = (ks, seen, cell.linearize(w, consts, seen, saved), dhs, steps.mask, steps.resets)
     carry = (dcarry, deltas)
     carry, _ = lax.scan(body, carry, now, reverse=not plan.reverse, unroll=plan.unroll)
     dcarry, deltas = carry
     xs = cleared(steps.mask, steps.xs)
     dparams, dxs = cell.weights_bwd(params, consts, xs, seen, saved, deltas)
     return dcarry, (again, deltas), dparams, like(dxs, xs)
-
-
-def linearized(cell, w, consts, states_prev, saved):
-    """What `step_bwd` gets: the local derivatives of any number of steps, or what was saved."""
-    if cell.linearize is None:
-        return saved
-    return cell.linearize(w, consts, states_prev, saved)
 
 
 def fork_of_h(dstate, dh):
@@ -376,7 +374,7 @@ def backward(plan, residual, dy):
 
     def a_step_back(w, consts, state, xs, dstate):
         again = a_step(plan.cell, w, consts, state, xs)
-        local = linearized(plan.cell, w, consts, state, again[1])
+        local = plan.cell.linearize(w, consts, state, again[1])
         return again, plan.cell.step_bwd(w, consts, state, local, dstate)[1]
 
     def scratch(piece):
@@ -388,7 +386,7 @@ def backward(plan, residual, dy):
 
     dfresh = None if steps.resets is None else widened(zeros_like(fresh))
     carry = ((widened(dstate), dfresh), widened(zeros_like(params)))
-    pieces = cut((steps, dhs, kept), segment_length(plan, params, steps.xs))
+    pieces = cut((steps, dhs, kept), segment_length(plan, w, steps.xs))
     pieces = list(zip(pieces, firsts, strict=True))
     ((dfirst, dfresh), dparams), dxs = over_segments(
         segment, carry, pieces, not plan.reverse, scratch
@@ -418,7 +416,7 @@ def step_backward(cell, residual, dy):
     params, consts, state_prev, x, saved = residual
     dstate, dh = dy
     w = cell.prepare(params)
-    local = linearized(cell, w, consts, state_prev, saved)
+    local = cell.linearize(w, consts, state_prev, saved)
     dstate = fork_of_h(widened(dstate), dh)
     dstate_prev, delta = cell.step_bwd(w, consts, state_prev, local, dstate)
     now = jax.tree.map(lambda leaf: leaf[None], (x, state_prev, saved, delta))

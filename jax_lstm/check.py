@@ -79,6 +79,26 @@ STAGES = {
         lambda x, mask: stages.drop(x, constant(mask)),
         lambda args, y, dy: (stages.drop_bwd(args[1], dy), 0 * args[1]),
     ),
+    "concatenate": Stage(
+        "x:TBD y:TBH",
+        stages.concatenate,
+        lambda args, y, dy: stages.concatenate_bwd(args, dy),
+    ),
+    "add": Stage("x:TBH y:TBH", stages.add, lambda args, y, dz: stages.add_bwd(dz)),
+    "mean": Stage("x:TBH y:TBH", stages.mean, lambda args, y, dz: stages.mean_bwd(dz)),
+    "product": Stage(
+        "x:TBH y:TBH", stages.product, lambda args, y, dz: stages.product_bwd(args, dz)
+    ),
+    "clear": Stage(
+        "valid:TB x:TBD",
+        lambda valid, x: stages.clear(constant(valid) > 0, x),
+        lambda args, y, dy: (0 * args[0], stages.clear_bwd(args[0] > 0, dy)),
+    ),
+    "repeat": Stage(
+        "x:H",
+        lambda x: stages.repeat(x, (3, 2)),
+        lambda args, y, dxs: stages.repeat_bwd(args[0], dxs),
+    ),
 }
 
 CELLS = {

@@ -148,14 +148,17 @@ def recurrent_dropout(cell):
         check_mask_of_h(prev[0], mask)
         return cell.step(w, None, dropped(prev, mask), z)
 
-    def step_bwd(w, mask, prev, saved, dstate):
-        dprev, delta = cell.step_bwd(w, None, dropped(prev, mask), saved, dstate)
+    def linearize(w, mask, prevs, saved):
+        return cell.linearize(w, None, dropped(prevs, mask), saved)
+
+    def step_bwd(w, mask, prev, local, dstate):
+        dprev, delta = cell.step_bwd(w, None, dropped(prev, mask), local, dstate)
         return dropped(dprev, mask), delta  # dh_prev ⊙ m, by (12')
 
     def weights_bwd(params, mask, xs, prevs, saved, deltas):
         return cell.weights_bwd(params, None, xs, dropped(prevs, mask), saved, deltas)
 
-    return cell._replace(step=step, step_bwd=step_bwd, weights_bwd=weights_bwd)
+    return cell._replace(step=step, linearize=linearize, step_bwd=step_bwd, weights_bwd=weights_bwd)
 
 
 def zoneout(cell):
@@ -188,11 +191,15 @@ def zoneout(cell):
         new, saved = cell.step(w, consts, prev, z)
         return mixed(masks, prev, new), (saved, masks)
 
-    def step_bwd(w, consts, prev, saved_and_masks, dstate):
+    def linearize(w, consts, prevs, saved_and_masks):
         saved, masks = saved_and_masks
+        return cell.linearize(w, consts, prevs, saved), masks
+
+    def step_bwd(w, consts, prev, local_and_masks, dstate):
+        local, masks = local_and_masks
         both = [keep_bwd(m.astype(d.dtype), d) for m, d in zip(masks, dstate, strict=True)]
         dold, dnew = zip(*both, strict=True)
-        dprev, delta = cell.step_bwd(w, consts, prev, saved, type(dstate)(*dnew))
+        dprev, delta = cell.step_bwd(w, consts, prev, local, type(dstate)(*dnew))
         return jax.tree.map(jnp.add, dprev, type(dprev)(*dold)), delta  # (F') at the old state
 
     def weights_bwd(params, consts, xs_and_masks, prevs, saved_and_masks, deltas):
@@ -222,7 +229,12 @@ def zoneout(cell):
                 )
 
     return cell._replace(
-        project=project, step=step, step_bwd=step_bwd, weights_bwd=weights_bwd, check=check
+        project=project,
+        step=step,
+        linearize=linearize,
+        step_bwd=step_bwd,
+        weights_bwd=weights_bwd,
+        check=check,
     )
 
 

@@ -32,7 +32,8 @@ def make_trace(cell, name="trace", title="Every state and gate of a cell, over a
 
 
 def traced(plan, params, consts, fresh, state, steps):
-    """All steps as one segment: what the engine keeps for the backward is what a reader wants."""
+    """What the engine keeps for the backward is what a reader wants."""
     w = plan.cell.prepare(params)
-    last, (states, saved) = bptt.run_segment(plan, w, consts, fresh, state, steps)
+    last, kept, _ = bptt.run(plan, w, consts, fresh, bptt.all_of, state, steps)
+    states, saved = kept
     return last, bptt.cleared(steps.mask, Trace(states[0], states, saved))

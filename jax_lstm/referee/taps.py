@@ -199,6 +199,12 @@ def forward(cell, consts, args):
     return w, seen, saved, state
 
 
+def local(cell, w, consts, state_prev, saved):
+    """What `step_bwd` gets: what was saved, or what the cell makes of it."""
+    linearize = getattr(cell, "linearize", None)
+    return linearize(w, consts, state_prev, saved) if linearize else saved
+
+
 def by_hand(cell, inside, consts, args, dy):
     """[{name: cotangent}] per time step: what `step_bwd` and `weights_bwd` say."""
     params, _, xs = args
@@ -213,7 +219,7 @@ def by_hand(cell, inside, consts, args, dy):
         d |= {f"d{k} from t+1": x for k, x in dstate._asdict().items()}
         dstate = type(dstate)(h + dhs[t], *rest)  # (F')
         d[f"d{name}"] = dstate[0]
-        step = (w, consts, seen[t], saved[t], dstate)
+        step = (w, consts, seen[t], local(cell, w, consts, seen[t], saved[t]), dstate)
         if inside.step_bwd:
 
             def tap(name, value, told=told):
