@@ -146,27 +146,16 @@ def join(pieces, tree):
     return jax.tree.map(whole, tree, *pieces)
 
 
-def over_segments(body, carry, pieces, reverse, scratch=lambda piece: None):
-    """`lax.scan` of `body` over the segments of all pieces; outputs come back as pieces.
-
-    body: (carry, scratch, segment) -> carry, scratch, output.
-    scratch: arrays that every segment of a piece may write over; made once per piece, since a fresh
-      one would be filled with zeros for every segment.
-    """
+def over_segments(body, carry, pieces, reverse):
+    """`lax.scan` of `body(carry, segment)` over pieces of time; outputs come back as pieces."""
     outputs = [None] * len(pieces)
     order = range(len(pieces))
-
-    def both(carry, segment):
-        carry, space, out = body(*carry, segment)
-        return (carry, space), out
-
     for p in reversed(order) if reverse else order:
-        start = (carry, scratch(pieces[p]))
         if jax.tree.leaves(pieces[p])[0].shape[0] == 1:
-            (carry, _), out = both(start, jax.tree.map(lambda x: x[0], pieces[p]))
+            carry, out = body(carry, jax.tree.map(lambda x: x[0], pieces[p]))
             outputs[p] = jax.tree.map(lambda x: x[None], out)
         else:
-            (carry, _), outputs[p] = lax.scan(both, start, pieces[p], reverse=reverse)
+            carry, outputs[p] = lax.scan(body, carry, pieces[p], reverse=reverse)
     return carry, outputs
 
 
@@ -253,37 +242,38 @@ def h_of(state, saved):
 def written(arrays, new, t):
     """The arrays with `new` at place t of their first axis."""
 
-    def write(x, new):  # where there is no step there is no place
-        return lax.dynamic_update_index_in_dim(x, new, t, 0) if x.shape[0] else x
+    def write(x, new):
+        if not x.shape[0]:  # where there is no step there is no place
+            return x
+        return lax.dynamic_update_index_in_dim(x, new, t, 0, allow_negative_indices=False)
 
     return jax.tree.map(write, arrays, new)
 
 
-def a_step(cell, w, consts, state, xs):
-    """What a step leaves behind and saves, without its numbers: for `jax.eval_shape`."""
-    x = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), xs)
-    return cell.step(w, consts, state, cell.project(w, x))
+def room(cell, w, consts, keep, state, xs):
+    """Zeros for what `keep` picks of every step of xs, varying over a mesh as the state does."""
 
+    def step(w, consts, state, xs):
+        x = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), xs)
+        return keep(*cell.step(w, consts, state, cell.project(w, x)))
 
-def room(tree, T, other):
-    """Zeros for T of the tree, which vary over the mesh as the other tree does."""
-    zeros = jax.tree.map(lambda x: jnp.zeros((T, *x.shape), x.dtype), tree)
-    return vary_together((zeros, other))[0]
+    T = jax.tree.leaves(xs)[0].shape[0]
+    kept = jax.eval_shape(step, w, consts, state, xs)
+    zeros = jax.tree.map(lambda x: jnp.zeros((T, *x.shape), x.dtype), kept)
+    return vary_together((zeros, state))[0]
 
 
 def run(plan, w, consts, fresh, keep, state, steps):
     """All steps: the last state, what `keep` picks of each, the first states of all segments."""
     ts = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
 
-    def segment(carry, _, piece):
+    def segment(carry, piece):
         first, _ = carry
         carry = run_segment(plan, w, consts, fresh, keep, carry, *segment_of((ts, steps), piece))
-        return carry, None, first
+        return carry, first
 
-    step = functools.partial(a_step, plan.cell)
-    kept = keep(*jax.eval_shape(step, w, consts, state, steps.xs))
     pieces = cut((ts, steps), segment_length(plan, w, steps.xs))
-    carry = (state, room(kept, ts.size, state))
+    carry = (state, room(plan.cell, w, consts, keep, state, steps.xs))
     (last, kept), firsts = over_segments(segment, carry, pieces, plan.reverse)
     return last, kept, firsts
 
@@ -300,37 +290,35 @@ def forward(plan, params, consts, fresh, state, steps):
 # Backward -------------------------------------------------------------------------------------
 
 
-def segment_bwd(plan, params, w, consts, fresh, steps, first, kept, scratch, dcarry, dhs):
+def segment_bwd(plan, params, w, consts, fresh, steps, first, kept, dcarry, dhs):
     """K steps in reverse order, then the weight products of all K at once."""
-    cell, (again, deltas) = plan.cell, scratch
-    ks = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
+    cell = plan.cell
     if kept is None:
-        again = run_segment(plan, w, consts, fresh, all_of, (first, again), ks, steps)[1]
-        kept = again
+        carry = (first, room(cell, w, consts, all_of, first, steps.xs))
+        ks = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
+        _, kept = run_segment(plan, w, consts, fresh, all_of, carry, ks, steps)
     states, saved = kept
     seen = shifted(first, states, plan.reverse)
     if steps.resets is not None:
         seen = where(steps.resets, jax.tree.map(lambda x: x[None], fresh), seen)
     seen, saved, dhs = cleared(steps.mask, (seen, saved, dhs))
 
-    def body(carry, now):
-        (dstate, dfresh), deltas = carry
-        k, seen, local, dh, mask, reset = now
+    def body(dcarry, now):
+        dstate, dfresh = dcarry
+        seen, local, dh, mask, reset = now
         dstate = fork_of_h(dstate, dh)
         dseen, delta = cell.step_bwd(w, consts, seen, local, dstate)
         dseen, delta = where(mask, dseen, dstate), cleared(mask, delta)
         if reset is not None:
             dfresh = jax.tree.map(jnp.add, dfresh, cleared(reset, dseen))
             dseen = cleared(~reset, dseen)
-        return ((dseen, dfresh), written(deltas, delta, k)), None
+        return (dseen, dfresh), delta
 
-    now = (ks, seen, cell.linearize(w, consts, seen, saved), dhs, steps.mask, steps.resets)
-    carry = (dcarry, deltas)
-    carry, _ = lax.scan(body, carry, now, reverse=not plan.reverse, unroll=plan.unroll)
-    dcarry, deltas = carry
+    now = (seen, cell.linearize(w, consts, seen, saved), dhs, steps.mask, steps.resets)
+    dcarry, deltas = lax.scan(body, dcarry, now, reverse=not plan.reverse, unroll=plan.unroll)
     xs = cleared(steps.mask, steps.xs)
     dparams, dxs = cell.weights_bwd(params, consts, xs, seen, saved, deltas)
-    return dcarry, (again, deltas), dparams, like(dxs, xs)
+    return dcarry, dparams, like(dxs, xs)
 
 
 def fork_of_h(dstate, dh):
@@ -363,34 +351,18 @@ def backward(plan, residual, dy):
     dhs = None if is_zero(dhs) else dhs
     w = plan.cell.prepare(params)
 
-    def segment(carry, scratch, now):
+    def segment(carry, now):
         dcarry, dparams = carry
         piece, first = now
         now, dh, seen = segment_of((steps, dhs, kept), piece)
-        dcarry, scratch, more, dx = segment_bwd(
-            plan, params, w, consts, fresh, now, first, seen, scratch, dcarry, dh
-        )
-        return (dcarry, jax.tree.map(jnp.add, dparams, more)), scratch, merged(dx)
-
-    def a_step_back(w, consts, state, xs, dstate):
-        again = a_step(plan.cell, w, consts, state, xs)
-        local = plan.cell.linearize(w, consts, state, again[1])
-        return again, plan.cell.step_bwd(w, consts, state, local, dstate)[1]
-
-    def scratch(piece):
-        K = jax.tree.leaves(piece)[0].shape[1]
-        again, delta = jax.eval_shape(
-            a_step_back, w, consts, some_state, steps.xs, widened(some_state)
-        )
-        return room((again if kept is None else None, delta), K, some_state)
+        dcarry, more, dx = segment_bwd(plan, params, w, consts, fresh, now, first, seen, dcarry, dh)
+        return (dcarry, jax.tree.map(jnp.add, dparams, more)), merged(dx)
 
     dfresh = None if steps.resets is None else widened(zeros_like(fresh))
     carry = ((widened(dstate), dfresh), widened(zeros_like(params)))
     pieces = cut((steps, dhs, kept), segment_length(plan, w, steps.xs))
     pieces = list(zip(pieces, firsts, strict=True))
-    ((dfirst, dfresh), dparams), dxs = over_segments(
-        segment, carry, pieces, not plan.reverse, scratch
-    )
+    ((dfirst, dfresh), dparams), dxs = over_segments(segment, carry, pieces, not plan.reverse)
     dfresh = None if fresh is None else like(dfresh, fresh)
     x = jax.eval_shape(lambda xs: jax.tree.map(lambda x: x.sum(0), xs), steps.xs)
     dsteps = Steps(join(dxs, x), None, None)

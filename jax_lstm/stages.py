@@ -128,22 +128,6 @@ def tanh_bwd(t, dt):
     return dt * (1 + t) * (1 - t)
 
 
-def gates(a):
-    """Three gates that open and close, and the candidate that may be written.
-
-        i, f, o = sigmoid(a_i, a_f, a_o)        g = tanh(a_g)                 (2)
-
-    Args:
-      a: net input, (..., 4H), blocks i, f, g, o.
-
-    Returns:
-      i, f, g, o: (..., H) each.
-
-    Source: Gers, Schmidhuber & Cummins (2000), with tanh for the candidate.
-    """
-    return blocks(packed_gates(a))
-
-
 def blocks(y):
     """The blocks i, f, g, o of a packed array (..., 4H): (..., H) each."""
     return tuple(jnp.split(y, 4, axis=-1))
@@ -172,6 +156,22 @@ def packed_gates(a):
     bottom = 135135 + s * (62370 + s * (3150 + s * 28))
     top = jnp.where(near, top, jnp.where(candidate, 1 - e, jnp.ones_like(e)))
     return top / jnp.where(near, bottom, 1 + e)
+
+
+def gates(a):
+    """Three gates that open and close, and the candidate that may be written.
+
+        i, f, o = sigmoid(a_i, a_f, a_o)        g = tanh(a_g)                 (2)
+
+    Args:
+      a: net input, (..., 4H), blocks i, f, g, o.
+
+    Returns:
+      i, f, g, o: (..., H) each.
+
+    Source: Gers, Schmidhuber & Cummins (2000), with tanh for the candidate.
+    """
+    return blocks(packed_gates(a))
 
 
 def gates_bwd(residual, dgates):
