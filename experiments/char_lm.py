@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from experiments import command, gradients, plots, record, report, text
 from experiments.command import BadInput, option
-from jax_lstm import LSTMParams, init_lstm_state, lstm, lstm_cell
+from jax_lstm import LSTMParams, init_lstm_state, lstm, lstm_cell, over_devices
 from jax_lstm.readout import DenseParams, dense, embedding
 from jax_lstm.training import (
     AUTODIFF,
@@ -87,6 +87,12 @@ class Config:
         "what the hand-written gradient keeps of the forward: 'full' every step; 'auto', or a "
         "number K, the state every K steps, and the rest is computed again",
         metavar="WHAT",
+    )
+    devices: int = option(
+        1,
+        "host devices that the hand-written LSTM splits its batch over, where that pays: at least "
+        "8 streams for each, and H up to 256",
+        low=1,
     )
     evaluate_every: int = option(
         200, "steps between validations; the best parameters so far are kept", low=1
@@ -144,7 +150,7 @@ class Compiled(NamedTuple):
 def run(config):
     """The experiment, from a Config to its summary; everything else is in the folder it names."""
     command.check(config)
-    routes = {"by_hand": by_hand(config.residuals), "autodiff": AUTODIFF}
+    routes = {"by_hand": by_hand(config.residuals, config.devices), "autodiff": AUTODIFF}
     if config.text is None:
         source = text.from_standard_library(config.megabytes)
     else:
@@ -197,13 +203,15 @@ def experiment(config, routes, about, data, prompt, directory):
 # What the user gave ---------------------------------------------------------------------------
 
 
-def by_hand(residuals):
-    """The hand-written route, keeping `residuals` for its backward."""
+def by_hand(residuals, devices=1):
+    """The hand-written route, keeping `residuals` for its backward; its batch over devices."""
     if residuals not in ("full", "auto"):
         if not residuals.isdecimal() or int(residuals) == 0:
             raise BadInput("--residuals", f"must be full, auto or a number >= 1; got {residuals!r}")
         residuals = int(residuals)
-    return BY_HAND._replace(sequence=functools.partial(lstm, residuals=residuals))
+    command.host_devices(devices)
+    sequence = functools.partial(lstm, residuals=residuals)
+    return BY_HAND._replace(sequence=over_devices(sequence, devices=jax.devices()[:devices]))
 
 
 def cut(config, characters):

@@ -1,12 +1,16 @@
 """From a frozen Config to a command: every field is an option, every option explains itself."""
 
 import argparse
+import contextlib
 import dataclasses
 import io
 import math
+import os
 import sys
 import types
 import typing
+
+import jax
 
 
 class BadInput(ValueError):
@@ -47,6 +51,17 @@ def check(config):
                 or (below is not None and value >= below)
             ):
                 raise BadInput(flag(field.name), f"must be {' and '.join(wanted)}; got {value}")
+
+
+def host_devices(n):
+    """As many host devices, before JAX's backend starts."""
+    if n > 1 and n > (os.cpu_count() or 1):
+        raise BadInput("--devices", f"this machine has {os.cpu_count()} cores; got {n}")
+    if n > 1:
+        with contextlib.suppress(RuntimeError):  # it runs already, with the devices it has
+            jax.config.update("jax_num_cpu_devices", n)
+        if len(jax.devices()) < n:
+            raise BadInput("--devices", f"JAX has started with {len(jax.devices())}; got {n}")
 
 
 def parser_of(Config, program, description):

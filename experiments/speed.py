@@ -27,14 +27,11 @@ finds it so in 99 of 100 draws; fewer than 5 rounds are no evidence.
 Writes results/speed/<run>/speed.json after every case, and pictures beside it.
 """
 
-import contextlib
 import dataclasses
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 
 from experiments import (
@@ -125,7 +122,7 @@ def run(config):
     if old:
         config = like(old, config)
     cases, only = wanted(config)
-    devices(config.devices)
+    command.host_devices(config.devices)
     directory = record.new_directory(config.results, "speed", config.run)
     result = {
         "config": dataclasses.asdict(config),
@@ -225,17 +222,6 @@ def wanted(config):
     known = [*CONTESTANTS, "no-lengths", "G", "P"]
     only = config.only and chosen("--only", config.only, known)
     return [(size, variant) for variant in variants for size in sizes], only
-
-
-def devices(n):
-    """As many host devices, before JAX's backend starts."""
-    if n > 1 and n > (os.cpu_count() or 1):
-        raise BadInput("--devices", f"this machine has {os.cpu_count()} cores; got {n}")
-    if n > 1:
-        with contextlib.suppress(RuntimeError):  # it runs already, with the devices it has
-            jax.config.update("jax_num_cpu_devices", n)
-        if len(jax.devices()) < n:
-            raise BadInput("--devices", f"JAX has started with {len(jax.devices())}; got {n}")
 
 
 def read(flag, path):

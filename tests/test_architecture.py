@@ -19,6 +19,7 @@ LADDER = {
     "regularisers": {"notation", "stages"},
     "truncated": {"notation", "stages", "bptt", "cells"},
     "memory": {"notation", "bptt", "cells"},
+    "devices": {"cells"},
     "trace": {"notation", "bptt", "cells"},
     "joints": {"notation", "stages", "regularisers"},
     "layers": {"notation", "stages", "joints", "bptt", "cells"},

@@ -627,7 +627,7 @@ def P_not_in_dm(step_bwd):
     """The output gate and the cell get dh, cut or filled up, in place of dh Pᵀ."""
 
     def mutant(w, consts, prev, saved, dstate):
-        return step_bwd(w._replace(P=jnp.eye(*w.P.shape)), consts, prev, saved, dstate)
+        return step_bwd(w._replace(PT=jnp.eye(*w.PT.shape)), consts, prev, saved, dstate)
 
     return mutant
 

@@ -1,0 +1,70 @@
+"""The batch split over devices, where that pays: one program, the weights' cotangents summed once.
+
+    dW = Σ over devices of dW from their examples          a fork of the weights into devices (F)
+
+On a CPU the devices are threads of one process: `jax.config.update("jax_num_cpu_devices", 2)`,
+before anything else. Each runs its examples by itself, and no product of a step waits for two.
+"""
+
+import jax
+from jax.sharding import PartitionSpec
+
+from jax_lstm.cells.lstm import lstm
+
+EXAMPLES = 8  # per device at least: fewer leave a product's rows too short
+CACHE_BYTES = 2**20  # the largest weight at most: each core streams all of it in every step
+
+
+def pays(params, B, devices):
+    """The rule: whether B examples are better split over these devices.
+
+    On a CPU: at least 8 examples for each device, and no weight larger than 1 MiB, a core's cache
+    (in float32 U fits up to H = 256), see README, "What it costs". On other devices: always.
+    """
+    n = len(devices)
+    if n < 2 or B % n:
+        return False
+    if devices[0].platform != "cpu":
+        return True
+    largest = max(p.size * p.dtype.itemsize for p in jax.tree.leaves(params))
+    return B // n >= EXAMPLES and largest <= CACHE_BYTES
+
+
+def over_devices(sequence=lstm, *, devices=None):
+    """A whole-sequence function that splits its batch over devices where that pays, see `pays`.
+
+    Args:
+      sequence: `(params, state, xs, **options) -> (state, hs)`, of any cell, by hand or by JAX.
+      devices: a list of them; all there are if not given.
+
+    Returns:
+      `split(params, state, xs, *, lengths=None, mask=None, resets=None) -> (state, hs)`: the same
+      numbers and cotangents to rounding (dW, dU, db are added in another order). B is the first
+      batch axis. To be called under `jax.jit`; other options by `functools.partial`.
+
+    Raises:
+      ValueError: by `sequence`.
+
+    Source: `jax.shard_map`; the psum of dW is the transpose of `notation.vary_together`.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+
+    def split(params, state, xs, *, lengths=None, mask=None, resets=None):
+        flags = {"lengths": lengths, "mask": mask, "resets": resets}
+        flags = {name: flag for name, flag in flags.items() if flag is not None}
+        leaves = jax.tree.leaves(state)
+        B = leaves[0].shape[0] if leaves and leaves[0].ndim > 1 else 1
+        if not pays(params, B, devices):
+            return sequence(params, state, xs, **flags)
+        everywhere, rows, steps = PartitionSpec(), PartitionSpec("b"), PartitionSpec(None, "b")
+        of_flags = {name: rows if name == "lengths" else steps for name in flags}
+        automatic = (jax.sharding.AxisType.Auto,)
+        run = jax.shard_map(
+            lambda params, state, xs, flags: sequence(params, state, xs, **flags),
+            mesh=jax.make_mesh((len(devices),), ("b",), automatic, devices=devices),
+            in_specs=(everywhere, rows, steps, of_flags),
+            out_specs=(rows, steps),
+        )
+        return run(params, state, xs, flags)
+
+    return split
