@@ -20,6 +20,7 @@ for its backward pass in this order, Kang & Seo for the reading as stages, chain
 """
 
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -61,9 +62,9 @@ def linear_bwd_weight(x, dy):
     Small weights are therefore added in parts of 64 rows, which costs nothing there and is more
     exact than adding step by step; for large ones the parts would cost more than the product.
     """
-    x = x.reshape((-1, x.shape[-1])).astype(dy.dtype)
-    dy = dy.reshape((-1, dy.shape[-1]))
-    R, D = x.shape
+    R, D = math.prod(x.shape[:-1]), x.shape[-1]
+    x = x.reshape((R, D)).astype(dy.dtype)
+    dy = dy.reshape((R, dy.shape[-1]))
     if R <= 64 or D * dy.shape[-1] > 2**14:
         return jnp.matmul(x.T, dy)
     parts = [jnp.pad(y, ((0, -R % 64), (0, 0))).reshape((-1, 64, y.shape[-1])) for y in (x, dy)]
@@ -137,11 +138,13 @@ def packed_gates(a):
     """(2) as one array: blocks i, f, g, o side by side, (..., 4H).
 
         sigmoid(a) = 1 / (1 + e),  e = exp(-a)      tanh(a) = (1 - e) / (1 + e),  e = exp(-2a)
+        a < 0:          e / (1 + e),  e = exp(a)              (e - 1) / (1 + e),  e = exp(2a)
 
     One loop with one exponential and one division per number, which XLA keeps as one kernel; three
     sigmoids and a tanh over slices are four, and not even vectorised where nothing is saved. Near
     0, where 1 - e loses digits, tanh is its continued fraction (Lambert 1761), cut after the term
-    13: with it the error is at most that of `jnp.tanh`, in float32 and in float64.
+    13: with it the error is at most that of `jnp.tanh`, in float32 and in float64. e is never above
+    1, so that no derivative that JAX takes overflows.
     """
     if jnp.iscomplexobj(a):  # complex-step differences: there is no < for complex numbers
         i, f, g, o = blocks(a)
@@ -149,13 +152,16 @@ def packed_gates(a):
     H = a.shape[-1] // 4
     block = lax.broadcasted_iota(jnp.int32, a.shape, a.ndim - 1) // max(H, 1)
     candidate = block == GATES.index("g")
-    e = jnp.exp(jnp.where(candidate, -2 * jnp.clip(a, -30, 30), -a))
+    x = jnp.where(candidate, 2 * a, a)
+    low = x < 0
+    e = jnp.exp(jnp.where(low, x, -x))
     s = jnp.minimum(a * a, 0.25)
     near = candidate & (s < 0.25)
     top = a * (135135 + s * (17325 + s * (378 + s)))
     bottom = 135135 + s * (62370 + s * (3150 + s * 28))
-    top = jnp.where(near, top, jnp.where(candidate, 1 - e, jnp.ones_like(e)))
-    return top / jnp.where(near, bottom, 1 + e)
+    far = jnp.where(candidate, 1 - e, jnp.ones_like(e))
+    far = jnp.where(low, jnp.where(candidate, e - 1, e), far)
+    return jnp.where(near, top, far) / jnp.where(near, bottom, 1 + e)
 
 
 def gates(a):

@@ -104,6 +104,22 @@ def test_gates_are_exact_at_the_ends(a):
     assert (float(i[0]) > 0) is True
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_derivatives_of_gates_by_jax_are_right_everywhere(dtype):
+    """First and second: where a gate is shut, at 0, where one formula follows on another."""
+    a = [-1e4, -100.0, -50.0, -3.0, -0.5, -0.1, 0.0, 1e-3, 0.5, 2.0, 100.0, 1e4]
+    a = jnp.asarray(a, dtype)
+    gate = lambda k: lambda x: stages.gates(jnp.full((4,), x))[k]
+    for k, plain in ((0, jax.nn.sigmoid), (2, jnp.tanh)):
+        for order in (1, 2):
+            got, want = gate(k), plain
+            for _ in range(order):
+                got, want = jax.grad(lambda x, f=got: f(x).sum()), jax.grad(want)
+            got, want = jax.vmap(got)(a), jax.vmap(want)(a)
+            assert np.isfinite(got).all()
+            np.testing.assert_allclose(got, want, atol=float(8 * jnp.finfo(dtype).eps))
+
+
 @pytest.mark.parametrize("precision", ["default", "highest"])
 def test_matrix_products_honour_the_default_precision(precision):
     params, state, xs = problem(CELLS["lstm"], dtype=jnp.float32)

@@ -40,7 +40,7 @@ class ElmanState(NamedTuple):
 
 def init_elman(key, input_size, hidden_size, *, dtype=jnp.float32):
     """ElmanParams: W lecun-normal (D, H), U orthogonal (H, H), b zero (H,)."""
-    check_size("input_size", input_size, 0)
+    check_size("input_size", input_size, 1)
     check_size("hidden_size", hidden_size, 1)
     key_W, key_U = jax.random.split(key)
     W = jax.nn.initializers.lecun_normal()(key_W, (input_size, hidden_size), wide(dtype))

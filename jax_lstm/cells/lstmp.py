@@ -55,7 +55,7 @@ def init_lstmp(
       LSTMPParams: W lecun-normal (D, 4H), U orthogonal per gate (R, 4H), b (4H,), P lecun-normal
       (H, R).
     """
-    check_size("input_size", input_size, 0)
+    check_size("input_size", input_size, 1)
     check_size("hidden_size", hidden_size, 1)
     check_size("projection_size", projection_size, 1)
     D, H, R = input_size, hidden_size, projection_size
