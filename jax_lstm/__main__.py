@@ -60,6 +60,10 @@ def diagnose(
         text = diagnosis.template(template, cell or "lstm")
         return 0 if file is None and say(text) is None else fill_in(file, text)
     if example:
+        if file or problem:
+            raise ValueError(
+                "--example is a gradient with its problem: leave FILE and --problem out"
+            )
         file = diagnosis.examples()[example]
     if file is None:
         raise ValueError("which gradient? Name a FILE, or --example, or --template LAYOUT")
@@ -214,7 +218,8 @@ def add_diagnose(commands):
         help="say whether a gradient is right, and if not, which fork was dropped",
         description="Your gradient, with the problem it belongs to, beside the truth and beside a "
         "table of classic mistakes, alone and in pairs.",
-        epilog="Layouts: "
+        epilog="To begin: write a file with --template LAYOUT, put your numbers in it, name it "
+        "again without --template. Layouts: "
         + "; ".join(f"{k}: {v.about}" for k, v in LAYOUTS["lstm"].items())
         + ". --template LAYOUT shows the names of the arrays. In .npz and .safetensors files they "
         'are named "problem/NAME" and "gradient/NAME". Exit status: 0 when the gradient is right, '

@@ -251,6 +251,17 @@ def test_random_mistakes_alone_and_in_pairs_over_random_sizes():
     assert len(missed) <= 5, missed
 
 
+def test_two_plain_mistakes_are_not_hidden_behind_a_fitted_clipping():
+    """A factor per leaf explains any scale: pairs are tried all the same, and come first."""
+    problem = random_problem(np.random.default_rng(9), "lstm", (5, 2, 2, 3))
+    names = ("b doubled", "mean over time and batch")
+    found = judged(planted(problem, "lstm", names), problem, "lstm", pairs=None)
+    assert set(found.explanations[0].names) == set(names)
+    assert ("clip each by norm",) in [e.names for e in found.explanations]
+    alone = judged(planted(problem, "lstm", ("clip by norm",)), problem, "lstm", pairs=None)
+    assert alone.explanations[0].names == ("clip by norm",)
+
+
 def test_no_false_alarm_for_200_correct_gradients():
     """By the engine, on its own arithmetic, and in NumPy over random sizes; both dtypes."""
     rng = np.random.default_rng(6)
@@ -638,7 +649,10 @@ def test_pickled_objects_are_refused(tmp_path, capsys):
     assert "pickled objects" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", ["", "--example no", "--template caffe", "no/such/file.json"])
+@pytest.mark.parametrize(
+    "arguments",
+    ["", "--example no", "--template caffe", "no/such/file.json", "x.json --example gomez"],
+)
 def test_bad_arguments_are_exit_status_2(arguments, capsys):
     try:
         status = command.main(["diagnose", *arguments.split()])

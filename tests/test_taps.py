@@ -203,6 +203,21 @@ def test_a_rule_that_tells_its_inside_has_a_stage_too():
     assert "dn" not in {tap.name for tap in report.failures() if tap.t == 3}
 
 
+def test_blocks_that_disagree_together_are_all_named():
+    """Nobody said which block comes first, as it would matter where one feeds another."""
+    gates = referee.Taps(gates=("update gate", "candidate"))
+
+    def both(*args):
+        dstate, da = step_bwd(*args)
+        return dstate, 1.1 * da
+
+    report = referee.taps(MINE._replace(step_bwd=both), *my_problem(), inside=gates)
+    assert report.sentence() == (
+        "first disagreement at t=3: dz, update gate (relative error 1.0e-01) beside "
+        "dz, candidate (1.0e-01), whose order is not told; in step_bwd, the delta"
+    )
+
+
 @pytest.mark.parametrize(
     ("args", "inside", "match"),
     [

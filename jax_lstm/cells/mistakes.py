@@ -78,6 +78,9 @@ TIME = {
     "dh of t-1": "a shifted time index: step t gets the outside's dh of t-1",
     "dh of t+1": "a shifted time index: step t gets the outside's dh of t+1",
 }
+TRANSPOSED = {
+    "U for its transpose": "U where its transpose belongs, gate by gate, in dh_{t-1}",
+}
 LAST = {
     "dh_T dropped": "the cotangent of the last h dropped",
 }
@@ -154,7 +157,8 @@ def lstm_inside(problem):
         f"forward in order {name}": f"the blocks of W, U and b read in the order {name}"
         for name in PERMUTED
     }
-    tables = (MEMORY, CARRY, TIME, LAST, gate_table(NAMES), loss_table(problem))
+    square = TRANSPOSED if problem.params["U"].shape[0] * 4 == problem.params["b"].size else {}
+    tables = (MEMORY, CARRY, TIME, LAST, square, gate_table(NAMES), loss_table(problem))
     table = functools.reduce(dict.__or__, tables, {})
     first = ("dc not carried", "dh not carried", "nothing carried", "own loss")
     table = {k: table[k] for k in first} | table
@@ -162,7 +166,7 @@ def lstm_inside(problem):
 
 
 def elman_inside(problem):
-    tables = (CARRY, TIME, LAST, gate_table({"a": "tanh"}), loss_table(problem))
+    tables = (CARRY, TIME, LAST, TRANSPOSED, gate_table({"a": "tanh"}), loss_table(problem))
     table = functools.reduce(dict.__or__, tables, {})
     table.pop("nothing carried")  # there is only dh
     return table | truncations(len(problem.xs))

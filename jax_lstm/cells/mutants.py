@@ -90,6 +90,7 @@ def lstm_run(problem, through, changed, settings):
     hs = [step[-1] for step in steps]
     dh_next, dc_next = (begin(problem, through, pick, k) for k in "hc")
     dh_prev, dc_prev = dh_next, dc_next  # of no step at all
+    U = pick("U for its transpose", turned(p["U"]), p["U"])
     weights: dict[str, Any] = {f"d{k}": np.zeros_like(x[None]) for k, x in p.items()}
     every: list[Any] = [None] * len(steps)
     for t in reversed(range(len(steps))):
@@ -116,7 +117,7 @@ def lstm_run(problem, through, changed, settings):
         outputs = dict(zip(GATES, (i, f, g, o), strict=True))
         dgates = zip(GATES, (di, df, dg, do), strict=True)
         da = joined([d * slope_of(pick, k, outputs[k]) for k, d in dgates])  # (2')
-        dh_prev = without(pick, "recurrence", da, GATES) @ p["U"].T  # (1')
+        dh_prev = without(pick, "recurrence", da, GATES) @ rows(U)  # (1')
         dx = total(without(pick, "input", da, GATES)) @ p["W"].T
         x, h_before = seen(problem, pick, t, problem.xs, h, h_prev)
         weights["dW"] = weights["dW"] + rows(x) @ total(da)
@@ -173,8 +174,14 @@ def reordered(d, order):
 
 
 def transposed(d, leaf):
-    n = d[leaf].shape[-1] // d[leaf].shape[-2]
-    return d | {leaf: np.concatenate([rows(x) for x in np.split(d[leaf], n, -1)], -1)}
+    return d | {leaf: turned(d[leaf])}
+
+
+def turned(x):
+    """Square blocks side by side, each transposed; anything else as it is."""
+    rest = x.shape[-1] % x.shape[-2]
+    parts = [] if rest else np.split(x, x.shape[-1] // x.shape[-2], -1)
+    return x if rest else np.concatenate([rows(part) for part in parts], -1)
 
 
 def after_any(problem):
@@ -228,6 +235,7 @@ def elman_run(problem, through, changed, settings):
     n, pick = len(settings), switch(settings)
     p, steps = elman_forward(problem, changed)
     hs = [h for _, h in steps]
+    U = pick("U for its transpose", turned(p["U"]), p["U"])
     dh_next = dh_prev = begin(problem, through, pick, "h")
     weights: dict[str, Any] = {f"d{k}": np.zeros_like(x[None]) for k, x in p.items()}
     every: list[Any] = [None] * len(steps)
@@ -238,7 +246,7 @@ def elman_run(problem, through, changed, settings):
             np.where(through.enters[:, t, None, None], dh_outside, 0 * dh_outside) + dh_next
         )  # (F')
         da = dh * pick("slope of a", np.ones_like(h), 1 - h * h)  # (2')
-        dh_prev = pick("recurrence of a", 0 * da, da) @ p["U"].T  # (1')
+        dh_prev = pick("recurrence of a", 0 * da, da) @ rows(U)  # (1')
         dx = total(pick("input of a", 0 * da, da)) @ p["W"].T
         x, h_before = seen(problem, pick, t, problem.xs, h, h_prev)
         weights["dW"] = weights["dW"] + rows(x) @ total(da)

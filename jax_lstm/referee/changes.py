@@ -48,6 +48,15 @@ def scaled(gradient, factor, leaves=None):
     return {k: by(x) if leaves is None or k in leaves else x for k, x in gradient.items()}
 
 
+FITTED = {  # how many numbers each fits; leaf by leaf it is one each, whatever was done to them
+    "clip by value": 1,
+    "clip weights by value": 1,
+    "clip by norm": 1,
+    "clip weights by norm": 1,
+    "clip each by norm": 2,
+}
+
+
 def clippings(weights):
     """{name: (sentence with a {}, fit)}; `fit(gradient, given) -> gradient, number`."""
     only = "of the weights' gradients alone"

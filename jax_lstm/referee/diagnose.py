@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jax_lstm.referee.changes import clippings
+from jax_lstm.referee.changes import FITTED, clippings
 
 NOISE = 8.0  # times the rounding error that the truth itself makes,
 EPS = 64.0  # and so many eps
@@ -67,12 +67,17 @@ class Explanation(NamedTuple):
     """Names of mistakes, none for the truth, a sentence, and how far off it is.
 
     max_abs: the largest difference. relative: 0 where all agrees, near 1 where nothing does.
+    fitted: how many numbers were fitted to the gradient; each counts like one more mistake.
     """
 
     names: tuple[str, ...]
     says: str
     max_abs: float
     relative: float
+    fitted: int = 0
+
+    def cost(self):
+        return len(self.names) + self.fitted
 
 
 class Diagnosis(NamedTuple):
@@ -101,7 +106,7 @@ class Diagnosis(NamedTuple):
     def sentence(self):
         if self.explanations:
             best, *others = self.explanations
-            fewest = [e for e in others if len(e.names) == len(best.names)]
+            fewest = [e for e in others if e.cost() == best.cost()]
             text = f"{best.says}: largest difference {best.max_abs:.0e}"
             if self.rounding != self.dtype:
                 text += f", which is the rounding of {self.rounding}, not of {self.dtype}"
@@ -188,18 +193,22 @@ def search(given, table, judge, right, pairs):
     found, nearest, plain = [], None, set(table.inside) | set(table.after)
     for names, gradient, says in candidates(given, table, right):
         if not names:  # all single mistakes were tried
-            if pairs is False or (pairs is None and (found or table.large)):
+            exact = any(not e.fitted for e in found)
+            if pairs is False or (pairs is None and (exact or table.large)):
                 break
             continue
         ok, max_abs, relative = judge(gradient)
         for k in np.flatnonzero(ok):
-            found.append(Explanation(names[k], says(k), float(max_abs[k]), float(relative[k])))
+            numbers = sum(FITTED.get(name, 0) for name in names[k])
+            found.append(
+                Explanation(names[k], says(k), float(max_abs[k]), float(relative[k]), numbers)
+            )
         k = int(np.argmin(relative))
         if len(names[k]) > 1 or not plain >= set(names[k]):
             continue
         if nearest is None or relative[k] < nearest.relative:
             nearest = Explanation(names[k], says(k), float(max_abs[k]), float(relative[k]))
-    return found, nearest
+    return sorted(found, key=Explanation.cost), nearest
 
 
 def candidates(given, table, right):

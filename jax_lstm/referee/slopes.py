@@ -85,17 +85,17 @@ def slope_test(function, *args, route=None, directions=4, seed=0):
         leaves, rebuild = floating(x)
         dys = random_cotangents(lambda *args: route(args, None)[0], x, seed)[:directions]
 
-        def phi(dy, v, t):
+        def phi(leaves, dy, v, t):
             y = function(*rebuild([x + t * d for x, d in zip(leaves, v, strict=True)]))
             return sum(jnp.vdot(a, b) for a, b in zip(*map(jax.tree.leaves, (dy, y)), strict=True))
 
-        along = jitted(lambda dy, v, ts: jax.lax.map(lambda t: phi(dy, v, t), ts))
-        gradient = jitted(lambda dy: route(x, dy)[1])
+        along = jitted(lambda x, dy, v, ts: jax.lax.map(lambda t: phi(x, dy, v, t), ts))
+        gradient = jitted(lambda x, dy: route(rebuild(x), dy)[1])
         slopes = []
         for dy in dys:
             v = [rng.standard_normal(leaf.shape) / math.sqrt(max(leaf.size, 1)) for leaf in leaves]
-            values = np.asarray(along(dy, v, np.concatenate([[0.0], STEPS])))
-            first = float(sum(np.vdot(g, d) for g, d in zip(gradient(dy), v, strict=True)))
+            values = np.asarray(along(leaves, dy, v, np.concatenate([[0.0], STEPS])))
+            first = float(sum(np.vdot(g, d) for g, d in zip(gradient(leaves, dy), v, strict=True)))
             slopes.append(judged(values, first, size_of(dy, values)))
     return SlopeReport(tuple(slopes))
 

@@ -69,11 +69,15 @@ class Tap(NamedTuple):
 
 
 class TapReport(NamedTuple):
-    """Every tap in backward order. True only when all agree."""
+    """Every tap in backward order. True only when all agree.
+
+    unordered: names within a step of which none is known to come before another.
+    """
 
     taps: tuple[Tap, ...]
     dtype: str
     blame: str
+    unordered: tuple[str, ...] = ()
 
     def __bool__(self):
         return bool(self.taps) and all(tap.ok for tap in self.taps)
@@ -91,9 +95,15 @@ class TapReport(NamedTuple):
             return f"all {len(self.taps)} taps agree to the rounding of {self.dtype}"
         says = f", {first.says}" if first.says else ""
         blame = f"; {self.blame}" if self.blame else ""
+        also = [
+            f"{tap.name} ({tap.relative:.1e})"
+            for tap in self.failures()
+            if tap.t == first.t and tap != first and {tap.name, first.name} <= set(self.unordered)
+        ]
+        beside = f" beside {', '.join(also)}, whose order is not told" if also else ""
         return (
             f"first disagreement at t={first.t}: {first.name}{says} "
-            f"(relative error {first.relative:.1e}){blame}"
+            f"(relative error {first.relative:.1e}){beside}{blame}"
         )
 
     def table(self):
@@ -155,7 +165,8 @@ def taps(cell, params, state, xs, *, consts=None, inside=None, seed=0):
     first = next((tap.t for tap in found if not tap.ok), None)
     wrong = {tap.name for tap in found if tap.t == first and not tap.ok}
     blame = (inside.blame or blame_function)(wrong) if wrong else None
-    return TapReport(tuple(found), str(dtype), blame or "")
+    unordered = () if inside.deltas else tuple(name for name in order if name.startswith("dz"))
+    return TapReport(tuple(found), str(dtype), blame or "", unordered)
 
 
 def blame_function(names):
