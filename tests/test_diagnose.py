@@ -667,3 +667,33 @@ def test_float64_asked_for_with_x64_off():
     by_jax = lambda arrays: {k: jnp.asarray(x, jnp.float32) for k, x in gradient.items()}
     with jax.enable_x64(False), pytest.raises(ValueError, match="jax_enable_x64"):
         diagnosis.diagnose(by_jax, problem, layout="coursera")
+
+
+def test_what_rounding_has_lost_is_not_accused():
+    """Chaos: a float32 gradient of this problem is noise, and noise is no mistake."""
+    problem = random_problem(np.random.default_rng(1), "lstm", (111, 1, 4, 36), "cotangents")
+    problem = problem._replace(params=problem.params | {"U": 5 * problem.params["U"]})
+    right = MUTANTS["lstm"].gradients(problem, [()])
+    noise = diagnosis.noise_of(MUTANTS["lstm"], problem)
+    eps, whole = np.finfo(np.float32).eps, np.sqrt(sum(np.sum(x**2) for x in right.values()))
+    assert max(noise.values()) * eps >= 0.0099 * whole
+    gradient = {k: 2 * right[k][0].astype(np.float32) for k in leaves_of(problem)}
+    gradient["dU"] = gradient["dU"][::-1]
+    verdict = jl.diagnose(gradient, in_our_layout(problem), pairs=False)
+    assert verdict.lost
+    assert not verdict
+    assert verdict.sentence().startswith("cannot be judged: the rounding of float32")
+
+
+def test_each_array_clipped_as_its_owner_has_them():
+    """Coursera's layout has dWf apart from dWi: each was clipped by its own norm."""
+    problem = random_problem(np.random.default_rng(5), "lstm", (4, 2, 3, 5), "cotangents")
+    form, sizes = LAYOUTS["lstm"]["coursera"], {"T": 4, "B": 2, "D": 3, "H": 5}
+    right = {k: x[0] for k, x in MUTANTS["lstm"].gradients(problem, [()]).items()}
+    theirs = from_ours(form.gradient_to_ours, form.gradient, sizes, right)
+    arrays = from_ours(form.to_ours, form.problem, sizes, in_our_layout(problem))
+    arrays = {k: x for k, x in arrays.items() if k not in ("ys", "y", "target")}
+    norms = {k: np.linalg.norm(x) for k, x in theirs.items()}
+    most = sorted(norms.values())[len(norms) // 2]
+    theirs = {k: x * min(1.0, most / norms[k]) for k, x in theirs.items()}
+    assert "clip" in jl.diagnose(theirs, arrays, layout="coursera").sentence()

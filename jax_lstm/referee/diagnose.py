@@ -20,6 +20,7 @@ from jax_lstm.referee.changes import FITTED, clippings
 NOISE = 8.0  # times the rounding error that the truth itself makes,
 EPS = 64.0  # and so many eps
 SHOWN = 3  # explanations of a sentence
+LOST = 0.0099  # of the whole gradient: a table's noise ends at a hundredth
 FEW = 512  # settings looked at together
 
 
@@ -88,7 +89,8 @@ class Diagnosis(NamedTuple):
     first: where the truth is left first, in backward order.
     leaves: (name, largest error, relative error, agrees) per array, beside the truth.
     rounding: the dtype to whose rounding was judged. dtype: that of the arrays. pairs: whether two
-      mistakes at once were tried.
+      mistakes at once were tried. lost: the dtype's rounding alone changes the truth so much that
+      nothing can be said.
     """
 
     right: bool
@@ -99,6 +101,7 @@ class Diagnosis(NamedTuple):
     rounding: str
     dtype: str
     pairs: bool
+    lost: bool = False
 
     def __bool__(self):
         return self.right
@@ -117,6 +120,11 @@ class Diagnosis(NamedTuple):
             if len(fewest) > SHOWN:
                 text += f"\nand {len(fewest) - SHOWN} more that cannot be told apart here"
             return text
+        if self.lost:
+            return (
+                f"cannot be judged: the rounding of {self.rounding} alone changes this gradient by "
+                "a hundredth or more; bring it in float64"
+            )
         near = self.nearest.says.removeprefix("equals ")
         alone = "" if self.pairs else " (alone; two at once were not tried: ask for pairs)"
         return (
@@ -181,7 +189,14 @@ def diagnose(given, table, *, dtype="float64", pairs=None):
     for g in given:
         ok, max_abs, relative = (x[0] for x in judged_by([g], table.noise, eps)(right))
         leaves.append((g.name, float(max_abs), float(relative), bool(ok)))
-    return Diagnosis(correct, tuple(found), nearest, first, tuple(leaves), rounding, dtype, tried)
+    lost = not found and is_lost(table.noise, right, eps_of(dtype))
+    leaves = tuple(leaves)
+    return Diagnosis(correct, tuple(found), nearest, first, leaves, rounding, dtype, tried, lost)
+
+
+def is_lost(noise, right, eps):
+    whole = np.sqrt(sum(np.sum(right[leaf] ** 2) for leaf in noise if leaf in right))
+    return bool(max(noise.values(), default=0.0) * eps >= LOST * whole)
 
 
 def eps_of(dtype):
