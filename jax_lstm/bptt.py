@@ -53,6 +53,7 @@ class Cell(NamedTuple):
     linearize(w, consts, states_prev, saved) -> local  for any leading axes; optional. What
         `step_bwd` gets in place of `saved`: derivatives that need no cotangent, made for a whole
         segment before the loop back.
+    takes_consts    whether the cell looks at `consts`; if not, the doors refuse them.
     """
 
     init_state: Callable[..., Any]
@@ -63,6 +64,7 @@ class Cell(NamedTuple):
     weights_bwd: Callable[..., Any]
     check: Callable[..., None] | None = None
     linearize: Callable[..., Any] = lambda w, consts, states_prev, saved: saved
+    takes_consts: bool = True
 
 
 class Plan(NamedTuple):

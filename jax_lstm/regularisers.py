@@ -158,7 +158,13 @@ def recurrent_dropout(cell):
     def weights_bwd(params, mask, xs, prevs, saved, deltas):
         return cell.weights_bwd(params, None, xs, dropped(prevs, mask), saved, deltas)
 
-    return cell._replace(step=step, linearize=linearize, step_bwd=step_bwd, weights_bwd=weights_bwd)
+    return cell._replace(
+        step=step,
+        linearize=linearize,
+        step_bwd=step_bwd,
+        weights_bwd=weights_bwd,
+        takes_consts=True,
+    )
 
 
 def zoneout(cell):

@@ -683,17 +683,3 @@ def test_what_rounding_has_lost_is_not_accused():
     assert verdict.lost
     assert not verdict
     assert verdict.sentence().startswith("cannot be judged: the rounding of float32")
-
-
-def test_each_array_clipped_as_its_owner_has_them():
-    """Coursera's layout has dWf apart from dWi: each was clipped by its own norm."""
-    problem = random_problem(np.random.default_rng(5), "lstm", (4, 2, 3, 5), "cotangents")
-    form, sizes = LAYOUTS["lstm"]["coursera"], {"T": 4, "B": 2, "D": 3, "H": 5}
-    right = {k: x[0] for k, x in MUTANTS["lstm"].gradients(problem, [()]).items()}
-    theirs = from_ours(form.gradient_to_ours, form.gradient, sizes, right)
-    arrays = from_ours(form.to_ours, form.problem, sizes, in_our_layout(problem))
-    arrays = {k: x for k, x in arrays.items() if k not in ("ys", "y", "target")}
-    norms = {k: np.linalg.norm(x) for k, x in theirs.items()}
-    most = sorted(norms.values())[len(norms) // 2]
-    theirs = {k: x * min(1.0, most / norms[k]) for k, x in theirs.items()}
-    assert "clip" in jl.diagnose(theirs, arrays, layout="coursera").sentence()

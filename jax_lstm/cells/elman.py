@@ -80,7 +80,9 @@ def weights_bwd(params, consts, xs, states_prev, saved, das):
 
 
 check = functools.partial(check_gated, 1, ("same",))
-ELMAN = Cell(init_elman_state, prepare, project, step, step_bwd, weights_bwd, check)
+ELMAN = Cell(
+    init_elman_state, prepare, project, step, step_bwd, weights_bwd, check, takes_consts=False
+)
 
 elman_cell, elman_cell_autodiff = make_cell(
     ELMAN, "elman_cell", "One step of the simple (Elman) network."

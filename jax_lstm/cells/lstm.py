@@ -139,7 +139,17 @@ def weights_bwd(params, consts, xs, states_prev, saved, das):
 # What people call -----------------------------------------------------------------------------
 
 check = functools.partial(check_gated, 4, ("same", "wide"))
-LSTM = Cell(init_lstm_state, prepare, project, step, step_bwd, weights_bwd, check, linearize)
+LSTM = Cell(
+    init_lstm_state,
+    prepare,
+    project,
+    step,
+    step_bwd,
+    weights_bwd,
+    check,
+    linearize,
+    takes_consts=False,
+)
 
 lstm_cell, lstm_cell_autodiff = make_cell(
     LSTM, "lstm_cell", "One step of the LSTM, equations (1) to (4)."

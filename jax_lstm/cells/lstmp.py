@@ -147,6 +147,7 @@ LSTMP = Cell(
     weights_bwd,
     check,
     lstm.linearize,
+    takes_consts=False,
 )
 
 lstmp_cell, lstmp_cell_autodiff = make_cell(

@@ -228,6 +228,11 @@ def check_fields(wanted, legend, sizes, params, state, x, name, leading):
       name, leading: "xs" and 1 for a sequence, "x" and 0 for one step.
     """
     D, dtype = params.W.shape[0], params.W.dtype
+    if not hasattr(x, "shape"):
+        raise ValueError(
+            f"`{name}` must be one array; got {type(x).__name__}. A pair ({name}, masks) is for a "
+            "cell that takes one, say make_rnn(zoneout(LSTM)); in a stack, by `sequence=`"
+        )
     for key, shape in wanted.items():
         got = getattr(params, key)
         if got.shape != shape:

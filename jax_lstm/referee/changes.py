@@ -100,14 +100,12 @@ def shrink(gradient, given, leaves):
 
 
 def shrink_each(gradient, given):
-    """Each array by itself, as its owner has them: in Coursera's layout dWf apart from dWi."""
-    changed = {k: np.array(x) for k, x in gradient.items()}
-    least = np.full(len(next(iter(gradient.values()))), np.inf)
-    for g in given:
-        factor = fitted_factor(gradient, [g], top=1 + 1e-6)
-        changed[g.leaf][:, g.known] *= factor[:, None]
-        least = np.minimum(least, factor)
-    return changed, np.where(least < 1 - 1e-6, least, np.nan)
+    factors, least = {}, np.full(len(next(iter(gradient.values()))), np.inf)
+    for leaf in dict.fromkeys(g.leaf for g in given):
+        factor = fitted_factor(gradient, [g for g in given if g.leaf == leaf], top=1 + 1e-6)
+        factors[leaf], least = factor, np.minimum(least, factor)
+    least = np.where(least < 1 - 1e-6, least, np.nan)
+    return {k: scaled({k: x}, factors.get(k, 1.0))[k] for k, x in gradient.items()}, least
 
 
 def fitted_factor(gradient, given, top=1 - 1e-6):
