@@ -107,7 +107,7 @@ def wrong_tanh(args, t, dt):
 
 
 def wrong_cell_state(args, y, dc):
-    factor = dict(zip(("f", "c_prev", "i", "g"), args, strict=True))
+    factor: dict[str, Any] = dict(zip(("f", "c_prev", "i", "g"), args, strict=True))
     partner = {"df": "c_prev", "dc_prev": "f", "di": "g", "dg": "i"}
     table = {}
     for answer, right in partner.items():
@@ -260,12 +260,12 @@ def twin_grade(module, name):
     return Grade(name, WRONG if says else RIGHT, "; ".join(says))
 
 
-def several(found, answers):
+def several(found: Any, answers: Any) -> Any:
     """A twin with one answer returns it bare."""
     return (found,) if len(answers) == 1 else found
 
 
-def called(function, *args):
+def called(function: Any, *args: Any) -> tuple[str, Any]:
     """("", result), or a verdict and why."""
     if not callable(function):
         return MISSING, ""
@@ -325,6 +325,8 @@ def loop_grade(module, wrong_twins):
     """The gradient of `backward` by itself, to diagnose."""
     function = getattr(module, LOOP, None)
     problem, with_right = a_problem(), ""
+    if callable(function) and (said := forward_fault(module, problem)):
+        return Grade(LOOP, WRONG, said)
     if wrong_twins:
         with_right = f"with the right {', '.join(wrong_twins)} in place: "
         if len(wrong_twins) == len(TWINS):
@@ -351,23 +353,38 @@ def a_problem():
     return {k: rng.standard_normal(shape) for k, shape in shapes.items()}
 
 
-def gradient_by(module, function):
+def forward_by(module, arrays):
+    """The parameters as the file has them, a matrix for each gate, and its steps."""
+    form = array_of(module)
+    each = [x for k in ("W", "U", "b") for x in np.split(arrays[k], 4, axis=-1)]
+    params = module.Params(*map(form, each))
+    return params, module.forward(params, *(form(arrays[k]) for k in ("xs", "h0", "c0")))
+
+
+def forward_fault(module, problem):
+    """What was given must be as it was: the forward, and Params."""
+    verdict, found = called(forward_by, module, problem)
+    if verdict:
+        return f"`forward`, which was given, {found or 'is missing'}"
+    params = textbook.Params(*found[0])
+    right = textbook.forward(params, *(jnp.asarray(problem[k]) for k in ("xs", "h0", "c0")))
+    for t, (a, b) in enumerate(zip(found[1], right, strict=True)):
+        if not np.allclose(a["h"], b["h"], rtol=0, atol=1e-5):
+            return f"`forward`, which was given, was changed: h differs from t={t} on"
+    return ""
+
+
+def gradient_by(module: Any, function: Any) -> Any:
     """A function of the problem's arrays by the forward and the backward of the file."""
     if not callable(function):
         return None
 
     def gradient(arrays):
         arrays = {k: np.asarray(x) for k, x in arrays.items()}
-        form, W, U, b = array_of(module), arrays["W"], arrays["U"], arrays["b"]
-        T, (_, H) = len(arrays["xs"]), arrays["h0"].shape
-        each = [np.split(x, 4, axis=-1) for x in (W, U, b)]
-        kind = getattr(module, "Params", textbook.Params)
-        params = kind(*(form(x) for blocks in each for x in blocks))
-        xs, h0, c0 = (form(arrays[k]) for k in ("xs", "h0", "c0"))
-        steps = module.forward(params, xs, h0, c0)
-        last = [form(arrays.get(f"d{k}_T", np.zeros_like(arrays["h0"]))) for k in "hc"]
-        dhs = form(arrays.get("dhs", np.zeros((T, len(arrays["h0"]), H))))
-        found = function(params, steps, dhs, *last)
+        form, zeros = array_of(module), np.zeros_like(arrays["h0"])
+        params, steps = forward_by(module, arrays)
+        last = [form(arrays.get(f"d{k}_T", zeros)) for k in "hc"]
+        found: Any = function(params, steps, form(arrays["dhs"]), *last)
         if found is None:
             return None
         packed = [np.asarray(x) for x in found.dparams]
