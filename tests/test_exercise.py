@@ -199,6 +199,24 @@ def test_half_done(tmp_path):
     assert grades.table(found.values()).endswith("\n5 of 8 right, 3 missing")
 
 
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("def forward(*args): return 3", "raises TypeError"),
+        ("def forward(params, xs, h0, c0): return [{}]", "raises KeyError"),
+        ("def forward(params, xs, h0, c0): return [{'h': h0}]", "its steps are not those it had"),
+        ("del forward", "raises AttributeError"),
+        ("def backward(*args): return 4", "raises AttributeError"),
+        ("def backward(*args): raise ValueError('two\\nlines')", "raises ValueError: two"),
+    ],
+)
+def test_what_surrounds_the_blanks_may_be_broken_too(more, says, tmp_path):
+    found = graded(tmp_path, f"{solution()}\n{more}\n")
+    assert [g.name for g in found.values() if g.verdict != "right"] == ["backward"]
+    assert says in found["backward"].says
+    assert "\n" not in found["backward"].says
+
+
 # The commands -----------------------------------------------------------------------------------
 
 
