@@ -1,4 +1,4 @@
-"""Tests that were missing: each kills a mutant of stages.py that a mutation tool left alive.
+"""Tests that were missing: each kills a mutant that a mutation tool left alive.
 
 A twin compared with autodiff of its own stage says nothing of the stage's values: s = 1 / (1 - e)
 also has s' = s (1 - s). See MUTANTS.md.
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jax_lstm as jl
 from jax_lstm import stages
 
 H = 5
@@ -35,3 +36,25 @@ def test_three_things_side_by_side(axes):
     dy = jnp.asarray(rng.standard_normal(y.shape))
     for got, want in zip(stages.concatenate_bwd(xs, dy), vjp(dy), strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize(
+    ("init", "sizes", "name"),
+    [
+        (jl.init_lstm, (3, 0), "hidden_size"),
+        (jl.init_elman, (3, 0), "hidden_size"),
+        (jl.init_lstmp, (3, 0, 2), "hidden_size"),
+        (jl.init_lstmp, (3, 5, 0), "projection_size"),
+        (jl.init_lstm, (-1, 5), "input_size"),
+        (jl.init_elman, (-1, 5), "input_size"),
+        (jl.init_lstmp, (-1, 5, 2), "input_size"),
+    ],
+)
+def test_sizes_that_cannot_be(init, sizes, name):
+    with pytest.raises(ValueError, match=f"`{name}` must be a whole number"):
+        init(jax.random.key(0), *sizes)
+
+
+def test_options_of_init_are_named():
+    with pytest.raises(TypeError):
+        jl.init_lstm(jax.random.key(0), 3, 5, 1.0)
