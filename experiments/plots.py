@@ -148,6 +148,10 @@ def draw_again(directory):
         from experiments import speed_plots
 
         speed_plots.speed(directory)
+    elif directory.absolute().parent.name == "compare_gradients":
+        from experiments import compare_gradients
+
+        compare_gradients.draw(directory)
     else:
         char_lm(directory)
 

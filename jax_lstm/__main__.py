@@ -1,8 +1,10 @@
 """`python -m jax_lstm COMMAND`: arguments in, printing out. What is done stands in other files:
-check.py has the tables of `check`, diagnosis.py the layouts and files of `diagnose`.
+check.py has the tables of `check`, diagnosis.py the layouts and files of `diagnose`, exercise.py
+and grade.py what a student gets and gets back.
 """
 
 import argparse
+import io
 import os
 import platform
 import sys
@@ -16,6 +18,8 @@ import numpy as np
 import jax_lstm
 from jax_lstm import check as checks
 from jax_lstm import diagnosis, referee
+from jax_lstm import exercise as exercises
+from jax_lstm import grade as grades
 from jax_lstm.layouts import LAYOUTS
 
 # The commands ---------------------------------------------------------------------------------
@@ -71,6 +75,21 @@ def diagnose(
     say(found.table(), "", found.sentence())
     write(json_file, found.to_json(file=str(file)))
     return 0 if found else 1
+
+
+def exercise(numpy=False, solution=False):
+    """The file to fill in, on the terminal, in UTF-8 whatever that speaks."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+    print(exercises.exercise(numpy=numpy, solution=solution), end="")
+    return 0
+
+
+def grade(file):
+    """Say which twins are right; exit status 0 when all are, 1 when not."""
+    found = grades.grade(file)
+    say(grades.table(found))
+    return 0 if all(g.verdict == grades.RIGHT for g in found) else 1
 
 
 def fill_in(file, text):
@@ -208,6 +227,7 @@ def parser():
         help="also write the report there, numbers in full",
     )
     add_diagnose(commands)
+    add_exercise(commands)
     return top
 
 
@@ -262,6 +282,27 @@ def add_diagnose(commands):
         metavar="FILE",
         help="also write the diagnosis there",
     )
+
+
+def add_exercise(commands):
+    command = commands.add_parser(
+        "exercise",
+        help="write the stages with their twins left blank: derive them, then grade",
+        description="Prints a Python file: each stage of the LSTM with a blank twin, and a loop "
+        "over time whose chain rule is blank as well. Redirect it to a file of your own.",
+    )
+    command.set_defaults(run=exercise)
+    command.add_argument("--numpy", action="store_true", help="in NumPy, not JAX")
+    command.add_argument("--solution", action="store_true", help="filled in, for the teacher")
+    command = commands.add_parser(
+        "grade",
+        help="say which twins of an exercise are right, and what the wrong ones got wrong",
+        description="Runs the file in this process: grade only what you would run.",
+        epilog="Exit status: 0 when all is right, 1 when something is wrong or missing, 2 on bad "
+        "input.",
+    )
+    command.set_defaults(run=grade)
+    command.add_argument("file", metavar="FILE", help="the exercise, filled in as far as you are")
 
 
 def main(argv=None):

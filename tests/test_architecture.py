@@ -31,6 +31,8 @@ LADDER = {
     "files": set(),
     "diagnosis": {"files", "layouts", "cells", "referee"},
     "check": {"notation", "stages", "cells", "referee"},
+    "exercise": {"notation", "stages", "textbook"},
+    "grade": {"stages", "textbook", "cells", "referee", "diagnosis", "exercise"},
 }
 COMPOSERS = {"__init__", "__main__"}
 OUTSIDE = {"optax": {"training"}, "flax": {"interop"}, "matplotlib": set()}
