@@ -176,7 +176,8 @@ def _stack(
       lengths, mask: see `jax_lstm.lstm`; xs is cleared in padding, before anything reads it. The
         reverse direction starts at each example's own end.
       resets: booleans (T, ...): an episode starts at this step, in both directions: the reverse one
-        is reset when it leaves the episode, which is one step earlier in time.
+        is reset when it leaves the episode, which is one step earlier in time. Also beyond
+        `lengths`: there it replaces what the reverse direction starts from; pass resets & valid.
       reset_states: like states: where `resets` lead to; zeros if not given.
       every: also return what each layer's sequence returned beside its state.
 

@@ -80,6 +80,7 @@ def tbptt(k1, k2, sequence=lstm):
     begin = tbptt_stream(k1, k2, sequence).begin
 
     def truncated(params, state, xs, *, lengths=None, mask=None, resets=None, reset_state=None):
+        check_one_way(params)
         steps = checked(state, xs, lengths, mask, resets, k2 > k1)
         check_reset_state(reset_state, state, resets)
         window = begin(state, xs, resets=resets)
@@ -129,6 +130,7 @@ def tbptt_stream(k1, k2, sequence=lstm):
         return Window(state, Steps(past, none, None if resets is None else none), state)
 
     def advance(params, window, xs, *, mask=None, resets=None, reset_state=None):
+        check_one_way(params)
         steps = checked(window.state, xs, None, mask, resets, k2 > k1)
         check_reset_state(reset_state, window.state, resets)
         if len_of(xs) % k1:
@@ -238,6 +240,12 @@ def check_sequence(sequence):
     check_function("sequence", sequence)
     if getattr(sequence, "keywords", {}).get("reverse"):
         raise ValueError("`sequence` must run forward in time; for the other way turn xs round")
+
+
+def check_one_way(params):
+    """A stack in two directions has no adjoint to cut: its reverse half starts at the end."""
+    if any(len(layer) > 1 for layer in getattr(params, "layers", ())):
+        raise ValueError("`params` is a stack in two directions, which cannot be truncated in time")
 
 
 def len_of(xs):

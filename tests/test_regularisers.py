@@ -225,3 +225,13 @@ def test_masks_that_do_not_fit():
             dropped(params, state, xs, consts=mask)
     with pytest.raises(ValueError, match="`mask` must be float64, broadcastable"):
         jl.drop(xs, jnp.zeros((T, B, D + 1)))
+
+
+def test_masks_that_would_be_ignored_are_refused():
+    args = problem(CELLS["lstm"])
+    for call in (
+        lambda mask: jl.lstm(*args, consts=mask),
+        lambda mask: jl.lstm_cell(args[0], args[1], args[2][0], consts=mask),
+    ):
+        with pytest.raises(ValueError, match="`consts` is not used by this cell"):
+            call(jnp.ones((2, 5)))

@@ -465,3 +465,10 @@ def test_doors(case):
     with pytest.raises(ValueError) as error:  # noqa: PT011
         complain(problem(CELLS["lstm"], SIZE))
     assert message in str(error.value)
+
+
+def test_a_stack_in_two_directions_is_refused():
+    params = jl.init_stack(jax.random.key(0), 2, (3,), bidirectional=True)
+    state = jl.init_stack_state(params, (2,))
+    with pytest.raises(ValueError, match="two directions"):
+        jl.tbptt(2, 4, jl.stack)(params, state, jnp.zeros((4, 2, 2), jnp.float32))

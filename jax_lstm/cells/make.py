@@ -88,6 +88,7 @@ def _cell(cell, route, params, state, x, *, consts=None):
         The `..._autodiff` twin has.
     """
     check_cell(cell, params, state, x, "x", "(..., D)", 0)
+    check_consts(cell, consts)
     params, state, x, consts = vary_together((params, state, x, consts))
     return route(cell, params, consts, state, x)
 
@@ -148,6 +149,7 @@ def _rnn(
     """
     check_cell(cell, params, state, xs, "xs", "(T, ..., D)", 1)
     check_options(residuals, unroll, reverse)
+    check_consts(cell, consts)
     T, *batch = jax.tree.leaves(xs)[0].shape[: jax.tree.leaves(state)[0].ndim]
     mask = valid_steps(lengths, mask, T, batch)
     resets = check_steps("resets", resets, T, batch)
@@ -259,6 +261,15 @@ def check_fields(wanted, legend, sizes, params, state, x, name, leading):
         want = wide(dtype) if kind == "wide" else dtype
         if got.dtype != want:
             raise ValueError(f"`state.{key}` must be {want} for {dtype} {name}; got {got.dtype}")
+
+
+def check_consts(cell, consts):
+    """Refused where they would be ignored: a mask of recurrent dropout given to the plain cell."""
+    if consts is not None and not cell.takes_consts:
+        raise ValueError(
+            "`consts` is not used by this cell; make_rnn(recurrent_dropout(LSTM)) makes one that "
+            "does"
+        )
 
 
 def check_options(residuals, unroll, reverse=False):
