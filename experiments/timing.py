@@ -4,6 +4,7 @@ import gc
 import importlib.metadata
 import os
 import platform
+import random
 import re
 import time
 from pathlib import Path
@@ -16,7 +17,9 @@ FEWEST = 2  # rounds, whatever the budget says: a median needs company
 
 
 def interleaved(todo, rounds, budget, title):
-    """name -> seconds of each round. Everybody runs once in a round: A B C, A B C, ...
+    """name -> seconds of each round. Everybody runs once in a round, in an order drawn anew.
+
+    In a fixed order one would always follow torch, whose threads spin on for a while.
 
     Args:
       todo: name -> function of no arguments that waits for its own result.
@@ -25,7 +28,7 @@ def interleaved(todo, rounds, budget, title):
     for run in todo.values():  # the first call allocates, the second one is like the rest
         run()
         run()
-    seconds = {name: [] for name in todo}
+    seconds, order = {name: [] for name in todo}, random.Random(0)
     start = time.perf_counter()
     gc.collect()
     gc.disable()
@@ -33,7 +36,8 @@ def interleaved(todo, rounds, budget, title):
         for n in tqdm(range(rounds), desc=title, leave=False, disable=None):
             if n >= FEWEST and time.perf_counter() - start > budget:
                 break
-            for name, run in todo.items():
+            for name in order.sample(list(todo), len(todo)):
+                run = todo[name]
                 began = time.perf_counter()
                 run()
                 seconds[name].append(round(time.perf_counter() - began, 8))
