@@ -1,15 +1,18 @@
 """TIME: backpropagation through time, written once, for every cell. This file knows no gate.
 
     forward     state_t, saved_t   = step(state_{t-1}, z_t)                 t = 1 ... T
-    backward    dstate_{t-1}, d_t  = step_bwd(state_{t-1}, saved_t, dstate_t + dy_t)   t = T ... 1
+                local              = linearize(states_prev, saved)          a segment at once
+    backward    dstate_{t-1}, d_t  = step_bwd(state_{t-1}, local_t, dstate_t + dy_t)   t = T ... 1
     weights     dparams, dxs       = Σ over segments of weights_bwd(xs, states_prev, saved, deltas)
 
-The sum in the second line is the fork at h_t (F): what goes to the outside, and what goes to t+1.
-The sum in the third is the fork at the weights: they go into every time step.
+The sum in the third line is the fork at h_t (F): what goes to the outside, and what goes to t+1.
+The sum in the fourth is the fork at the weights: they go into every time step.
 
 A sequence is walked in segments of K steps. In the loop over steps stands only what is sequential;
-the product x W and the three weight products happen once per segment. The input of a segment and
-its deltas then stay in cache, and no array of the size (T, B, 4H) is needed twice.
+the product x W, the derivatives that need no cotangent (`linearize`) and the weight products happen
+once per segment. Its input and its deltas then stay in cache, and no array of the size (T, B, 4H)
+is needed twice. What is kept is written in place into arrays that the loop carries: a gradient of
+the gradient by reverse mode pays for that, forward over reverse does not.
 
 What is kept for the backward (`residuals`):
     "full"   every step's state and what `step` saved: fast.
