@@ -20,7 +20,6 @@ for its backward pass in this order, Kang & Seo for the reading as stages, chain
 """
 
 import itertools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -62,9 +61,9 @@ def linear_bwd_weight(x, dy):
     Small weights are therefore added in parts of 64 rows, which costs nothing there and is more
     exact than adding step by step; for large ones the parts would cost more than the product.
     """
-    R, D = math.prod(x.shape[:-1]), x.shape[-1]
-    x = x.reshape((R, D)).astype(dy.dtype)
-    dy = dy.reshape((R, dy.shape[-1]))
+    dy = dy.reshape((-1, dy.shape[-1]))
+    x = x.reshape((dy.shape[0], x.shape[-1])).astype(dy.dtype)
+    R, D = x.shape
     if R <= 64 or D * dy.shape[-1] > 2**14:
         return jnp.matmul(x.T, dy)
     parts = [jnp.pad(y, ((0, -R % 64), (0, 0))).reshape((-1, 64, y.shape[-1])) for y in (x, dy)]

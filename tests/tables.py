@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 import jax_lstm as jl
 
@@ -60,6 +61,20 @@ CELLS = {
         jl.lstmp_cell_autodiff,
     ),
 }
+
+
+def plain_scan(params, state, xs):
+    """What people write: the baseline A0, differentiated by JAX."""
+    W, U, b = params
+
+    def body(state, x):
+        h, c = state
+        i, f, g, o = jnp.split(x @ W + h @ U + b, 4, axis=-1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        return jl.LSTMState(h, c), h
+
+    return lax.scan(body, state, xs)
 
 
 def normal_like(seed, tree, scale=1.0):

@@ -7,22 +7,9 @@ from jax import lax
 
 import jax_lstm as jl
 from experiments import hlo
+from tests.tables import plain_scan
 
 S3 = (256, 32, 256)  # T, B, D = H
-
-
-def plain_scan(params, state, xs):
-    """What people write: the baseline A0, differentiated by JAX."""
-    W, U, b = params
-
-    def body(state, x):
-        h, c = state
-        i, f, g, o = jnp.split(x @ W + h @ U + b, 4, axis=-1)
-        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-        h = jax.nn.sigmoid(o) * jnp.tanh(c)
-        return jl.LSTMState(h, c), h
-
-    return lax.scan(body, state, xs)
 
 
 def compiled_gradient(sequence, size, argnums=(0, 1, 2), loss_on_last=False, **options):
