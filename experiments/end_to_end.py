@@ -1,6 +1,6 @@
 """The same question about a whole job: a language model's training step, and what fits in memory.
 
-char_lm    characters per second of experiments.char_lm's update, at its two sizes, with its
+char_lm    characters per second of experiments.char_lm's update, at three sizes, with its
            LSTM replaced by flax's, by a plain scan, by one with jax.checkpoint
 largest    the longest T and the largest B whose forward and backward fit into a budget,
            arguments and outputs included, read off compiled programs
@@ -43,7 +43,7 @@ def parts(tiny):
                 {"tiny": training(char_lm.Config.tiny(), config, who=("lstm", "F"))},
             ),
         ]
-    sizes = {"H = 256": char_lm.Config(), "H = 384": char_lm.Config(hidden=384)}
+    sizes = {f"H = {H}": char_lm.Config(hidden=H) for H in (128, 256, 384)}
     return [
         lambda config: ("growth", growth(T=65536, B=1, H=64)),
         lambda config: ("rounding", rounding((48, 6, 16), seeds=16)),

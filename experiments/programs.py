@@ -35,11 +35,13 @@ class Disagrees(Exception):
 
 
 class Runner(NamedTuple):
-    """run() does the work once and waits for it; facts are what the compiler said; errors are
-    relative to ours, by name, None for what has no answer to compare (the bare products)."""
+    """run() does the work once and waits for it; facts are what the compiler said, text is what it
+    made (None: torch); errors are relative to ours, by name, None for what has no answer to compare
+    (the bare products)."""
 
     run: Callable[[], Any]
     facts: dict
+    text: str | None
     errors: dict | None
 
 
@@ -69,7 +71,7 @@ def runners(name, problem, passes, answer, *, devices=1, budget=None, size=None)
         found = {}
         for kind in passes:
             run, ours = made[kind]
-            found[kind] = Runner(run, {}, compare(name, kind, ours(run()), answer, problem))
+            found[kind] = Runner(run, {}, None, compare(name, kind, ours(run()), answer, problem))
         return found
     if name == "G":
         inputs = (problem.layers, problem.states, problem.xs, problem.dhs)
@@ -93,9 +95,9 @@ def jax_runners(name, problem, passes, answer, devices, budget, size):
     found = {}
     for kind in passes:
         f = functools.partial(programs[kind], contestant.call)
-        run, facts = compiled(f, inputs[kind], budget, size)
+        run, facts, text = compiled(f, inputs[kind], budget, size)
         got = in_our_layout(kind, contestant, problem, run())
-        found[kind] = Runner(run, facts, compare(name, kind, got, answer, problem))
+        found[kind] = Runner(run, facts, text, compare(name, kind, got, answer, problem))
     return found
 
 
@@ -152,7 +154,8 @@ def over_devices(contestant, n, args, dhs):
 
 
 def compiled(f, inputs, budget, size):
-    """(function of no arguments, facts). Traced, lowered and compiled anew: nothing is cached."""
+    """(function of no arguments, facts, optimised HLO). Traced, lowered and compiled anew: nothing
+    is cached."""
     jax.clear_caches()
     start = time.perf_counter()
     program = jax.jit(f).lower(*inputs).compile()
@@ -170,7 +173,7 @@ def compiled(f, inputs, budget, size):
             raise Absent(f"needs {total / 2**20:,.0f} MiB, the budget is {budget / 2**20:,.0f} MiB")
     if size is not None and size[0] > 1:
         facts |= hlo.count(program.as_text(), size)._asdict()
-    return lambda: jax.block_until_ready(program(*inputs)), facts
+    return lambda: jax.block_until_ready(program(*inputs)), facts, program.as_text()
 
 
 # Answers ----------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ from experiments import (
     record,
     speed_compare,
     speed_plots,
+    speed_profile,
     speed_tables,
     timing,
 )
@@ -86,6 +87,9 @@ class Config:
     end_to_end: bool = option(
         False, "also char_lm's training step, the longest T and largest B that fit, and rounding"
     )
+    profile: bool = option(
+        False, "also trace ours and G, kernel by kernel: where the time goes beyond the products"
+    )
     table: str | None = option(
         None, "print the tables of this speed.json, run nothing", metavar="FILE"
     )
@@ -127,6 +131,7 @@ def run(config):
     result = {
         "config": dataclasses.asdict(config),
         "environment": timing.environment(),
+        "peak": timing.peak((256,) if config.sizes == "S0" else (512, 1024, 2048)),
         "cases": [],
     }
     print(f"{result['environment']}\nwriting {directory}")
@@ -156,7 +161,7 @@ def measure(size, variant, config, only):
     n = config.devices if variant == "plain" else 1
     passes = [kind for kind in PASSES if kind in config.passes.split(",")]
     answer = programs.reference(made)
-    rows, absent, todo = {}, {}, {}
+    rows, absent, todo, traced = {}, {}, {}, {}
     for name in programs.names_of(made, n):
         if only and not is_one_of(name, only):
             continue
@@ -174,14 +179,18 @@ def measure(size, variant, config, only):
             absent[name] = str(why)
             continue
         rows[name] = {}
-        for kind, (run, facts, errors) in found.items():
-            rows[name][kind] = facts | ({} if errors is None else {"error": max(errors.values())})
-            todo[name, kind] = run
+        for kind, runner in found.items():
+            errors = {} if runner.errors is None else {"error": max(runner.errors.values())}
+            rows[name][kind] = runner.facts | errors
+            todo[name, kind] = runner.run
+            if config.profile and name in ("lstm", "G") and kind == "gradient":
+                traced[name] = (runner.run, runner.text)
     before = timing.load()
     for (name, kind), seconds in timing.interleaved(
         todo, config.rounds, config.budget, f"{size} {variant}"
     ).items():
         rows[name][kind]["seconds"] = seconds
+    profiles = {name: speed_profile.profile(*program) for name, program in traced.items()}
     return {
         "size": size,
         "variant": variant,
@@ -191,7 +200,7 @@ def measure(size, variant, config, only):
         "load": [before, timing.load()],
         "contestants": rows,
         "absent": absent,
-    }
+    } | ({"profiles": profiles} if profiles else {})
 
 
 def write(directory, result):

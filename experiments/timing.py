@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from tqdm import tqdm
 
 PACKAGES = ("jax", "jaxlib", "flax", "dm-haiku", "equinox", "keras", "torch", "numpy", "optax")
@@ -63,6 +65,24 @@ def environment():
             if key in os.environ
         },
     }
+
+
+def peak(sizes=(512, 1024, 2048), tries=10):
+    """Flop per second of the fastest large float32 product seen here, XLA's or NumPy's.
+
+    What a training step's products need at that speed nobody can undercut, whatever the program.
+    """
+    product, fastest = jax.jit(jnp.matmul), 0.0
+    for n in sizes:
+        x = np.random.default_rng(0).normal(size=(n, n)).astype(np.float32)
+        on_device = jnp.asarray(x)
+        for run in (lambda x=on_device: product(x, x).block_until_ready(), lambda x=x: x @ x):
+            run()
+            for _ in range(tries):
+                began = time.perf_counter()
+                run()
+                fastest = max(fastest, 2 * n**3 / (time.perf_counter() - began))
+    return fastest
 
 
 def versions():

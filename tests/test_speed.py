@@ -23,6 +23,7 @@ from experiments import (
     speed,
     speed_compare,
     speed_plots,
+    speed_profile,
     speed_tables,
     timing,
 )
@@ -72,6 +73,7 @@ def planted():
     }
     return {
         "environment": {"hardware": "by hand"},
+        "peak": 8 * 256 * 512 * 256 * 32 * 3.0,  # flop of S3's gradient: it needs a second
         "cases": [
             case(
                 "S3",
@@ -92,12 +94,12 @@ def planted():
 def test_tables_are_the_planted_numbers():
     """By hand: lstm / A1 by round 1, 0.5, 0.25: median 0.50; of the least 2 / 2 = 1."""
     assert speed_tables.tables(planted()).splitlines() == [
-        "| (T, B, D = H) | rounds | ms of `lstm` | / A1 | / A0 | / F | / P | / G | forward / F "
-        "| frugal / `lstm` |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| (T, B, D = H) | rounds | ms of `lstm` | of peak | / A1 | / A0 | / F | / P | / G "
+        "| forward / F | frugal / `lstm` |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
         # / P: P1 has the least time; by round 2, 0.25, 1
-        "| S3 (256, 32, 256) | 3 | 2000.00 | 0.50 (1.00) | 0.75 (0.50) | 0.50 (0.33) | 1.00 (2.00) "
-        "| 3.00 (2.00) | 0.20 (0.25) | 1.00 (1.50) |",
+        "| S3 (256, 32, 256) | 3 | 2000.00 | 50% | 0.50 (1.00) | 0.75 (0.50) | 0.50 (0.33) "
+        "| 1.00 (2.00) | 3.00 (2.00) | 0.20 (0.25) | 1.00 (1.50) |",
         "",
         "| temporary MB | A0 | A1 | A2 | F | lstm | frugal |",
         "|---|---|---|---|---|---|---|",
@@ -154,6 +156,65 @@ def test_what_was_wanted_beside_what_was_reached():
     jobs = speed_tables.everything(result)
     assert "| H | 8 | 4 |" in jobs  # T x B = 12 characters in the median of 1.5 and of 3 seconds
     assert "| largest T at B 3, all h | 4 | 8 | 4 | 2 |" in jobs
+
+
+def test_what_no_program_could_reach_is_said():
+    """At a peak where S3's products take 3 seconds: 0.75 of A1's 2 and not 0.6 of flax's 6; and
+    a third of it forward, where 0.6 of flax's 4 would do."""
+    result = planted()
+    result["peak"] /= 3
+    met = {}
+    for text in speed_tables.goals(result).splitlines()[2:]:
+        number, *_, cell = (cell.strip() for cell in text[1:-1].split("|"))
+        met.setdefault(number, cell)
+    assert met["2"] == "yes; S3: beyond the machine's peak"
+    assert met["3"] == met["6"] == "yes"
+
+
+PROFILED = """
+%body.1 (p: (s32[], f32[4,32])) -> (s32[], f32[4,32]) {
+  %p = (s32[], f32[4,32]) parameter(0)
+  %add.1 = s32[] fusion(%p), kind=kLoop, calls=%adds
+  %ynn_fusion = f32[4,32]{1,0} fusion(%p), kind=kCustom, calls=%products
+  %b_dynamic-update-slice_fusion = f32[9,4,32]{2,1,0} fusion(%p), kind=kLoop, calls=%writes
+  ROOT %tuple = (s32[], f32[4,32]) tuple(%add.1, %ynn_fusion)
+}
+
+ENTRY %main (x: f32[4,32]) -> f32[4,32] {
+  %tanh_fusion = f32[4,32]{1,0} fusion(%x), kind=kLoop, calls=%gates
+  %while.1 = (s32[], f32[4,32]) while(%tanh_fusion), condition=%c, body=%body.1
+  ROOT %dot.2 = f32[4,32]{1,0} dot(%x, %x), metadata={op_name="dot_general"}
+}
+"""
+
+
+def test_a_profile_knows_what_a_kernel_is_for():
+    assert speed_profile.kernels_of(PROFILED) == {
+        "add.1": ("step", "counter"),
+        "ynn_fusion": ("step", "product"),
+        "b_dynamic-update-slice_fusion": ("step", "write"),
+        "tanh_fusion": ("segment", "other"),
+        "dot.2": ("segment", "product"),
+    }
+    # two threads at once count once; what lies outside of the runs does not
+    assert speed_profile.covered([(0, 4), (2, 5), (8, 30)], [(1, 20)]) == 4 + 12
+
+
+def test_a_profile_of_a_run(tmp_path):
+    speed.main(
+        [
+            *("--sizes", "S0", "--only", "lstm,G", "--passes", "gradient", "--profile"),
+            *("--rounds", "2", "--results", str(tmp_path), "--run", "profiled"),
+        ]
+    )
+    (found,) = record.read_json(tmp_path / "speed/profiled/speed.json")["cases"]
+    for name, traced in found["profiles"].items():
+        calls = {(r["where"], r["kind"]): 0 for r in traced["kernels"]}
+        for row in traced["kernels"]:
+            calls[row["where"], row["kind"]] += row["calls"]
+        steps = found["T"]
+        assert calls["step", "product"] == 2 * steps, name  # h U forward, da Uᵀ backward
+        assert 0 <= traced["between"] < traced["seconds"]
 
 
 def test_pictures(tmp_path):
