@@ -27,7 +27,7 @@ LEGEND = (
     "dX is dL/dX; the first step is t = 0, and x(t=1) is x of step 1. `@` is the matrix product, "
     "`.T` the transpose, `^2` the square, `sum` adds what is there (examples; for the loss, units "
     "as well); the rest is element by element. Where something is used twice is a FORK, and what "
-    f"comes back from its branches is added. Numbers have {DIGITS} digits and were computed with all."
+    f"comes back from its branches is added. Printed with {DIGITS} digits, computed with all."
 )
 TOKEN = re.compile(
     r"(?P<left>\w+)(?P<turned>\.T)? @ (?P<right>\w+)(?P<transpose>\.T)?"
@@ -172,7 +172,7 @@ def table(traced, title="", note="", *, row=0, beside=None):
             lines += ["", heading(s)]
         lines += stage_lines(s, row, (beside or {}).get((s.name, s.t), ""))
     if traced.loss is not None:
-        lines += ["", f"loss = {number(traced.loss)}"]
+        lines += ["", f"loss = {number(traced.loss)}{mark(traced.loss)}"]
     return "\n".join(lines).strip("\n")
 
 
@@ -225,7 +225,8 @@ def fork_lines(s, row):
     yield from textwrap.wrap(text, WIDTH + 12, initial_indent=" " * 6, subsequent_indent=" " * 8)
     for name in s.branches:
         others = sum(np.asarray(s.of[k]) for k in s.branches if k != name)
-        yield f"        without {name + ':':<17} {s.name} = {vector(s._replace(value=others), row)}"
+        rest = s._replace(value=others)
+        yield f"        without {name + ':':<17} {s.name} = {vector(rest, row)}{mark(others[row])}"
 
 
 def elements(s, row):

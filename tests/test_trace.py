@@ -15,7 +15,7 @@ import jax_lstm as jl
 from jax_lstm import beside, drawing, tutorials, worked
 from jax_lstm.__main__ import main
 from jax_lstm.notation import GATES
-from tests.tables import CELLS, QUICK, assert_close, normal_like, problem
+from tests.tables import CELLS, QUICK, assert_close, normal_like, problem, value_and_cotangents
 
 HERE = pathlib.Path(__file__).parent
 README = (HERE.parent / "README.md").read_text()
@@ -177,7 +177,7 @@ def test_every_equation_is_true(runs, example):
             got = eval(text, FUNCTIONS | known | names)
             assert_close(np.broadcast_to(got, value.shape), value)
             counted += 1
-        assert counted > 15
+        assert counted > 10
 
 
 def last_digit(x):
@@ -190,7 +190,7 @@ def computed(text):
     calculator = {"exp": math.exp, "tanh": math.tanh, "log": math.log, "__builtins__": {}}
     text = text.replace("^", "**")
     got, room = eval(text, calculator), 0.0
-    for m in re.finditer(r"(?<![*\d.])\d[\d.]*(?:e[-+]?\d+)?", text.replace("**2", "  2")):
+    for m in re.finditer(r"\d[\d.]*(?:e[-+]?\d+)?", text.replace("**2", "   ")):
         if m[0] not in ("1", "2"):
             other = str(float(m[0]) + last_digit(float(m[0])))
             room += abs(eval(text[: m.start()] + other + text[m.end() :], calculator) - got)
@@ -228,15 +228,13 @@ def test_a_fork_is_the_sum_of_its_branches(runs, example):
 @pytest.mark.parametrize("cell", ["lstm", "elman"])
 @pytest.mark.parametrize("batch", [(), (2,), (2, 3)], ids=str)
 def test_the_arrays_by_name_are_the_gradient(cell, batch):
-    """dW_i ... dxs, dh0, dc0 against JAX, from random cotangents on every h_t and the last state."""
+    """dW_i ... dxs, dh0, dc0 against JAX, for cotangents on every h_t and on the last state."""
     row = CELLS[cell]
     T, _, D, H = SIZE
-    params, state, xs = problem(row, (T, 1, D, H), batch=batch)
-    (last, hs), vjp = jax.vjp(
-        jax.jit(row.sequence_autodiff, compiler_options=QUICK), params, state, xs
-    )
-    dlast, dhs = normal_like(7, (last, hs))
-    dparams, dstate, dxs = vjp((dlast, dhs))
+    args = params, state, xs = problem(row, (T, 1, D, H), batch=batch)
+    f = row.sequence_autodiff
+    (_, hs), (dparams, dstate, dxs) = value_and_cotangents(f, args, 7, QUICK)
+    dlast, dhs = normal_like(7, jax.eval_shape(f, *args))
     got = jl.trace(params, state, xs, dhs, dlast=dlast)
     assert_close(got.forward["h"], hs)
     assert_close({k: got.gradients[f"d{k}0"] for k in state._fields}, dstate._asdict())
@@ -299,9 +297,9 @@ def test_mazur(runs):
     assert_close(run.traced.forward["h"][0], jnp.asarray(want["hidden"]))
     assert_close([g["db1"].sum(), g["db2"].sum()], [jnp.asarray(x) for x in want["db"]])
     for n, w in enumerate(want["w_after_1"]):
-        assert re.search(rf"  w{n + 1} = .* = {re.escape(digits(w)[0])} ", printed + " ") or n
+        assert re.search(rf"^  w{n + 1} = .* = {re.escape(digits(w)[0])}( |$)", printed, re.M)
     assert f"after   Mazur: 0.298371109, {want['published']['loss_after_1']}" in printed
-    beside = re.findall(r"^ .* = (\S+) +Mazur: ([\d.]+)$", printed, re.M)
+    beside = re.findall(r"^ .* = ([\d.]+) +Mazur: ([\d.]+)$", printed, re.M)
     assert len(beside) == 5
     assert all(abs(float(a) - float(b)) < 1e-5 for a, b in beside)
     assert status("--example", "mazur", "--mutant", "dc not carried") == 2
@@ -458,7 +456,7 @@ def test_nan_is_shown_and_marked(tmp_path, capsys):
     before, after = out.split("forward, t = 1")
     assert "<-- NaN" not in before
     lines = after.split("\n")
-    assert all("<-- NaN" in x for x in lines if re.search(r"[=\[ ]nan\b", x) and "without" not in x)
+    assert all("<-- NaN" in x for x in lines if re.search(r"= nan( |$)|= \[.*nan", x))
     assert sum("<-- NaN" in x for x in lines) > 50
     found = json.loads((tmp_path / "n.json").read_text())["runs"][0]
     assert found["forward"]["x"][1][0][2] == "NaN"
@@ -474,10 +472,10 @@ def test_nan_is_shown_and_marked(tmp_path, capsys):
         (["--example", "random", "--size", "0,1,2,2"], "T=0"),
         (["--example", "random", "--size", "3,1,2"], "four whole numbers"),
         (["--example", "random", "--size", "3,1,2,x"], "four whole numbers"),
-        (["--example", "random", "--size", "100,1,3,20"], "too large to print"),
-        (["--example", "random", "--size", "100,1,3,20"], "--csv FILE"),
+        (["--example", "random", "--size", "60,2,4,5"], "too large to print"),
+        (["--example", "random", "--size", "60,2,4,5"], "--csv FILE"),
         (["--example", "random", "--size", "9999,1,99,999"], "a trace keeps at most 5,000,000"),
-        (["--example", "random", "--size", "7,1,3,5", "--svg", "{}/a.svg"], "4 steps, 3 inputs"),
+        (["--example", "random", "--size", "5,1,2,1", "--svg", "{}/a.svg"], "4 steps, 3 inputs"),
         (["--example", "wildml", "--svg", "{}/a.svg"], "graph is that of an LSTM"),
         (["--svg", "{}/a.png"], "name it .svg"),
         (["--json", "{}/no/such/folder.json"], "cannot be written"),
@@ -487,7 +485,7 @@ def test_nan_is_shown_and_marked(tmp_path, capsys):
         (["--example", "gomez", "--params", "{}/kept.json"], "leave --example"),
         (["--params", "{}/nothing.json"], "is no file"),
         (["--params", "{}/kept.json"], "no JSON"),
-        (["--params", "{}/empty.json"], "size 0"),
+        (["--params", "{}/empty.npz"], "size 0"),
         (["--params", "{}/half.json"], "lacks"),
         (["--example", "gomes"], "invalid choice"),
         (["--row", "1"], "`row` must be an example of the batch, 0 to 0"),
@@ -500,8 +498,7 @@ def test_bad_input_is_exit_status_2(arguments, says, tmp_path, capsys):
     with np.load(params) as weights:
         whole = {k: x.tolist() for k, x in weights.items()}
     (tmp_path / "half.json").write_text(json.dumps({"problem": whole}))
-    empty = whole | {"xs": np.zeros((0, 2, 4)).tolist(), "dhs": []}
-    (tmp_path / "empty.json").write_text(json.dumps({"problem": empty}))
+    np.savez(tmp_path / "empty.npz", **whole, xs=np.zeros((0, 2, 4)), dhs=np.zeros((0, 2, 5)))
     assert status(*(x.format(tmp_path) for x in arguments)) == 2
     said = capsys.readouterr()
     assert says in said.err
@@ -518,11 +515,11 @@ def test_force_writes_over_a_file(tmp_path, capsys):
 
 def test_what_is_too_large_to_print_is_written_all_the_same(tmp_path, capsys):
     file = tmp_path / "t.csv"
-    assert status("--example", "random", "--size", "40,1,3,20", "--csv", file) == 0
+    assert status("--example", "random", "--size", "60,2,4,5", "--csv", file) == 0
     said = capsys.readouterr()
     assert "too large to print" in said.err
     assert said.out == ""
-    assert len(file.read_text().split("\n")) > 100_000
+    assert len(file.read_text().split("\n")) > 20_000
 
 
 def test_without_matplotlib_the_picture_is_a_clear_message(monkeypatch, tmp_path, capsys):
