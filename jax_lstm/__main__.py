@@ -117,10 +117,10 @@ def trace(
     if params or given:
         if example or size:
             raise ValueError("--params is a network of your own: leave --example and --size out")
-        runs = list(tutorials.own(params or given, given if params else None, layout, cell))
+        runs = list(tutorials.own([x for x in (params, given) if x], layout, cell))
+    elif (size or cell) and example != "random":
+        raise ValueError("--size belongs to --example random, --cell to that or to --params")
     else:
-        if (size or cell) and example != "random":
-            raise ValueError("--size and --cell belong to --example random, or --cell to --params")
         runs = list(tutorials.runs(example or "gomez", size or (3, 1, 2, 2), seed, cell or "lstm"))
     if mutant:
         return trace_mutant(runs, mutant, json_file, csv_file, svg_file)

@@ -9,7 +9,7 @@ Needs matplotlib: pip install 'jax_lstm[experiments]'. Colours: Okabe & Ito, for
 """
 
 import io
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -29,8 +29,8 @@ MIDDLE = (I + G) / 2
 class Pen(NamedTuple):
     """Axes, the numbers of the example that is drawn, and where its step begins."""
 
-    axes: object
-    traced: object
+    axes: Any
+    traced: Any
     row: int
     t: int
     x: float
@@ -181,7 +181,17 @@ def total(pen, x, y, name, branches, ha="center", va="center"):
         for n, row in enumerate(zip(*parts, strict=True))
     )
     box = {"facecolor": NAN if "nan" in text else "#E2F4EE", "edgecolor": FORK, "pad": 3}
-    pen.axes.text(pen.x + x, y, text, color=BACK, ha=ha, va=va, fontsize=SIZE, zorder=6, bbox=box)
+    pen.axes.text(
+        pen.x + x,
+        y,
+        text,
+        color="black" if "nan" in text else BACK,
+        ha=ha,
+        va=va,
+        fontsize=SIZE,
+        zorder=6,
+        bbox=box,
+    )
 
 
 # A step ---------------------------------------------------------------------------------------

@@ -315,21 +315,21 @@ def random(size, seed=0, cell="lstm"):
     yield Run(title, traced_problem(problem, cell), problem=problem, cell=cell)
 
 
-def own(params, given=None, layout=None, cell=None):
+def own(paths, layout=None, cell=None):
     """One's own network: files as `diagnose` reads them, weights in one and the rest in another.
 
     Args:
-      params, given: paths; .json, .npz or .safetensors. The names are those of the layout.
+      paths: of .json, .npz or .safetensors files. The names are those of the layout.
       layout, cell: default: what a file says, or "ours" and "lstm".
     """
-    found = [files.read(path) for path in (params, given) if path is not None]
+    found = [files.read(path) for path in paths]
     arrays: dict[str, Any] = {}
     cell = str(cell or next((f["cell"] for f in found if "cell" in f), "lstm"))
     layout = str(layout or next((f["layout"] for f in found if "layout" in f), "ours"))
     for f in found:
         arrays |= f.get("problem") or f.get("gradient") or {}
     problem = problem_of(arrays, layout, cell)
-    title = f"{params}, {cell}, layout {layout}"
+    title = f"{paths[0]}, {cell}, layout {layout}"
     yield Run(title, traced_problem(problem, cell), problem=problem, cell=cell)
 
 

@@ -221,10 +221,10 @@ def valued(indent, text, value, beside):
 
 def fork_lines(s, row):
     """The branches that meet here, and the sum without each of them."""
-    text = f"FORK: {s.note}.; their sum is {s.name}"
+    text = f"FORK: {s.note}. Their sum is {s.name}."
     yield from textwrap.wrap(text, WIDTH + 12, initial_indent=" " * 6, subsequent_indent=" " * 8)
     for name in s.branches:
-        others = sum(np.asarray(s.of[k]) for k in s.branches if k != name)
+        others = np.sum([np.asarray(s.of[k]) for k in s.branches if k != name], axis=0)
         rest = s._replace(value=others)
         yield f"        without {name + ':':<17} {s.name} = {vector(rest, row)}{mark(others[row])}"
 
