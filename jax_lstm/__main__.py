@@ -81,11 +81,16 @@ def diagnose(
 
 
 def exercise(numpy=False, solution=False):
-    """The file to fill in, on the terminal, in UTF-8 whatever that speaks."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")
+    """The file to fill in, on the terminal."""
+    in_utf8()
     print(exercises.exercise(numpy=numpy, solution=solution), end="")
     return 0
+
+
+def in_utf8():
+    """Whatever the terminal speaks."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
 
 
 def grade(file):
@@ -111,6 +116,7 @@ def trace(
     svg_file=None,
 ):
     """Print every number of an example or of one's own network; write what files are asked for."""
+    in_utf8()
     files = [file for file in (json_file, csv_file, svg_file) if file]
     for file in files:
         fresh(file, force)

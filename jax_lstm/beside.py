@@ -11,17 +11,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jax_lstm import referee, worked
-from jax_lstm.cells.mutants import MUTANTS
+from jax_lstm.cells.mistakes import is_forward
+from jax_lstm.cells.mutants import MUTANTS, elman_forward, lstm_forward
 from jax_lstm.notation import GATES
 from jax_lstm.worked import EACH, number
 
 SAME = 1e-12  # relative to the largest number of the array
+FORWARD = {  # what runs it, and where its numbers stand in a step
+    "lstm": (
+        lstm_forward,
+        {"h_prev": 0, "c_prev": 1, "i": 2, "f": 3, "g": 4, "o": 5, "c": 6, "h": 8},
+    ),
+    "elman": (elman_forward, {"h_prev": 0, "h": 1}),
+}
 NAMES = {"dhs": "dh", "dcs": "dc", "das": "da", "dxs": "dx"}
 
 
 class Pair(NamedTuple):
-    """One number twice. t: its time step, None after the loop."""
+    """One number twice. part: "forward", "backward" or "over time"; t: its time step, if any."""
 
+    part: str
     t: int | None
     name: str
     truth: float
@@ -30,7 +39,7 @@ class Pair(NamedTuple):
 
 
 class Beside(NamedTuple):
-    """All pairs in backward order; `says` is the mistake in a sentence."""
+    """All pairs in the order of the work; `says` is the mistake in a sentence."""
 
     name: str
     says: str
@@ -44,20 +53,20 @@ class Beside(NamedTuple):
         first = self.first()
         if first is None:
             return "no number differs: here this mistake makes no difference"
-        where = "after the loop" if first.t is None else f"at t={first.t}"
+        where = first.part if first.t is None else f"{first.part} at t={first.t}"
         return (
-            f"first difference {where}: {first.name} is {number(first.truth)}, and "
+            f"first difference, {where}: {first.name} is {number(first.truth)}, and "
             f"{number(first.mistake)} with the mistake"
         )
 
     def table(self, every=EACH):
         """Truth and mistake in columns; of larger arrays, the number that differs most."""
         lines = [f"{self.name}: {self.says}"]
-        t: Any = -1
+        at: Any = None
         for pair in self.shown(every):
-            if pair.t != t:
-                t = pair.t
-                head = "over time" if t is None else f"backward, t = {t}"
+            if (pair.part, pair.t) != at:
+                at = pair.part, pair.t
+                head = pair.part + ("" if pair.t is None else f", t = {pair.t}")
                 lines += ["", f"{head:24} {'truth':>12} {'mistake':>12}"]
             marks = "   <-- FIRST DIFFERENCE" if pair is self.first() else "   *"
             line = f"  {pair.name:22} {number(pair.truth):>12} {number(pair.mistake):>12}"
@@ -67,7 +76,7 @@ class Beside(NamedTuple):
     def shown(self, every):
         groups: dict[Any, list[Pair]] = {}
         for pair in self.pairs:
-            groups.setdefault((pair.t, pair.name.split("[")[0]), []).append(pair)
+            groups.setdefault((*pair[:2], pair.name.split("[")[0]), []).append(pair)
         for pairs in groups.values():
             first = [pair for pair in pairs if pair is self.first()]
             far = max(pairs, key=lambda pair: abs(pair.truth - pair.mistake))
@@ -89,13 +98,13 @@ def to_json(runs):
 
 
 def to_csv(runs):
-    """A line per number: run, t, name, truth, mistake."""
+    """A line per number: run, part, t, name, truth, mistake."""
     rows = [
-        (title, "" if p.t is None else p.t, p.name, p.truth, p.mistake)
+        (title, p.part, "" if p.t is None else p.t, p.name, p.truth, p.mistake)
         for title, b in runs
         for p in b.pairs
     ]
-    return worked.csv_text(["run", "t", "name", "truth", "mistake"], rows)
+    return worked.csv_text(["run", "part", "t", "name", "truth", "mistake"], rows)
 
 
 def beside(problem, cell, name):
@@ -129,7 +138,19 @@ def beside(problem, cell, name):
     else:
         says, change = after[name]
         (wrong,) = split(change(kind.gradients(problem, [()])))
-    return Beside(name, says, tuple(pairs_of(truth, wrong, len(problem.xs), cell)))
+    found = [*forward_pairs(problem, cell, name), *backward_pairs(truth, wrong, T, cell)]
+    return Beside(name, says, tuple(found))
+
+
+def forward_pairs(problem, cell, name):
+    """Gates and states, where the mistake is already in the forward."""
+    if not is_forward(name):
+        return
+    run, names = FORWARD[cell]
+    steps, wrong = (run(problem, changed)[-1] for changed in ((), (name,)))
+    for t, (a, b) in enumerate(zip(steps, wrong, strict=True)):
+        for k, n in names.items():
+            yield from pairs("forward", t, k, a[n], b[n], a[n], cell)
 
 
 def split(gradient):
@@ -138,18 +159,18 @@ def split(gradient):
     return [{k: np.asarray(x[m], np.float64) for k, x in gradient.items()} for m in range(n)]
 
 
-def pairs_of(truth, wrong, T, cell):
+def backward_pairs(truth, wrong, T, cell):
     """In backward order: dh, dc, da, dx of each step, and then what is left."""
     steps = [k for k in NAMES if k in truth]
     for t in reversed(range(T)):
         for k in steps:
-            yield from pairs(t, NAMES[k], truth[k][t], wrong[k][t], truth[k], cell)
+            yield from pairs("backward", t, NAMES[k], truth[k][t], wrong[k][t], truth[k], cell)
     for k in ("dh0", "dc0", "dW", "dU", "db"):
         if k in truth:
-            yield from pairs(None, k, truth[k], wrong[k], truth[k], cell)
+            yield from pairs("over time", None, k, truth[k], wrong[k], truth[k], cell)
 
 
-def pairs(t, name, truth, wrong, every, cell):
+def pairs(part, t, name, truth, wrong, every, cell):
     """An array number by number; blocks of gates by their letters."""
     gated = cell == "lstm" and name in ("da", "dW", "dU", "db")
     H = truth.shape[-1] // (len(GATES) if gated else 1)
@@ -160,4 +181,5 @@ def pairs(t, name, truth, wrong, every, cell):
         lone = truth.size == (len(GATES) if gated else 1)
         index = "" if lone else "".join(f"[{n}]" for n in (*place[:-1], last))
         differs = not (abs(a - b) <= SAME * scale or (np.isnan(a) and np.isnan(b)))
-        yield Pair(t, f"{name}_{GATES[block]}{index}" if gated else name + index, a, b, differs)
+        letter = f"_{GATES[block]}" if gated else ""
+        yield Pair(part, t, name + letter + index, a, b, differs)

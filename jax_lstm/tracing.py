@@ -101,6 +101,8 @@ def trace(params, state, xs, dhs=None, *, ys=None, dlast=None, order=GATES):
     Source: jax_lstm/textbook.py.
     """
     (lstm if hasattr(state, "c") else elman).check(params, state, xs, "xs", 1)
+    if jnp.finfo(xs.dtype).bits == 16:
+        raise ValueError(f"a trace is of float32 or float64; got {xs.dtype}")
     if len(xs) == 0:
         raise ValueError("`xs` has no time step (T = 0): there is nothing to trace")
     if (dhs is None) == (ys is None):
