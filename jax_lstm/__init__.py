@@ -74,7 +74,7 @@ from jax_lstm.regularisers import (
     zoneout_mask,
     zoneout_masks,
 )
-from jax_lstm.tracing import Stage, Traced, trace
+from jax_lstm.tracing import Traced, trace
 from jax_lstm.truncated import Stream, Window, tbptt, tbptt_stream
 
 __version__ = "0.1.0"

@@ -263,9 +263,9 @@ def draw_c(pen, last, kept):
     along(pen, (MIDDLE + Q) / 2, C_LINE, told("c"), told("dc"), "c", "dc")
     fork(pen, Q, C_LINE)
     total(pen, Q, C_LINE + 0.8, "dc", ("dc_from_h", "dc_from_next"), va="center")
-    end = Q + 1.6 if last else WIDE + F - 0.24
+    end = Q + 1.75 if last else WIDE + F - 0.24
     edge(pen, (Q, C_LINE), (end, C_LINE))
-    along(pen, Q + (0.85 if last else 1.9), C_LINE, told("c"), told("dc_from_next"))
+    along(pen, Q + (1.2 if last else 1.9), C_LINE, told("c"), told("dc_from_next"))
     edge(pen, (Q, C_LINE), (Q, PRODUCT + 0.26))
     beside(pen, Q, (PRODUCT + C_LINE) / 2, told("c"), told("dc_from_h"))
 
@@ -283,7 +283,7 @@ def draw_h(pen, last, back):
     beside(pen, Q, (GATE + 2.2) / 2, told("h"), told("dh"))
     fork(pen, Q, H_BUS)
     total(pen, Q + 0.02, 2.0, "dh", ("dh_from_outside", "dh_from_next"))
-    end = Q + 1.6 if last else WIDE - 0.35
+    end = Q + 1.75 if last else WIDE - 0.35
     edge(pen, (Q, H_BUS), (end, H_BUS), arrow=last)
     along(pen, Q + 0.85, H_BUS, told("h"), told("dh_from_next"))
     edge(pen, (Q, H_BUS), (Q, OUTSIDE + 0.26))

@@ -44,7 +44,7 @@ class Run(NamedTuple):
 
     title: str
     traced: Any
-    beside: dict[Any, str] = {}  # noqa: RUF012
+    beside: dict[Any, str] | None = None
     below: tuple[str, ...] = ()
     problem: Problem | None = None
     cell: str = "lstm"
@@ -116,7 +116,7 @@ def gomez():
         yield Run(
             f"Gomez' example from {starts}",
             traced,
-            beside if name == "zero_state" else {},
+            beside if name == "zero_state" else None,
             tuple(gomez_step(traced, problem, f["learning_rate"])),
             problem,
             note=GOMEZ_LETTERS if name == "zero_state" else "",
@@ -177,7 +177,7 @@ def coursera():
         "",
         "The key carries neither dh nor dc from step to step: --mutant 'nothing carried'.",
     ]
-    yield Run("Coursera's exercise lstm_backward", traced, {}, tuple(below), problem)
+    yield Run("Coursera's exercise lstm_backward", traced, None, tuple(below), problem)
 
 
 # Mazur: two dense layers ----------------------------------------------------------------------

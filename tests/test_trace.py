@@ -586,9 +586,10 @@ def test_the_graph_has_values_and_cotangents_on_its_edges(tmp_path, capsys):
     assert COMMITTED.stat().st_size < 150_000
 
 
-def test_no_label_covers_another():
-    """At three steps, two inputs and two units: no two texts overlap."""
-    (run,) = tutorials.runs("random", (3, 1, 2, 2), 0)  # the command's default
+@pytest.mark.parametrize("size", [(3, 1, 2, 2), (drawing.STEPS, 1, drawing.INPUTS, drawing.UNITS)])
+def test_no_label_covers_another(size):
+    """Neither at the command's default nor at the largest size: no two texts overlap."""
+    (run,) = tutorials.runs("random", size, 0)
     picture = drawing.figure(run.traced, run.title)
     picture.draw_without_rendering()
     texts = [text for text in picture.axes[0].texts if text.get_text()]
