@@ -105,15 +105,20 @@ def trace(params, state, xs, dhs=None, *, ys=None, dlast=None, order=GATES):
         raise ValueError(f"a trace is of float32 or float64; got {xs.dtype}")
     if len(xs) == 0:
         raise ValueError("`xs` has no time step (T = 0): there is nothing to trace")
+    if xs.size == 0:
+        raise ValueError(f"`xs` has no example: there is nothing to trace; got {xs.shape}")
     if (dhs is None) == (ys is None):
         raise ValueError("pass either `dhs`, dL/dh_t from the outside, or targets `ys`")
-    want = (*xs.shape[:-1], params.U.shape[0])
-    for name, x in (("dhs", dhs), ("ys", ys)):
-        if x is not None and np.shape(x) != want:
-            raise ValueError(f"`{name}` must be (T, ..., H) = {want}; got {np.shape(x)}")
     if sorted(order) != sorted(GATES):
         raise ValueError(f"`order` must be {', '.join(GATES)} in any order; got {order!r}")
-    last = tuple(jnp.zeros_like(x) for x in state) if dlast is None else dlast
+    last = tuple(jnp.zeros_like(x) for x in state) if dlast is None else tuple(dlast)
+    if len(last) != len(state):
+        raise ValueError(f"`dlast` must have the fields {', '.join(state._fields)}")
+    H = params.U.shape[0]
+    for name, x in (("dhs", dhs), ("ys", ys)):
+        check_like(name, x, "(T, ..., H)", (*xs.shape[:-1], H), xs.dtype)
+    for k, x in zip(state._fields, last, strict=True):
+        check_like(f"dlast.{k}", x, "(..., H)", (*xs.shape[1:-1], H), xs.dtype)
     outside = given(rows(dhs, 1)) if ys is None else squared_errors(rows(ys, 1))
     traced = told(
         params,
@@ -124,6 +129,12 @@ def trace(params, state, xs, dhs=None, *, ys=None, dlast=None, order=GATES):
         order,
     )
     return unrolled(traced, xs.shape[1:-1])
+
+
+def check_like(name, x, form, shape, dtype):
+    if x is not None and (np.shape(x) != shape or getattr(x, "dtype", None) != dtype):
+        got = f"{getattr(x, 'dtype', type(x).__name__)} {np.shape(x)}"
+        raise ValueError(f"`{name}` must be {form} = {shape} in {dtype}; got {got}")
 
 
 def told(params, state, xs, last, outside, order=GATES):

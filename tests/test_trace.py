@@ -12,10 +12,18 @@ import numpy as np
 import pytest
 
 import jax_lstm as jl
-from jax_lstm import beside, drawing, tutorials, worked
+from jax_lstm import beside, drawing, textbook, tutorials, worked
 from jax_lstm.__main__ import main
 from jax_lstm.notation import GATES
-from tests.tables import CELLS, QUICK, assert_close, normal_like, problem, value_and_cotangents
+from tests.tables import (
+    CELLS,
+    QUICK,
+    assert_close,
+    assert_same,
+    normal_like,
+    problem,
+    value_and_cotangents,
+)
 
 HERE = pathlib.Path(__file__).parent
 README = (HERE.parent / "README.md").read_text()
@@ -248,6 +256,19 @@ def test_the_arrays_by_name_are_the_gradient(cell, batch):
     assert_close(got.backward["dh"], dhs + got.backward["dh_from_next"])
 
 
+def test_the_names_and_numbers_are_the_textbook_s(runs):
+    p, traced = runs["random"][0].problem, runs["random"][0].traced
+    params = textbook.from_packed(*(jnp.asarray(p.params[k]) for k in "WUb"))
+    steps = textbook.forward(params, jnp.asarray(p.xs), p.state["h"], p.state["c"])
+    dhs = jnp.stack([s["h"] for s in steps]) - p.ys
+    want = textbook.backward(params, steps, dhs, p.dlast["h"], p.dlast["c"])
+    for t, (s, d) in enumerate(zip(steps, want.deltas, strict=True)):
+        assert_same({k: traced.forward[k][t] for k in s}, s)
+        assert_same({k: traced.backward[k][t] for k in d}, d)
+    sums = {f"d{k}": x for k, x in want.dparams._asdict().items()}
+    assert_same({k: traced.gradients[k] for k in sums}, sums)
+
+
 def test_targets_are_half_the_squared_error():
     params, state, xs = problem(CELLS["lstm"], SIZE)
     ys = normal_like(5, jnp.zeros((*xs.shape[:-1], SIZE[-1])))
@@ -263,6 +284,10 @@ def test_targets_are_half_the_squared_error():
         ({"dhs": None}, "either `dhs`"),
         ({"ys": jnp.zeros((3, 2, 5))}, "either `dhs`"),
         ({"dhs": jnp.zeros((3, 2, 4))}, r"`dhs` must be \(T, ..., H\) = \(3, 2, 5\)"),
+        ({"dhs": jnp.zeros((3, 2, 5), jnp.float32)}, "in float64; got float32"),
+        ({"dlast": (jnp.zeros((2, 5)),)}, "fields h, c"),
+        ({"dlast": jl.LSTMState(jnp.zeros((2, 5)), jnp.zeros(5))}, "`dlast.c` must be"),
+        ({"xs": jnp.zeros((3, 0, 4)), "state": jl.LSTMState(*[jnp.zeros((0, 5))] * 2)}, "example"),
         ({"order": "ifg"}, "`order` must be"),
         ({"xs": jnp.zeros((3, 2, 5))}, "D = 4"),
         ({"params": problem(CELLS["lstm"], SIZE, jnp.float32)[0]}, "float32"),
@@ -270,9 +295,9 @@ def test_targets_are_half_the_squared_error():
 )
 def test_what_cannot_be_traced(change, match):
     params, state, xs = problem(CELLS["lstm"], SIZE)
-    given = {"params": params, "xs": xs, "dhs": jnp.zeros((3, 2, 5))} | change
+    given = {"params": params, "state": state, "xs": xs, "dhs": jnp.zeros((3, 2, 5))} | change
     with pytest.raises(ValueError, match=match):
-        jl.trace(given.pop("params"), state, **given)
+        jl.trace(**given)
 
 
 def test_no_trace_of_sixteen_bits():
