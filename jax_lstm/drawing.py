@@ -1,9 +1,9 @@
-"""The picture of a trace: the LSTM unrolled, each stage a node, each fork a dot where edges part.
+"""The picture of a trace: the network unrolled, each stage a node, each fork a dot.
 
     c ──(x)──(+)────────●── c of t+1        on every edge the value that goes forward, and the
          f   i(x)g     tanh                 cotangent that comes back; at a fork the sum of what
          a_f a_i a_g a_o (x)●── h of t+1    comes back along its branches
-         x and h_prev: buses, four taps
+         x and h_prev: buses, four taps        the Elman network: a, tanh, and the fork at h
 
 Needs matplotlib: pip install 'jax_lstm[experiments]'. Colours: Okabe & Ito, for every reader.
 """
@@ -46,12 +46,12 @@ def svg(traced, title="", *, row=0):
     """The picture as text.
 
     Args:
-      traced: a Traced of an LSTM.
+      traced: a Traced of an LSTM or an Elman network.
       title: above it.
       row: which example of the batch.
 
     Raises:
-      ValueError: no LSTM, no such example, or more than fits into a picture.
+      ValueError: nothing recurs, no such example, or more than fits into a picture.
     """
     picture = figure(traced, title, row)
     text = io.StringIO()
@@ -62,9 +62,9 @@ def svg(traced, title="", *, row=0):
 
 def figure(traced, title="", row=0):
     """The picture, as a matplotlib Figure."""
-    if "c" not in traced.forward:
-        raise ValueError("the graph is that of an LSTM; of anything else, --json or --csv")
-    T = len(traced.forward["c"])
+    if "h_prev" not in traced.forward:
+        raise ValueError("the graph is that of a recurrent network; pass --json or --csv instead")
+    T = len(traced.forward["h"])
     D, H = (traced.forward[k].shape[-1] for k in "xh")
     if T > STEPS or D > INPUTS or H > UNITS:
         raise TooLarge(
@@ -75,7 +75,8 @@ def figure(traced, title="", row=0):
     examples = np.atleast_2d(traced.forward["x"][0]).shape[0]
     if not 0 <= row < examples:
         raise ValueError(f"`row` must be an example of the batch, 0 to {examples - 1}; got {row}")
-    width, low, high = T * WIDE + 1.4, OUTSIDE - 0.8, C_LINE + 2.3
+    draw_step, top = (draw_lstm, C_LINE) if "c" in traced.forward else (draw_elman, H_BUS + 0.7)
+    width, low, high = T * WIDE + 1.4, OUTSIDE - 0.8, top + 2.3
     picture = Figure(figsize=(width, high - low))
     axes = picture.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
@@ -83,8 +84,20 @@ def figure(traced, title="", row=0):
     axes.set_ylim(low, high)
     legend(axes, title, width, high)
     for t in range(T):
-        draw_step(Pen(axes, traced, row, t, t * WIDE), T)
+        pen = Pen(axes, traced, row, t, t * WIDE)
+        frame(pen, top)
+        draw_step(pen, t == T - 1)
     return picture
+
+
+def frame(pen, top):
+    pen.axes.add_patch(
+        Rectangle(
+            (pen.x + 0.12, OUTSIDE - 0.6), WIDE - 0.24, top - OUTSIDE + 1.85,
+            facecolor="none", edgecolor="#CCCCCC", lw=1.0, zorder=0,
+        )
+    )  # fmt: skip
+    pen.axes.text(pen.x + 0.35, top + 0.85, f"t = {pen.t}", fontsize=SIZE + 4, color=LINE)
 
 
 def lines(values):
@@ -194,19 +207,36 @@ def total(pen, x, y, name, branches, ha="center", va="center"):
     )
 
 
-# A step ---------------------------------------------------------------------------------------
+# A step: the forward read from left to right and from the bottom to the top -------------------
 
 
-def draw_step(pen, T):
-    """One time step: the forward read from left to right and from the bottom to the top."""
-    last, told = pen.t == T - 1, pen.text
-    pen.axes.add_patch(
-        Rectangle(
-            (pen.x + 0.12, OUTSIDE - 0.6), WIDE - 0.24, C_LINE - OUTSIDE + 1.85,
-            facecolor="none", edgecolor="#CCCCCC", lw=1.0, zorder=0,
-        )
-    )  # fmt: skip
-    pen.axes.text(pen.x + 0.35, C_LINE + 0.85, f"t = {pen.t}", fontsize=SIZE + 4, color=LINE)
+def draw_elman(pen, last):
+    """x and h_prev into a, tanh, and the fork at h."""
+    told = pen.text
+    edge(pen, (-0.35, H_BUS), (I - 0.46, H_BUS))
+    if pen.t == 0:
+        draw_h0(pen)
+    edge(pen, (I, OUTSIDE), (I, H_BUS - 0.26))
+    beside(pen, I, (H_BUS + OUTSIDE) / 2, told("x"), told("dx"))
+    node(pen, I, OUTSIDE, "x")
+    node(pen, I, H_BUS, "a")
+    edge(pen, (I, H_BUS), (O - 0.46, H_BUS))
+    along(pen, (I + O) / 2, H_BUS, told("a"), told("da"))
+    node(pen, O, H_BUS, "tanh", "#DCEBF5")
+    edge(pen, (O, H_BUS), (Q, H_BUS), arrow=False)
+    along(pen, (O + Q) / 2 + 0.1, H_BUS, told("h"), told("dh"))
+    draw_fork_at_h(pen, last)
+
+
+def draw_h0(pen):
+    """Where h comes from before the first step."""
+    edge(pen, (-0.75, H_BUS), (-0.35, H_BUS), arrow=False)
+    along(pen, 0.5, H_BUS, pen.text("h_prev"), pen.text("dh_prev"), "h0", "dh0")
+
+
+def draw_lstm(pen, last):
+    """The gates, the line of c and the line of h."""
+    told = pen.text
     draw_buses(pen)
     for k, x in zip("figo", (F, I, G, O), strict=True):
         edge(pen, (x, NET), (x, GATE - 0.26))
@@ -246,8 +276,7 @@ def draw_buses(pen):
     total_of = "dx = " + told("dx").replace("\n", ", ")
     write(pen, F - 0.55, OUTSIDE - 0.17, total_of, BACK, "left", "center")
     if pen.t == 0:
-        edge(pen, (-0.75, H_BUS), (-0.35, H_BUS), arrow=False)
-        along(pen, 0.5, H_BUS, told("h_prev"), told("dh_prev"), "h0", "dh0")
+        draw_h0(pen)
         edge(pen, (-0.75, C_LINE), (F - 0.24, C_LINE))
         along(pen, 0.5, C_LINE, told("c_prev"), told("dc_prev"), "c0", "dc0")
 
@@ -281,6 +310,12 @@ def draw_h(pen, last, back):
     along(pen, (O + Q) / 2 + 0.25, GATE, told("o"), told("do"))
     edge(pen, (Q, GATE), (Q, H_BUS), arrow=False)
     beside(pen, Q, (GATE + 2.2) / 2, told("h"), told("dh"))
+    draw_fork_at_h(pen, last)
+
+
+def draw_fork_at_h(pen, last):
+    """h goes outside and into the next step; what comes back is added."""
+    told = pen.text
     fork(pen, Q, H_BUS)
     total(pen, Q + 0.02, 2.0, "dh", ("dh_from_outside", "dh_from_next"))
     end = Q + 1.75 if last else WIDE - 0.35

@@ -518,7 +518,7 @@ def test_nan_is_shown_and_marked(runs, tmp_path, capsys):
         (["--example", "random", "--size", "30,2,4,5"], "--csv FILE"),
         (["--example", "random", "--size", "9999,1,99,999"], "a trace keeps at most 5,000,000"),
         (["--example", "random", "--size", "5,1,2,1", "--svg", "{}/a.svg"], "4 steps, 3 inputs"),
-        (["--example", "mazur", "--svg", "{}/a.svg"], "graph is that of an LSTM"),
+        (["--example", "mazur", "--svg", "{}/a.svg"], "graph is that of a recurrent network"),
         (["--svg", "{}/a.png"], "name it .svg"),
         (["--json", "{}/no/such/folder.json"], "cannot be written"),
         (["--json", "{}"], "cannot be written"),
@@ -611,15 +611,21 @@ def test_the_graph_has_values_and_cotangents_on_its_edges(tmp_path, capsys):
     assert COMMITTED.stat().st_size < 150_000
 
 
-@pytest.mark.parametrize("size", [(3, 1, 2, 2), (drawing.STEPS, 1, drawing.INPUTS, drawing.UNITS)])
-def test_no_label_covers_another(size):
+LARGEST = (drawing.STEPS, 1, drawing.INPUTS, drawing.UNITS)
+
+
+@pytest.mark.parametrize(
+    ("cell", "size", "labels"),
+    [("lstm", (3, 1, 2, 2), 150), ("lstm", LARGEST, 200), ("elman", LARGEST, 50)],
+)
+def test_no_label_covers_another(cell, size, labels):
     """Neither at the command's default nor at the largest size: no two texts overlap."""
-    (run,) = tutorials.runs("random", size, 0)
+    (run,) = tutorials.runs("random", size, 0, cell)
     picture = drawing.figure(run.traced, run.title)
     picture.draw_without_rendering()
     texts = [text for text in picture.axes[0].texts if text.get_text()]
     boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
-    assert len(boxes) > 150
+    assert len(boxes) > labels
     for n, (one, a) in enumerate(boxes):
         for other, b in boxes[:n]:
             width = min(a.x1, b.x1) - max(a.x0, b.x0)
