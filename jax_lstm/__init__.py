@@ -37,6 +37,7 @@ from jax_lstm.cells.lstmp import (
 from jax_lstm.cells.make import make_cell, make_rnn
 from jax_lstm.devices import over_devices
 from jax_lstm.diagnosis import diagnose
+from jax_lstm.inside import Trace, make_trace
 from jax_lstm.layers import (
     StackParams,
     init_stack,
@@ -73,7 +74,7 @@ from jax_lstm.regularisers import (
     zoneout_mask,
     zoneout_masks,
 )
-from jax_lstm.trace import Trace, make_trace
+from jax_lstm.tracing import Traced, trace
 from jax_lstm.truncated import Stream, Window, tbptt, tbptt_stream
 
 __version__ = "0.1.0"

@@ -1,9 +1,11 @@
 """`python -m jax_lstm COMMAND`: arguments in, printing out. What is done stands in other files:
 check.py has the tables of `check`, diagnosis.py the layouts and files of `diagnose`, exercise.py
-and grade.py what a student gets and gets back.
+and grade.py what a student gets and gets back, tutorials.py, worked.py and drawing.py the examples,
+tables and picture of `trace`.
 """
 
 import argparse
+import importlib.util
 import io
 import os
 import platform
@@ -16,8 +18,9 @@ import jaxlib.version
 import numpy as np
 
 import jax_lstm
+from jax_lstm import beside as besides
 from jax_lstm import check as checks
-from jax_lstm import diagnosis, referee
+from jax_lstm import diagnosis, referee, tutorials, worked
 from jax_lstm import exercise as exercises
 from jax_lstm import grade as grades
 from jax_lstm.layouts import LAYOUTS
@@ -78,11 +81,16 @@ def diagnose(
 
 
 def exercise(numpy=False, solution=False):
-    """The file to fill in, on the terminal, in UTF-8 whatever that speaks."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")
+    """The file to fill in, on the terminal."""
+    in_utf8()
     print(exercises.exercise(numpy=numpy, solution=solution), end="")
     return 0
+
+
+def in_utf8():
+    """Whatever the terminal speaks."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
 
 
 def grade(file):
@@ -90,6 +98,85 @@ def grade(file):
     found = grades.grade(file)
     say(grades.table(found))
     return 0 if all(g.verdict == grades.RIGHT for g in found) else 1
+
+
+def trace(
+    example=None,
+    size=None,
+    seed=0,
+    cell=None,
+    params=None,
+    given=None,
+    layout=None,
+    mutant=None,
+    row=0,
+    force=False,
+    json_file=None,
+    csv_file=None,
+    svg_file=None,
+):
+    """Print every number of an example or of one's own network; write what files are asked for."""
+    in_utf8()
+    files = [file for file in (json_file, csv_file, svg_file) if file]
+    for file in files:
+        fresh(file, force)
+    if params or given:
+        if example or size:
+            raise ValueError("--params is a network of your own: leave --example and --size out")
+        runs = list(tutorials.own([x for x in (params, given) if x], layout, cell))
+    elif (size or cell) and example != "random":
+        raise ValueError("--size belongs to --example random, --cell to that or to --params")
+    else:
+        runs = list(tutorials.runs(example or "gomez", size or (3, 1, 2, 2), seed, cell or "lstm"))
+    if mutant:
+        return trace_mutant(runs, mutant, json_file, csv_file, svg_file)
+    traces = [(run.title, run.traced) for run in runs]
+    draw = drawn(svg_file, runs[0], row) if svg_file else None
+    try:
+        say("\n\n\n".join(run.table(row) for run in runs))
+    except worked.TooLarge as error:
+        if not (json_file or csv_file):
+            raise
+        print(f"not printed: {error}", file=sys.stderr)
+    write(json_file, worked.to_json(traces) if json_file else None)
+    write(csv_file, worked.to_csv(traces) if csv_file else None)
+    write(svg_file, draw)
+    for file in files:
+        print(f"wrote {file}", file=sys.stderr)
+    for run in runs:
+        if worked.not_numbers(run.traced):
+            raise ValueError(f"NaN: {worked.not_numbers(run.traced)}; what it reaches is marked")
+    return 0
+
+
+def trace_mutant(runs, mutant, json_file, csv_file, svg_file):
+    """Truth and mistake side by side."""
+    if svg_file:
+        raise ValueError("--svg draws the truth: leave --mutant out")
+    if runs[0].problem is None:
+        raise ValueError(f"{runs[0].title} has no time: there is no mistake of it")
+    pairs = [(run.title, besides.beside(run.problem, run.cell, mutant)) for run in runs]
+    say("\n\n\n".join(f"{title}\n\n{pair.table()}" for title, pair in pairs))
+    write(json_file, besides.to_json(pairs))
+    write(csv_file, besides.to_csv(pairs))
+    return 0
+
+
+def drawn(file, run, row):
+    """The picture, as text of an SVG."""
+    if Path(file).suffix != ".svg":
+        raise ValueError(f"the picture is an SVG: name it .svg, not {file}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("--svg needs matplotlib: pip install 'jax_lstm[experiments]'")
+    from jax_lstm import drawing
+
+    return drawing.svg(run.traced, run.title, row=row)
+
+
+def fresh(file, force):
+    """A file that exists is kept, unless it may go."""
+    if Path(file).exists() and not force:
+        raise ValueError(f"{file} exists; --force writes over it")
 
 
 def fill_in(file, text):
@@ -228,6 +315,7 @@ def parser():
     )
     add_diagnose(commands)
     add_exercise(commands)
+    add_trace(commands)
     return top
 
 
@@ -303,6 +391,47 @@ def add_exercise(commands):
     )
     command.set_defaults(run=grade)
     command.add_argument("file", metavar="FILE", help="the exercise, filled in as far as you are")
+
+
+def add_trace(commands):
+    command = commands.add_parser(
+        "trace",
+        help="print every stage and every delta of a small network, with all numbers",
+        description="Every stage forward and every delta backward, equation by equation with its "
+        "numbers, so that it can be followed with a pocket calculator. Forks show their branches.",
+        epilog="Files of your own are read as `diagnose` reads them: weights in the names of the "
+        "layout, inputs, and cotangents of h_t or targets. Exit status: 0, or 2 on bad input, also "
+        "when a number is NaN: it is shown and marked.",
+    )
+    command.set_defaults(run=trace)
+    command.add_argument(
+        "--example",
+        choices=tutorials.EXAMPLES,
+        help="what is traced; default: gomez, from zeros and from a remembered state",
+    )
+    command.add_argument(
+        "--size", type=size, metavar="T,B,D,H", help="of --example random; default: 3,1,2,2"
+    )
+    command.add_argument("--seed", type=seed, default=0, metavar="N", help="of --example random")
+    command.add_argument("--cell", choices=list(tutorials.CELLS), help="default: lstm")
+    command.add_argument("--params", metavar="FILE", help="your weights: .json, .npz, .safetensors")
+    command.add_argument(
+        "--input", dest="given", metavar="FILE", help="the rest: xs, states, dhs or ys"
+    )
+    command.add_argument(
+        "--layout", choices=list(LAYOUTS["lstm"]), help="of your files; default: what they say"
+    )
+    command.add_argument(
+        "--mutant", metavar="NAME", help="truth beside a mistake, such as 'dc not carried'"
+    )
+    command.add_argument(
+        "--row", type=seed, default=0, metavar="N", help="which example of the batch is shown"
+    )
+    for kind, what in (("json", "all arrays"), ("csv", "a line per number"), ("svg", "a graph")):
+        command.add_argument(
+            f"--{kind}", dest=f"{kind}_file", type=writable, metavar="FILE", help=f"write {what}"
+        )
+    command.add_argument("--force", action="store_true", help="write over files that exist")
 
 
 def main(argv=None):

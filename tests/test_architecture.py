@@ -20,7 +20,11 @@ LADDER = {
     "truncated": {"notation", "stages", "bptt", "cells"},
     "memory": {"notation", "bptt", "cells"},
     "devices": {"cells"},
-    "trace": {"notation", "bptt", "cells"},
+    "inside": {"notation", "bptt", "cells"},
+    "tracing": {"notation", "stages", "textbook", "losses", "cells"},
+    "worked": {"tracing"},
+    "drawing": {"tracing", "worked"},
+    "beside": {"notation", "cells", "referee", "worked"},
     "joints": {"notation", "stages", "regularisers"},
     "layers": {"notation", "stages", "joints", "bptt", "cells"},
     "readout": {"notation", "stages"},
@@ -30,12 +34,14 @@ LADDER = {
     "layouts": {"notation"},
     "files": set(),
     "diagnosis": {"files", "layouts", "cells", "referee"},
+    "tutorials": {"notation", "stages", "readout", "losses", "cells", "tracing", "worked"}
+    | {"files", "diagnosis"},
     "check": {"notation", "stages", "cells", "referee"},
     "exercise": {"notation", "stages", "textbook"},
     "grade": {"stages", "textbook", "cells", "referee", "diagnosis", "exercise"},
 }
 COMPOSERS = {"__init__", "__main__"}
-OUTSIDE = {"optax": {"training"}, "flax": {"interop"}, "matplotlib": set()}
+OUTSIDE = {"optax": {"training"}, "flax": {"interop"}, "matplotlib": {"drawing"}}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

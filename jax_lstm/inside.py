@@ -1,4 +1,8 @@
-"""Every state and gate of a cell, step by step: what the engine keeps, for a reader."""
+"""Every state and gate of a cell, step by step: what the engine keeps, for a reader.
+
+For any cell, at any size, under jit. Every number of a small LSTM, deltas too, with its equation:
+tracing.py.
+"""
 
 from typing import Any, NamedTuple
 
