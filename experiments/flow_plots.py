@@ -188,5 +188,6 @@ def gates(found):
         column[0].set_title(f"{situation['name']}\n", fontsize=11, loc="left", pad=3)
         column[0].text(0, 1.08, names[0], fontsize=8, transform=column[0].transAxes, va="bottom")
         column[-1].set_xlabel("time step t")
+        column[-1].xaxis.set_major_locator(MaxNLocator(5, integer=True))
     figure.colorbar(image, ax=grid, label=r"$\|da_t\|$", shrink=0.9, extend="min")
     return figure

@@ -72,7 +72,7 @@ class Config:
         64, f"H, hidden units; above {EXACT} power iteration takes the place of Jacobians", low=1
     )
     embedding: int = option(32, "D, size of a character's vector and of random input", low=1)
-    window: int = option(100, f"T, time steps, at most {LONGEST}", low=1, below=LONGEST + 1)
+    window: int = option(100, f"T, time steps, at most {LONGEST}", low=2, below=LONGEST + 1)
     examples: int = option(8, "B, sequences that are looked at", low=1)
     forget_biases: str = option("0,1,3", "of each LSTM, at the start", metavar="X,...")
     steps: int = option(
@@ -246,6 +246,8 @@ def check_room(config, T, B):
             "a part of it",
         )
     )
+    if T < 2:
+        raise BadInput(option, f"T = {T} step is no way for a gradient to go; give at least 2")
     if T > LONGEST:
         raise BadInput(
             option,
@@ -288,7 +290,7 @@ def directory_of(config):
         return record.new_directory(config.results, "gradient_flow", config.run)
     if not config.force:
         raise BadInput("--run", f"{there} exists already and was kept; --force writes over it")
-    if not os.access(there, os.W_OK):
+    if not all(os.access(path, os.W_OK) for path in (there, *there.iterdir())):
         raise BadInput("--run", f"cannot write in {there}")
     return there
 

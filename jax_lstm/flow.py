@@ -80,8 +80,8 @@ def gradient_norms(linear, dhs, dstate=None):
         dstate = fork_of_h(dstate, dh)
         dprev, delta = step_back(linear, now, dstate)
         delta = jax.tree.leaves(delta)[0]
-        blocks = delta.reshape((*delta.shape[:-1], len(linear.gates), -1))
-        return dprev, GradientNorms(jax.tree.map(length, node(now, dstate)), length(blocks))
+        gates = jnp.stack(jnp.split(delta, len(linear.gates), axis=-1), axis=-2)
+        return dprev, GradientNorms(jax.tree.map(length, node(now, dstate)), length(gates))
 
     now = (every_step(linear), cleared(mask, dhs))
     return cleared(mask, lax.scan(body, widened(dstate), now, reverse=not linear.reverse)[1])

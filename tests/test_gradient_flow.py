@@ -217,6 +217,24 @@ def test_norms_are_those_of_the_textbook():
     assert_close(found.delta, jnp.stack(das, axis=-1))
 
 
+@pytest.mark.parametrize("batch", [(), (2, 3), (0,)])
+@pytest.mark.parametrize("cell", LINEARISED)
+def test_any_number_of_batch_axes(cell, batch):
+    params, state, xs = problem(CELLS[cell], batch=batch)
+
+    def shapes(params, state, xs):
+        linear = LINEARISED[cell](params, state, xs)
+        norms = jl.gradient_norms(linear, jnp.zeros((T, *batch, H)))
+        return norms, jl.jacobians(linear), jl.jacobian_norms(linear, [2, 0])
+
+    norms, J, some = jax.eval_shape(shapes, params, state, xs)
+    assert norms.delta.shape == (T, *batch, 4 if cell == "lstm" else 1)
+    for field in state._fields:
+        assert getattr(norms.dstate, field).shape == (T, *batch)
+        assert getattr(J, field).shape == (T, *batch, H, H)
+        assert getattr(some.norm, field).shape == (2, *batch)
+
+
 def test_short_vectors_have_a_length():
     """Their squares would be zero in float32."""
     x = jnp.full((3, 4), 1e-30, jnp.float32)
@@ -362,6 +380,7 @@ def arrays(folder):
     xs[3, 1, 2] = np.nan
     np.save(folder / "nan.npy", xs)
     np.save(folder / "empty.npy", xs[:0])
+    np.save(folder / "short.npy", xs[:1])
     np.save(folder / "flat.npy", xs[0])
     np.save(folder / "words.npy", np.array([[["a"]]]))
     np.save(folder / "long.npy", np.zeros((2001, 1, 1)))
@@ -376,13 +395,14 @@ def arrays(folder):
     [
         ("--input {0}/nan.npy", "{0}/nan.npy holds nan at t = 3, b = 1, d = 2 (1 such numbers)"),
         ("--input {0}/empty.npy", "argument --input: {0}/empty.npy is empty: T = 0, B = 2, D = 3"),
+        ("--input {0}/short.npy", "argument --input: T = 1 step is no way for a gradient to go"),
         ("--input {0}/flat.npy", "must be numbers (T, B, D), time first; {0}/flat.npy holds"),
         ("--input {0}/words.npy", "must be numbers (T, B, D), time first"),
         ("--input {0}/long.npy", "argument --input: T = 2001 steps are more than a picture"),
         ("--input {0}/text.npy", "argument --input: {0}/text.npy is not a .npy file of numbers"),
         ("--input {0}/none.npy", "argument --input: cannot read {0}/none.npy: No such file"),
-        ("--window 0", "argument --window: must be >= 1 and < 2001; got 0"),
-        ("--window 2001", "argument --window: must be >= 1 and < 2001; got 2001"),
+        ("--window 0", "argument --window: must be >= 2 and < 2001; got 0"),
+        ("--window 2001", "argument --window: must be >= 2 and < 2001; got 2001"),
         ("--window 2000 --hidden 96 --examples 9", "argument --window: Jacobians of T = 2000"),
         ("--examples 500", "its last tenth is"),
         ("--text {0}/short.txt", "argument --text: 12 of its 120 characters are held out"),
