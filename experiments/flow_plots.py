@@ -37,7 +37,7 @@ def heading(found):
     config, source = found["config"], found["text"]
     where = source.get("file") or source.get("source")
     return (
-        f"H = {config['hidden']}, geometric mean of {config['examples']} examples, float64; "
+        f"H = {config['hidden']}, geometric mean of the examples, float64; "
         f"text: {where.rsplit('/')[-1]}"
     )
 

@@ -116,8 +116,8 @@ def run(config):
     command.check(config)
     networks = networks_of(config)
     xs = random_input(config) if config.input is None else own_input(config.input)
-    check_room(config, *xs.shape[:2])
-    check_room(config, config.window, config.examples)
+    check_room(config, "--window", config.window, config.examples)
+    check_room(config, "--input", *xs.shape[:2])
     if config.text is None:
         source = text.from_standard_library(config.megabytes)
     else:
@@ -236,29 +236,21 @@ def own_input(path):
     return xs.astype(np.float64)
 
 
-def check_room(config, T, B):
+def check_room(config, option, T, B):
     """Complain about what is too long to draw, or too large to form Jacobians of."""
-    option, where = (
-        ("--window", "a smaller --window")
-        if config.input is None
-        else (
-            "--input",
-            "a part of it",
-        )
-    )
     if T < 2:
         raise BadInput(option, f"T = {T} step is no way for a gradient to go; give at least 2")
     if T > LONGEST:
         raise BadInput(
             option,
-            f"T = {T} steps are more than a picture has columns; at most {LONGEST}: give {where}",
+            f"T = {T} steps are more than a picture has columns; at most {LONGEST}: give fewer",
         )
     numbers = T * B * config.hidden**2
     if config.hidden <= EXACT and numbers > LARGEST:
         raise BadInput(
             option,
             f"Jacobians of T = {T}, B = {B}, H = {config.hidden} are {numbers / LARGEST:.1f} GiB, "
-            f"at most 1: fewer examples, {where}, or --hidden above {EXACT}, where none are formed",
+            f"at most 1: fewer steps or examples, or --hidden above {EXACT}, where none are formed",
         )
 
 
