@@ -152,6 +152,10 @@ def draw_again(directory):
         from experiments import compare_gradients
 
         compare_gradients.draw(directory)
+    elif directory.absolute().parent.name == "gradient_flow":
+        from experiments import flow_plots
+
+        flow_plots.draw(directory)
     else:
         char_lm(directory)
 

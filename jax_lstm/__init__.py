@@ -1,5 +1,6 @@
 """The LSTM, its gradient derived and written by hand, checked against jax.grad."""
 
+from jax_lstm.attribution import Attribution, attribute
 from jax_lstm.bptt import Cell
 from jax_lstm.cells.elman import (
     ELMAN,
@@ -37,6 +38,15 @@ from jax_lstm.cells.lstmp import (
 from jax_lstm.cells.make import make_cell, make_rnn
 from jax_lstm.devices import over_devices
 from jax_lstm.diagnosis import diagnose
+from jax_lstm.flow import (
+    GradientNorms,
+    JacobianNorms,
+    elman_bounds,
+    forget_products,
+    gradient_norms,
+    jacobian_norms,
+    jacobians,
+)
 from jax_lstm.inside import Trace, make_trace
 from jax_lstm.layers import (
     StackParams,
@@ -45,6 +55,12 @@ from jax_lstm.layers import (
     init_stack_state_autodiff,
     stack,
     stack_autodiff,
+)
+from jax_lstm.linearised import (
+    Linearised,
+    linearised_elman,
+    linearised_lstm,
+    make_linearised,
 )
 from jax_lstm.losses import (
     binary_cross_entropy_with_logits,
