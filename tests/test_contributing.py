@@ -48,7 +48,6 @@ def test_the_page_is_one_screen():
 
 def test_the_tables_accept_it(leaky):
     test_gradients.test_every_cotangent_of_a_sequence("leaky", "resets, mask, reverse")
-    test_gradients.test_one_step("leaky", (2,))
     test_peers.test_complex_steps_element_by_element("leaky", (4, 1, 3, 5), ())
 
 
