@@ -16,6 +16,7 @@ Sources: Schuster & Paliwal (1997) for two directions, Graves (2013) for skip co
 (2016) for residual ones, Peters et al. (2018) for two directions that stay apart.
 """
 
+import inspect
 from typing import Any, NamedTuple
 
 import jax
@@ -222,10 +223,13 @@ def _stack(
         if beside is not None and beside[n][d] is not None:
             inputs = (inputs, beside[n][d])
         try:
+            check_takes(sequence, given)
             return sequence(params.layers[n][d], states[n][d], inputs, **given)
         except ValueError as error:
             where = f"layer {n + 1} of {L}, {DIRECTIONS[d]} direction"
             fits = "; `merge` and `skip` must be those of init_stack" if n > 0 else ""
+            if str(error).startswith("`state"):
+                fits += "; `init_state` of init_stack_state must be the cell's"
             raise ValueError(f"{error} (in {where}{fits})") from error
 
     below, levels, lasts, outputs = (xs,), [], [], []
@@ -395,6 +399,19 @@ def check_states(states):
                     f"`states[{n}][{d}]` must be a state of the cell, arrays (..., H); got "
                     f"{type(state).__name__} (in layer {n + 1}, {DIRECTIONS[d]} direction)"
                 )
+
+
+def check_takes(sequence, given):
+    """Whether the sequence has the options that this stack hands to it."""
+    parameters = inspect.signature(sequence).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    lacking = ", ".join(f"`{name}`" for name in given if name not in parameters)
+    if lacking:
+        name = getattr(sequence, "__name__", sequence)
+        raise ValueError(
+            f"`sequence`, here {name}, must take {lacking}; one step runs a stack in one direction"
+        )
 
 
 def check_skip(skip):

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from jax_lstm.cells.lstm import init_lstm, init_lstm_state, lstm
 from jax_lstm.cells.make import check_function, check_options
+from jax_lstm.notation import check_size
 
 CLOSE = 1.03  # the largest T and B are found to this ratio
 
@@ -102,6 +103,7 @@ def memory_plan(
     sizes = {"T": T, "B": B, "D": D, "H": H, "limit": limit}
     functions = {"sequence": sequence, "init": init, "init_state": init_state}
     check(budget, sizes, functions, residuals, dtype)
+    T, B, D, H, limit = map(int, sizes.values())
 
     def measure(kept):
         def compiled(T, B):
@@ -223,11 +225,12 @@ def describe(budget, T, B, D, H, rows, best, limit):
             f"It fits up to T = {best.largest_T:,}{more(best.largest_T, T, limit)}, or up to B = "
             f"{best.largest_B:,}{more(best.largest_B, B, limit)}.",
         ]
-    head = f"{'residuals':>9} {'arguments':>11} {'outputs':>11} {'temporaries':>11} {'total':>11}"
+    head = f"{'residuals':>9} {'arguments':>13} {'outputs':>13} {'temporaries':>13} {'total':>13}"
     lines = [f"{head}  fits {'largest T':>11} {'largest B':>11}"]
-    for row in rows:
-        sizes = (row.arguments, row.outputs, row.temporaries, row.total)
-        numbers = " ".join(f"{megabytes(n):>11}" for n in sizes)
+    sizes = [(row.arguments, row.outputs, row.temporaries, row.total) for row in rows]
+    least = [min(column) for column in zip(*sizes, strict=True)]  # one unit per column
+    for row, numbers in zip(rows, sizes, strict=True):
+        numbers = " ".join(f"{megabytes(*n):>13}" for n in zip(numbers, least, strict=True))
         fits = "yes" if row.fits else "no"
         lines.append(
             f"{row.residuals!s:>9} {numbers}  {fits:>4} {row.largest_T:>11,} {row.largest_B:>11,}"
@@ -239,14 +242,15 @@ def more(found, asked, limit):
     return " and more (as far as was tried)" if found * CLOSE > limit * asked else ""
 
 
-def megabytes(n):
-    return f"{n / 2**20:,.1f} MiB" if n >= 2**17 else f"{n:,.0f} B"
+def megabytes(n, least=None):
+    """MiB, or bytes where they, or the least of those beside them, would be 0.0 MiB."""
+    enough = (n if least is None else least) >= 2**17
+    return f"{n / 2**20:,.1f} MiB" if enough else f"{n:,.0f} B"
 
 
 def check(budget, sizes, functions, residuals, dtype):
     for name, n in sizes.items():
-        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-            raise ValueError(f"`{name}` must be a whole number >= 1; got {n!r}")
+        check_size(name, n, 1)
     for name, function in functions.items():
         check_function(name, function)
     number = isinstance(budget, int | float) and not isinstance(budget, bool)

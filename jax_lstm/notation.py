@@ -28,6 +28,7 @@ Precision
 
 import functools
 import inspect
+import operator
 from typing import Any
 
 import jax
@@ -103,6 +104,11 @@ def check_floats(name, x, form, least):
 
 
 def check_size(name, size, least):
-    """Complain about a size that is no whole number, or too small."""
-    if not isinstance(size, int) or size < least:
+    """The size as a Python integer (NumPy's would wrap in 4H), or a complaint."""
+    try:
+        whole = operator.index(size)
+    except TypeError:
+        whole = None
+    if whole is None or isinstance(size, bool) or whole < least:
         raise ValueError(f"`{name}` must be a whole number >= {least}; got {size!r}")
+    return whole

@@ -16,6 +16,7 @@ embedding dropout (a mask (V, 1) on the rows of the table).
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 
 from jax_lstm.notation import with_twin
 from jax_lstm.stages import drop as drop_autodiff
@@ -27,7 +28,7 @@ def dropout_mask(key, rate, shape, dtype=jnp.float32):
 
     Args:
       key: a key of `jax.random.key`.
-      rate: in [0, 1).
+      rate: in [0, 1). Under jit it may be an argument, whose value cannot be looked at.
       shape: of the mask. (T, B, H) is a mask per step, (B, H) one for the whole sequence, (V, 1)
         drops rows of an embedding table, and U's shape is weight drop.
       dtype: of what it multiplies.
@@ -118,7 +119,8 @@ def for_each_state(draw, key, states):
 
 
 def check_rate(rate):
-    if not 0 <= rate < 1:
+    """Under jit a rate may be an argument, and cannot be looked at."""
+    if not isinstance(rate, Tracer) and not 0 <= rate < 1:
         raise ValueError(f"`rate` must lie in [0, 1); got {rate}")
 
 

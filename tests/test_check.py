@@ -200,7 +200,8 @@ MUTANTS = {
 def test_a_mutant_fails(mutant, only, monkeypatch, capsys):
     monkeypatch.setattr(*MUTANTS[mutant])
     title = mutant.split(":")[0]
-    assert only(title, "--dtype", "float64" if title.startswith("lstm") else "float64,float32") == 1
+    dtypes = "float64" if title.startswith("lstm") else "float64,float32"
+    assert only(title, "--cell", "all", "--dtype", dtypes) == 1
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith(title) and line.endswith("FAIL") for line in lines)
     assert lines[-1].endswith("FAIL")

@@ -251,11 +251,18 @@ def test_closed_over_arrays_are_looked_at_under_jit():
         jax.jit(lambda y: jl.softmax_cross_entropy(y, bad))(SCORES)
 
 
-@pytest.mark.parametrize("size", [(3, 0), (-3, 2), (2.5, 2)])
+@pytest.mark.parametrize("size", [(3, 0), (-3, 2), (2.5, 2), (True, 2), (np.int64(0), 2)])
 @pytest.mark.parametrize("init", [jl.init_lstm, jl.init_elman])
 def test_sizes_of_a_cell(init, size):
     with pytest.raises(ValueError, match=r"_size` must be a whole number >= "):
         init(jax.random.key(0), *size)
+
+
+@pytest.mark.parametrize("whole", [np.int64, np.uint8, jnp.int32], ids=lambda kind: kind.__name__)
+def test_sizes_as_numpy_counts_them(whole):
+    sizes = whole(3), whole(70)
+    params = jax.eval_shape(lambda key: jl.init_lstm(key, *sizes), jax.random.key(0))
+    assert [p.shape for p in params] == [(3, 280), (70, 280), (280,)]  # 280 is no uint8
 
 
 def test_keywords_work():

@@ -768,6 +768,30 @@ def test_a_door_within_says_which_layer():
         jl.stack(PARAMS, wrong, XS)
 
 
+LSTMPS = problem("lstmp")[0]
+UNFIT = {
+    "one step": (
+        (PARAMS, STATES, XS[0]),
+        {"sequence": jl.lstm_cell},
+        "`sequence`, here lstm_cell, must take `reverse`; one step runs a stack in one direction "
+        "(in layer 1 of 2, reverse direction)",
+    ),
+    "another cell's states": (
+        (LSTMPS, jl.init_stack_state(LSTMPS, (B,)), XS),
+        {"sequence": jl.lstmp},
+        "(in layer 1 of 2, forward direction; `init_state` of init_stack_state must be the cell's)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_what_does_not_fit_the_sequence(name):
+    args, options, message = UNFIT[name]
+    with pytest.raises(ValueError, match=r"^") as error:
+        jl.stack(*args, **options)
+    assert message in str(error.value)
+
+
 BAD_INIT = {
     "no sizes": ({"hidden_sizes": ()}, "`hidden_sizes` must be a tuple with H of each layer"),
     "one size": ({"hidden_sizes": 4}, "`hidden_sizes` must be a tuple"),

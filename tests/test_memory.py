@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +98,18 @@ def test_plenty(needs):
     plan = jl.memory_plan(100 * needs["full"], **SIZES, residuals=("full",), limit=2)
     assert (plan.residuals, plan.largest_T, plan.largest_B) == ("full", 128, 4)
     assert plan.words.count("and more (as far as was tried)") == 2
+
+
+def test_one_unit_per_column():
+    """Also where one choice needs bytes and another one megabytes."""
+    rows = [
+        jl.MemoryRow("full", 2000, 2**22, 2**20, 2000 + 2**22 + 2**20, True, 64, 2),
+        jl.MemoryRow(8, 2000, 2**22, 9000, 11000 + 2**22, True, 64, 2),
+    ]
+    lines = memory.describe(2**30, 64, 2, 3, 4, rows, rows[0], 4).splitlines()
+    full, frugal = (re.findall(r"[\d,.]+ (B|MiB)", line) for line in lines[2:4])
+    assert full == frugal == ["B", "MiB", "B", "MiB"]
+    assert len({len(line) for line in lines[1:4]}) == 1
 
 
 LSTMP = {

@@ -202,6 +202,15 @@ def test_rates_outside_the_range(draw, rate):
         draw(jax.random.key(0), rate, (3,))
 
 
+@pytest.mark.parametrize("draw", [jl.dropout_mask, jl.zoneout_mask])
+def test_a_rate_that_jit_does_not_know(draw):
+    """A schedule of rates is one program."""
+    jitted = jax.jit(lambda rate: draw(jax.random.key(0), rate, (30,)))
+    for rate in (0.0, 0.3, 0.9):
+        assert_same(jitted(rate), draw(jax.random.key(0), rate, (30,)))
+    assert jitted._cache_size() == 1
+
+
 def test_masks_that_do_not_fit():
     params, state, xs = problem(CELLS["lstm"])
     with pytest.raises(ValueError, match="one number, or one per field of \\('h', 'c'\\)"):

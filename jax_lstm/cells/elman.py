@@ -40,12 +40,12 @@ class ElmanState(NamedTuple):
 
 def init_elman(key, input_size, hidden_size, *, dtype=jnp.float32):
     """ElmanParams: W lecun-normal (D, H), U orthogonal (H, H), b zero (H,)."""
-    check_size("input_size", input_size, 1)
-    check_size("hidden_size", hidden_size, 1)
+    D = check_size("input_size", input_size, 1)
+    H = check_size("hidden_size", hidden_size, 1)
     key_W, key_U = jax.random.split(key)
-    W = jax.nn.initializers.lecun_normal()(key_W, (input_size, hidden_size), wide(dtype))
-    U = jax.nn.initializers.orthogonal()(key_U, (hidden_size, hidden_size), wide(dtype))
-    return ElmanParams(W.astype(dtype), U.astype(dtype), jnp.zeros((hidden_size,), dtype))
+    W = jax.nn.initializers.lecun_normal()(key_W, (D, H), wide(dtype))
+    U = jax.nn.initializers.orthogonal()(key_U, (H, H), wide(dtype))
+    return ElmanParams(W.astype(dtype), U.astype(dtype), jnp.zeros((H,), dtype))
 
 
 def init_elman_state(params, batch_shape=()):

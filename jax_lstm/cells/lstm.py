@@ -56,9 +56,8 @@ def init_lstm(key, input_size, hidden_size, *, forget_bias=1.0, dtype=jnp.float3
     Returns:
       LSTMParams: W lecun-normal (D, 4H), U orthogonal per gate (H, 4H), b (4H,).
     """
-    check_size("input_size", input_size, 1)
-    check_size("hidden_size", hidden_size, 1)
-    D, H = input_size, hidden_size
+    D = check_size("input_size", input_size, 1)
+    H = check_size("hidden_size", hidden_size, 1)
     key_W, key_U = jax.random.split(key)
     W = jax.nn.initializers.lecun_normal()(key_W, (D, 4 * H), wide(dtype))
     orthogonal = jax.nn.initializers.orthogonal()

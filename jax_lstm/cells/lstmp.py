@@ -55,10 +55,9 @@ def init_lstmp(
       LSTMPParams: W lecun-normal (D, 4H), U orthogonal per gate (R, 4H), b (4H,), P lecun-normal
       (H, R).
     """
-    check_size("input_size", input_size, 1)
-    check_size("hidden_size", hidden_size, 1)
-    check_size("projection_size", projection_size, 1)
-    D, H, R = input_size, hidden_size, projection_size
+    D = check_size("input_size", input_size, 1)
+    H = check_size("hidden_size", hidden_size, 1)
+    R = check_size("projection_size", projection_size, 1)
     key_W, key_U, key_P = jax.random.split(key, 3)
     normal, orthogonal = jax.nn.initializers.lecun_normal(), jax.nn.initializers.orthogonal()
     W = normal(key_W, (D, 4 * H), wide(dtype))

@@ -144,6 +144,9 @@ def _rnn(
       ValueError: shapes, dtypes or options that do not belong together, before tracing.
       TypeError: by JAX, for `jax.jvp` of the hand-written rule: a `custom_vjp` has no forward mode.
         The `..._autodiff` twin has. Reverse mode, and forward over reverse, work.
+      ShardingTypeError: by JAX, for arrays split over an Explicit axis of a mesh, which
+        `jax.make_mesh` gives by default: make the mesh with `axis_types=(AxisType.Auto,)`, or hand
+        the training step to `jax.shard_map` or to `jax.sharding.auto_axes(step, out_sharding=...)`.
 
     Source: Werbos (1990), "Backpropagation through time"; the equations of the cell's file.
     """
