@@ -4,11 +4,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-
 from tables import QUICK, assert_close, normal_like, value_and_cotangents
+
+import jax_lstm as jl
+from jax_lstm.interop import flax_time
 
 T, B, D, H = 7, 2, 3, 5
 TOLERANCE = {"float64": 1e-11, "float32": 1e-5}
+CELLS = ("OptimizedLSTMCell", "LSTMCell", "SimpleCell")
 
 
 class Case(NamedTuple):
@@ -29,7 +32,6 @@ CASES = {
     "plain": Case(),
     "no batch axis": Case(batch=()),
     "two batch axes, unrolled": Case(batch=(2, 3), rnn={"unroll": 2}),
-    "time major": Case(rnn=MAJOR),
     "lengths": Case(lengths=[3, 7]),
     "a length": Case(batch=(), lengths=4, call=MAJOR),
     "reverse": Case(call=BACK),
@@ -69,13 +71,13 @@ def call_options(case):
     return {**case.call, "return_carry": True, "seq_lengths": lengths}
 
 
-def in_valid_steps(case, outputs):
+def in_valid_steps(outputs, lengths, time_major=False):
     """Zeros in padding, where nobody looks: its cotangents are then zero, too. Flipped or not, the
     padding stands at the end."""
-    if case.lengths is None:
+    if lengths is None:
         return outputs
-    valid = jnp.arange(T) < jnp.asarray(case.lengths)[..., None]
-    valid = jnp.moveaxis(valid, -1, 0) if is_time_major(case) else valid
+    valid = jnp.arange(T) < jnp.asarray(lengths)[..., None]
+    valid = jnp.moveaxis(valid, -1, 0) if time_major else valid
     return jnp.where(valid[..., None], outputs, 0)
 
 
@@ -84,7 +86,7 @@ def results(case, run, params):
 
     def looked_at(params, carry, xs):
         carry, outputs = run(params, carry, xs)
-        return carry, in_valid_steps(case, outputs)
+        return carry, in_valid_steps(outputs, case.lengths, is_time_major(case))
 
     return value_and_cotangents(looked_at, (params, *inputs(case)), options=QUICK)
 
@@ -95,16 +97,50 @@ def assert_same_numbers(case, got, want):
     assert_close(got, want, TOLERANCE[case.dtype])
 
 
-def products_in_loops(f, *args, shape):
-    """How often an array of this shape is put together inside of a loop over time."""
+def in_loops(jaxpr, name, shape, inside=False):
+    """How often the primitive makes an array of this shape inside of a loop over time."""
+    found = 0
+    for eqn in jaxpr.eqns:
+        made = [v.aval.shape for v in eqn.outvars]
+        found += inside and eqn.primitive.name == name and shape in made
+        is_jaxpr = lambda p: hasattr(p, "jaxpr") or hasattr(p, "eqns")
+        for inner in filter(is_jaxpr, jax.tree.leaves(eqn.params, is_leaf=is_jaxpr)):
+            inner = getattr(inner, "jaxpr", inner)
+            found += in_loops(inner, name, shape, inside or eqn.primitive.name == "scan")
+    return found
 
-    def count(jaxpr, inside):
-        found = 0
-        for eqn in jaxpr.eqns:
-            made = [v.aval.shape for v in eqn.outvars]
-            found += inside and eqn.primitive.name == "concatenate" and shape in made
-            for inner in jax.core.jaxprs_in_params(eqn.params):
-                found += count(inner, inside or eqn.primitive.name == "scan")
-        return found
 
-    return count(jax.make_jaxpr(f)(*args).jaxpr, False)
+# What the comparison must reject: (case, what is replaced in flax_time, by what) ------------------
+
+
+def gates_swapped(i, h, bias):
+    """Our blocks filled in haiku's order, i, g, f, o."""
+    swap = lambda blocks: jnp.concatenate([blocks[n] for n in (0, 2, 1, 3)], axis=-1)
+    return jl.LSTMParams(swap(i), swap(h), swap(bias))
+
+
+def carry_swapped(state, dtype):
+    """(h, c) where flax has (c, h)."""
+    return state.h.astype(dtype), state.c.astype(dtype)
+
+
+def flipped_as_a_whole(x, lengths, num_batch_dims, time_major):
+    """Padding goes to the front."""
+    return jnp.flip(x, 0 if time_major else num_batch_dims)
+
+
+MUTANTS = {
+    "gate order": ("LSTMCell", "pack", gates_swapped),
+    "carry order": ("plain", "LSTM", flax_time.LSTM._replace(carry=carry_swapped)),
+    "padding in front": ("reverse, lengths", "flip_sequences", flipped_as_a_whole),
+}
+
+# Training: sequences of bits, is their sum odd? ---------------------------------------------------
+
+STEPS = 200
+
+
+def bits():
+    """All sequences of four bits (16, 4, 1), and whether their sums are odd."""
+    xs = (jnp.arange(16, dtype=jnp.int32)[:, None] >> jnp.arange(4, dtype=jnp.int32)) & 1
+    return xs[..., None].astype(jnp.float32), (xs.sum(1) % 2).astype(jnp.int32)

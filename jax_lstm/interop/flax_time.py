@@ -117,11 +117,13 @@ def without_time(inputs, time_major):
 def check_functions(cell):
     """The derivation is that of sigmoid gates and of tanh."""
     for name, (supported, functions) in SUPPORTED.items():
-        if getattr(cell, name, functions[0]) not in functions:
+        function = getattr(cell, name, functions[0])
+        if function not in functions:
             theirs = next(c for c in type(cell).__mro__ if c.__module__.startswith("flax."))
             raise ValueError(
                 f"`{name}` must be {supported}, whose derivative stands in jax_lstm/stages.py; got "
-                f"{getattr(cell, name)}. For any other take flax's own {theirs.__name__}"
+                f"{getattr(function, '__name__', function)}. For any other take flax's own "
+                f"{theirs.__name__}"
             )
 
 
