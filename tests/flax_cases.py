@@ -30,11 +30,9 @@ class Case(NamedTuple):
 BACK, ORDER, MAJOR = {"reverse": True}, {"keep_order": True}, {"time_major": True}
 CASES = {
     "plain": Case(),
-    "no batch axis": Case(batch=()),
-    "two batch axes, unrolled": Case(batch=(2, 3), rnn={"unroll": 2}),
+    "two batch axes, reverse, unrolled": Case(batch=(2, 3), rnn={"unroll": 2}, call=BACK),
     "lengths": Case(lengths=[3, 7]),
     "a length": Case(batch=(), lengths=4, call=MAJOR),
-    "reverse": Case(call=BACK),
     "reverse, in order": Case(rnn=BACK, call=ORDER),
     "reverse, lengths": Case(lengths=[3, 6], rnn=BACK),
     "reverse, lengths, in order": Case(lengths=[1, 6], rnn=ORDER, call=BACK),

@@ -36,7 +36,7 @@ from jax_lstm.interop import nnx as ours
 WAYS = {"RNN": ours.RNN, "nnx.RNN": nnx.RNN}
 CHOSEN = (
     "plain",
-    "two batch axes, unrolled",
+    "two batch axes, reverse, unrolled",
     "a length",
     "reverse, lengths",
     "all at once",

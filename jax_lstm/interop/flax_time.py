@@ -70,22 +70,35 @@ def step(cell, carry, inputs):
     return cell.kind.carry(state, dtype), h.astype(dtype)
 
 
-def sequence(cell, carry, inputs, seq_lengths, *, time_major, reverse, keep_order, unroll):
-    """All steps, as flax's RNN makes them, by our engine: (carry, outputs)."""
-    check_functions(cell)
-    axis = time_axis(inputs, time_major)
+def sequence(
+    rnn, inputs, carry, draw, seq_lengths, *, return_carry, time_major, reverse, keep_order
+):
+    """All steps, as flax's RNN makes them, by our engine: outputs, or (carry, outputs).
+
+    Options that are None are those of `rnn`; a carry that is None is `draw(shape of x)`.
+    """
+    given = lambda name, value: bool(getattr(rnn, name) if value is None else value)
+    time_major, reverse = given("time_major", time_major), given("reverse", reverse)
+    check_functions(cell := rnn.cell)
+    check_inputs(
+        inputs, 2, "(time, *batch, features)" if time_major else "(*batch, time, features)"
+    )
+    axis = 0 if time_major else inputs.ndim - 2
     xs = jnp.moveaxis(inputs, axis, 0)
-    T, *batch = xs.shape[:-1]
+    T, *batch, _ = xs.shape
+    carry = draw(xs.shape[1:]) if carry is None else carry
     check_carry("initial_carry", cell, carry, tuple(batch))
     lengths = check_lengths(seq_lengths, T, tuple(batch))
     params, xs, state, dtype = enter(cell, carry, xs)
     state, hs = cell.kind.sequence(
-        params, state, xs, lengths=lengths, reverse=bool(reverse), unroll=unroll
+        params, state, xs, lengths=lengths, reverse=reverse, unroll=rnn.unroll
     )
     outputs = jnp.moveaxis(hs.astype(dtype), 0, axis)
-    if reverse and not keep_order:
+    if reverse and not given("keep_order", keep_order):
         outputs = flip_sequences(outputs, lengths, len(batch), time_major)
-    return cell.kind.carry(state, dtype), outputs
+    if given("return_carry", return_carry):
+        return cell.kind.carry(state, dtype), outputs
+    return outputs
 
 
 def enter(cell, carry, inputs):
@@ -97,20 +110,6 @@ def enter(cell, carry, inputs):
     return params, inputs, cell.kind.state(carry, h), dtype
 
 
-def time_axis(inputs, time_major):
-    """Where time is, if the inputs have one."""
-    check_inputs(
-        inputs, 2, "(time, *batch, features)" if time_major else "(*batch, time, features)"
-    )
-    return 0 if time_major else inputs.ndim - 2
-
-
-def without_time(inputs, time_major):
-    """The shape of one step's inputs: what flax gives to `initialize_carry`."""
-    axis = time_axis(inputs, time_major)
-    return inputs.shape[:axis] + inputs.shape[axis + 1 :]
-
-
 # Doors, in flax's words -----------------------------------------------------------------------
 
 
@@ -119,11 +118,11 @@ def check_functions(cell):
     for name, (supported, functions) in SUPPORTED.items():
         function = getattr(cell, name, functions[0])
         if function not in functions:
-            theirs = next(c for c in type(cell).__mro__ if c.__module__.startswith("flax."))
+            ours = next(c for c in type(cell).__mro__ if c.__module__.startswith("jax_lstm."))
             raise ValueError(
                 f"`{name}` must be {supported}, whose derivative stands in jax_lstm/stages.py; got "
                 f"{getattr(function, '__name__', function)}. For any other take flax's own "
-                f"{theirs.__name__}"
+                f"{ours.__name__}"
             )
 
 

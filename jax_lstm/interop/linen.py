@@ -43,23 +43,31 @@ class OptimizedLSTMCell(nn.OptimizedLSTMCell):
 
     @nn.compact
     def packed(self, inputs, h):
-        return lstm_params(self, inputs, h)
+        """W, U, b out of flax's twelve arrays, which are created under flax's names."""
+        dense = {"features": self.features, "param_dtype": self.param_dtype}
+        i, hh = [], []
+        for gate in "ifgo":
+            new = DenseParams(
+                use_bias=False, kernel_init=self.kernel_init, name=f"i{gate}", **dense
+            )
+            i.append(new(inputs)[0])
+            new = DenseParams(
+                kernel_init=self.recurrent_kernel_init,
+                bias_init=self.bias_init,
+                name=f"h{gate}",
+                **dense,
+            )
+            hh.append(new(h))
+        params = flax_time.pack(i, *zip(*hh, strict=True))
+        inputs, h, *packed = promote_dtype(inputs, h, *params, dtype=self.dtype)
+        return type(params)(*packed), inputs, h
 
     def __call__(self, carry, inputs):
         return flax_time.step(self, carry, inputs)
 
 
-class LSTMCell(nn.LSTMCell):
-    """flax.linen.LSTMCell, as `OptimizedLSTMCell` here: same parameters, same speed."""
-
-    kind: ClassVar = flax_time.LSTM
-
-    @nn.compact
-    def packed(self, inputs, h):
-        return lstm_params(self, inputs, h)
-
-    def __call__(self, carry, inputs):
-        return flax_time.step(self, carry, inputs)
+class LSTMCell(OptimizedLSTMCell, nn.LSTMCell):
+    """flax.linen.LSTMCell: the same options, parameters and numbers as `OptimizedLSTMCell`."""
 
 
 class SimpleCell(nn.SimpleCell):
@@ -93,25 +101,6 @@ class SimpleCell(nn.SimpleCell):
 
     def __call__(self, carry, inputs):
         return flax_time.step(self, carry, inputs)
-
-
-def lstm_params(cell, inputs, h):
-    """flax's twelve arrays, created under flax's names and packed once; all of one dtype."""
-    dense = {"features": cell.features, "param_dtype": cell.param_dtype}
-    i, hh = [], []
-    for gate in "ifgo":
-        new = DenseParams(use_bias=False, kernel_init=cell.kernel_init, name=f"i{gate}", **dense)
-        i.append(new(inputs)[0])
-        new = DenseParams(
-            kernel_init=cell.recurrent_kernel_init,
-            bias_init=cell.bias_init,
-            name=f"h{gate}",
-            **dense,
-        )
-        hh.append(new(h))
-    params = flax_time.pack(i, *zip(*hh, strict=True))
-    inputs, h, *packed = promote_dtype(inputs, h, *params, dtype=cell.dtype)
-    return type(params)(*packed), inputs, h
 
 
 class RNN(nn.RNN):
@@ -164,23 +153,22 @@ class RNN(nn.RNN):
                 reverse=reverse,
                 keep_order=keep_order,
             )
-        time_major = self.time_major if time_major is None else time_major
-        return_carry = self.return_carry if return_carry is None else return_carry
-        if initial_carry is None:
+
+        def draw(shape):
             key = jax.random.key(0) if init_key is None else init_key
-            shape = flax_time.without_time(inputs, time_major)
-            initial_carry = self.cell.initialize_carry(key, shape)
-        carry, outputs = flax_time.sequence(
-            self.cell,
-            initial_carry,
+            return self.cell.initialize_carry(key, shape)
+
+        return flax_time.sequence(
+            self,
             inputs,
+            initial_carry,
+            draw,
             seq_lengths,
+            return_carry=return_carry,
             time_major=time_major,
-            reverse=self.reverse if reverse is None else reverse,
-            keep_order=self.keep_order if keep_order is None else keep_order,
-            unroll=self.unroll,
+            reverse=reverse,
+            keep_order=keep_order,
         )
-        return (carry, outputs) if return_carry else outputs
 
     def by_engine(self):
         """Whether the cell's step is that of this file, and the scan the plain one."""
@@ -188,4 +176,4 @@ class RNN(nn.RNN):
         return ours and all(getattr(self, name) == usual for name, usual in SCAN.items())
 
 
-CELLS = (OptimizedLSTMCell, LSTMCell, SimpleCell)
+CELLS = (OptimizedLSTMCell, SimpleCell)

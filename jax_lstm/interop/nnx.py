@@ -93,7 +93,7 @@ def plain(cell, name) -> Any:
     """A layer as flax makes it: what another one would do cannot be read off its kernel."""
     layer = getattr(cell, name)
     usual = type(layer) is nnx.Linear and layer.dot_general is lax.dot_general
-    if not usual or layer.precision is not None:
+    if not usual or (layer.precision, layer.preferred_element_type) != (None, None):
         raise ValueError(
             f"`{name}` must be a plain nnx.Linear, as flax makes it; got {type(layer).__name__} "
             f"with {'options' if usual else 'a product'} of its own. Take flax's own cell"
@@ -162,24 +162,19 @@ class RNN(nnx.RNN):
                 keep_order=keep_order,
                 rngs=rngs,
             )
-        time_major = self.time_major if time_major is None else time_major
-        return_carry = self.return_carry if return_carry is None else return_carry
         rngs = self.rngs if rngs is None else rngs
         rngs = rngs.carry.fork() if isinstance(rngs, nnx.Rngs) else rngs
-        if initial_carry is None:
-            shape = flax_time.without_time(inputs, time_major)
-            initial_carry = self.cell.initialize_carry(shape, rngs)
-        carry, outputs = flax_time.sequence(
-            self.cell,
-            initial_carry,
+        return flax_time.sequence(
+            self,
             inputs,
+            initial_carry,
+            lambda shape: self.cell.initialize_carry(shape, rngs),
             seq_lengths,
+            return_carry=return_carry,
             time_major=time_major,
-            reverse=self.reverse if reverse is None else reverse,
-            keep_order=self.keep_order if keep_order is None else keep_order,
-            unroll=self.unroll,
+            reverse=reverse,
+            keep_order=keep_order,
         )
-        return (carry, outputs) if return_carry else outputs
 
     def by_engine(self):
         """Whether the cell's step is that of this file, and the scan the plain one."""
