@@ -248,8 +248,7 @@ def test_a_cell_made_of_ours_keeps_its_own_step():
     assert_close(got, want, TOLERANCE["float32"])
 
 
-@pytest.mark.parametrize("RNN", WAYS)
-def test_training_gives_the_same_losses(RNN):
+def test_training_gives_the_same_losses():
     """200 steps of Adam, in float32; it learns."""
 
     class Model(nn.Module):
@@ -280,9 +279,10 @@ def test_training_gives_the_same_losses(RNN):
             return run((params, adam.init(params)))
 
     want = losses(Model(nn.RNN(nn.OptimizedLSTMCell(H))))
-    got = losses(Model(WAYS[RNN](linen.OptimizedLSTMCell(H))))
     assert want[-1] < want[0] / 2
-    np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
+    for RNN in WAYS.values():
+        got = losses(Model(RNN(linen.OptimizedLSTMCell(H))))
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
 
 
 # What is better here --------------------------------------------------------------------------
@@ -429,15 +429,15 @@ BAD = {
     ),
     "lengths for no one": (
         lambda: linen.RNN(linen.LSTMCell(H)).init(KEY, xs, seq_lengths=jnp.asarray([1, 2, 3])),
-        r"`seq_lengths` must be integers \(2,\), one for each example; got int64 \(3,\)",
+        r"`seq_lengths` must be integers \(2,\); got int64 \(3,\)",
     ),
     "broken lengths": (
         lambda: linen.RNN(linen.LSTMCell(H)).init(KEY, xs, seq_lengths=jnp.asarray([1.0, 2.0])),
-        r"`seq_lengths` must be integers \(2,\), .*; got float64 \(2,\)",
+        r"`seq_lengths` must be integers \(2,\); got float64 \(2,\)",
     ),
     "long lengths": (
         lambda: linen.RNN(linen.LSTMCell(H)).init(KEY, xs, seq_lengths=[3, 8]),
-        r"`seq_lengths` must lie in \[0, time = 7\]; got 3 to 8",
+        r"`seq_lengths` must lie in \[0, T = 7\]; got 3 to 8",
     ),
 }
 

@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 from flax.linen.recurrent import flip_sequences
 
+from jax_lstm.cells import make
 from jax_lstm.cells.elman import ElmanState, elman, elman_cell
 from jax_lstm.cells.lstm import LSTMParams, LSTMState, lstm, lstm_cell
-from jax_lstm.notation import check_range, wide
+from jax_lstm.notation import wide
 
 SUPPORTED = {
     "gate_fn": ("sigmoid", (jax.nn.sigmoid, jax.lax.logistic)),
@@ -150,14 +151,11 @@ def features(cell):
 
 
 def check_lengths(seq_lengths, T, batch):
-    """Whole numbers in [0, T] in the default dtype, or None."""
+    """Whole numbers in [0, T] in the default dtype, or None; the door is the engine's."""
     if seq_lengths is None:
         return None
-    lengths = jnp.asarray(seq_lengths)
-    if not jnp.issubdtype(lengths.dtype, jnp.integer) or lengths.shape != batch:
-        raise ValueError(
-            f"`seq_lengths` must be integers {batch}, one for each example; got {lengths.dtype} "
-            f"{lengths.shape}"
-        )
-    check_range("seq_lengths", seq_lengths, T, f"[0, time = {T}]")
-    return lengths.astype(jnp.int_)
+    try:
+        lengths = make.check_lengths(seq_lengths, T, batch)
+    except ValueError as error:
+        raise ValueError(str(error).replace("`lengths`", "`seq_lengths`")) from None
+    return jnp.clip(lengths.astype(jnp.int_), 0, T)
