@@ -76,7 +76,7 @@ def sequence(dtype="float32", **changes):
 def test_the_sequence_as_a_whole(key):
     """Outputs, last carry, and gradients in params, carry and inputs."""
     rnn = layer(CASES[key], linen.RNN, linen)
-    assert rnn.by_engine()
+    assert linen.by_engine(rnn)
     assert_same_numbers(CASES[key], apply(CASES[key], rnn), by_flax(key))
 
 
@@ -223,18 +223,18 @@ def test_both_directions_with_lengths():
 def test_other_cells_and_scans_of_ones_own_are_left_to_flax():
     xs = sequence()
     gru, theirs = linen.RNN(nn.GRUCell(H)), nn.RNN(nn.GRUCell(H))
-    assert not gru.by_engine()
+    assert not linen.by_engine(gru)
     got, want = (quick_jit(rnn.init_with_output)(KEY, xs) for rnn in (gru, theirs))
     assert_same(got, want)
     options = {"variable_axes": {"params": 1}, "variable_broadcast": False}
     options |= {"split_rngs": {"params": True}}  # parameters of its own for every step
     ours = linen.RNN(linen.LSTMCell(H), **options)
     theirs = nn.RNN(nn.LSTMCell(H), **options)
-    assert not ours.by_engine()
+    assert not linen.by_engine(ours)
     got, want = (quick_jit(rnn.init_with_output)(KEY, xs) for rnn in (ours, theirs))
     assert_close(got, want, TOLERANCE["float32"])
     usual = {"variable_axes": {}, "variable_broadcast": "params", "split_rngs": {"params": False}}
-    assert linen.RNN(linen.LSTMCell(H), **usual).by_engine()
+    assert linen.by_engine(linen.RNN(linen.LSTMCell(H), **usual))
 
 
 def test_a_cell_made_of_ours_keeps_its_own_step():
@@ -453,3 +453,11 @@ def test_sigmoid_and_tanh_by_any_of_their_names():
     options = {"gate_fn": jax.lax.logistic, "activation_fn": jax.lax.tanh}
     rnn, xs = linen.RNN(linen.LSTMCell(H, **options)), sequence()
     assert jax.eval_shape(rnn.init_with_output, KEY, xs)[0].shape == (B, T, H)
+
+
+def test_there_is_no_forward_mode():
+    """As the docstring says; flax's own classes have one."""
+    rnn, xs = linen.RNN(linen.SimpleCell(H)), sequence()
+    params = some_params("SimpleCell", "float32")
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(lambda xs: rnn.apply(params, xs), (xs,), (xs,))

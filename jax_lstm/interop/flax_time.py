@@ -104,6 +104,7 @@ def sequence(
 
 def enter(cell, carry, inputs):
     """Our arguments, and the dtype of flax's outputs: products have one, c and h may be wider."""
+    carry = jax.tree.map(jnp.asarray, carry)
     fields = carry if cell.kind.fields == 2 else (carry,)
     params, inputs, h = cell.packed(inputs, fields[-1])
     keeps = cell.kind.fields == 2 or cell.residual

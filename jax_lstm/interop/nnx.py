@@ -21,8 +21,8 @@ class OptimizedLSTMCell(nnx.OptimizedLSTMCell):
         carry (c, h), inputs (*batch, D)  ->  (c, h), h
 
     Constructor, state tree (dense_i: kernel (D, 4H); dense_h: kernel (H, 4H), bias (4H,)) and
-    initial values are flax's. Under `nnx.RNN` the loop over time is flax's; under `RNN` of this
-    file it is ours, which is faster. In 16 bits c and the gates are float32.
+    initial values are flax's. Under `nnx.RNN` the loop over time, with its faults, is flax's; under
+    `RNN` of this file it is ours, which is faster. In 16 bits c and the gates are float32.
 
     Raises:
       ValueError: a `gate_fn` or `activation_fn` other than sigmoid and tanh; shapes; something else
@@ -135,6 +135,7 @@ class RNN(nnx.RNN):
 
     Raises:
       ValueError: shapes, lengths, or functions of the cell that do not fit, before tracing.
+      TypeError: by JAX, for `jax.jvp`: a hand-written rule has no forward mode.
 
     Source: jax_lstm/bptt.py.
     """
@@ -151,7 +152,7 @@ class RNN(nnx.RNN):
         keep_order=None,
         rngs=None,
     ):
-        if not self.by_engine():
+        if not by_engine(self):
             return super().__call__(
                 inputs,
                 initial_carry=initial_carry,
@@ -176,11 +177,12 @@ class RNN(nnx.RNN):
             keep_order=keep_order,
         )
 
-    def by_engine(self):
-        """Whether the cell's step is that of this file, and the scan the plain one."""
-        ours = any(type(self.cell).__call__ is cell.__call__ for cell in CELLS)
-        plain = self.state_axes == nnx.StateAxes({...: nnx.Carry})
-        return ours and plain and self.broadcast_rngs is None
+
+def by_engine(rnn):
+    """Whether the cell's step is that of this file, and the scan the plain one."""
+    ours = any(type(rnn.cell).__call__ is cell.__call__ for cell in CELLS)
+    plain = rnn.state_axes == nnx.StateAxes({...: nnx.Carry})
+    return ours and plain and rnn.broadcast_rngs is None
 
 
 CELLS = (OptimizedLSTMCell, LSTMCell, SimpleCell)
