@@ -427,6 +427,10 @@ BAD = {
         lambda: linen.RNN(linen.LSTMCell(H)).init(KEY, xs, initial_carry=(carry[:1], carry)),
         r"`initial_carry` must be a pair .*; got shapes \(1, 5\), \(2, 5\)",
     ),
+    "unroll": (
+        lambda: linen.RNN(linen.LSTMCell(H), unroll=0).init(KEY, xs),
+        "`unroll` must be an integer >= 1; got 0",
+    ),
     "lengths for no one": (
         lambda: linen.RNN(linen.LSTMCell(H)).init(KEY, xs, seq_lengths=jnp.asarray([1, 2, 3])),
         r"`seq_lengths` must be integers \(2,\); got int64 \(3,\)",

@@ -119,12 +119,9 @@ class RNN(nnx.RNN):
     over all steps, and the kernels are packed once per sequence. Any other cell, and `state_axes`
     or `broadcast_rngs` of one's own, run by flax's loop.
 
-    Numbers are flax's to rounding, except for two faults that are repaired here:
-      - NaN in padding. flax runs on through the padding, and NaN in it reaches every gradient.
-        Here nothing that stands in padding reaches anything; outputs there are zero.
-      - The carry of a sequence of length 0. flax returns the state after all of its padding. Here
-        it is the initial carry.
-    Also, `return_carry` with `seq_lengths` works here for any number of batch axes.
+    Numbers are flax's to rounding, except for two faults of flax's that are repaired, as in linen.RNN
+    beside this file: NaN in padding reaches no gradient (outputs there are zero), and the carry of
+    a sequence of length 0 is the initial one, not the state after all of its padding.
 
     Args:
       inputs: (*batch, time, D), or (time, *batch, D) with `time_major`.
