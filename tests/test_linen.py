@@ -392,7 +392,7 @@ def test_sixteen_bits_are_near_flax(name):
 
 # Doors ----------------------------------------------------------------------------------------
 
-xs, x, carry = jnp.ones((B, T, D)), jnp.ones((B, D)), jnp.ones((B, H))
+xs, x, carry = (jnp.ones(shape, "float32") for shape in ((B, T, D), (B, D), (B, H)))
 BAD = {
     "gate": (
         lambda: linen.LSTMCell(H, gate_fn=nn.hard_sigmoid).init(KEY, (carry, carry), x),
