@@ -5,6 +5,7 @@
     A1   A0 with x W before the loop                    E   equinox, a scan under vmap
     A2   A0 with jax.checkpoint around its step         S   Keras on JAX, layers.LSTM
     G    the bare products: the floor                   C   cuDNN by jax.experimental.rnn
+    FR   F with our RNN and cell in flax's place        FC  F with our cell in flax's loop
 
 (P, torch, is in peers_torch.py.) A contestant brings three things: `to`, from our numbers to its
 own arguments, which happens before the clock starts; `call`, what is timed; and the axis of time.
@@ -24,6 +25,7 @@ import numpy as np
 from jax import lax
 
 import jax_lstm as jl
+from jax_lstm.interop import linen
 
 
 class Absent(Exception):
@@ -173,7 +175,7 @@ def blocks(x, H):
     return [x[..., n * H : (n + 1) * H] for n in range(4)]
 
 
-def flax_rnn(problem):
+def flax_rnn(problem, house=nn, loop=nn):
     H, dtype = problem.dhs.shape[-1], problem.xs.dtype
 
     def to(layers, states, xs):
@@ -190,8 +192,8 @@ def flax_rnn(problem):
         trees, carries, hs = args
         lasts = []
         for tree, carry in zip(trees, carries, strict=True):
-            cell = nn.OptimizedLSTMCell(H, dtype=dtype, param_dtype=dtype)
-            rnn = nn.RNN(cell, time_major=True, return_carry=True)
+            cell = house.OptimizedLSTMCell(H, dtype=dtype, param_dtype=dtype)
+            rnn = loop.RNN(cell, time_major=True, return_carry=True)
             (c, h), hs = rnn.apply(tree, hs, initial_carry=carry, seq_lengths=lengths)
             lasts.append((h, c))
         return tuple(lasts), hs
@@ -349,6 +351,8 @@ CONTESTANTS = {
     "A1": scanned(hoisted),
     "A2": scanned(functools.partial(plain, wrap=jax.checkpoint)),
     "F": flax_rnn,
+    "FR": functools.partial(flax_rnn, house=linen, loop=linen),
+    "FC": functools.partial(flax_rnn, house=linen),
     "K": haiku,
     "E": equinox,
     "S": keras,

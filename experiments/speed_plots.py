@@ -19,6 +19,8 @@ WORDS = {
     "A1": "A1 x W hoisted",
     "A2": "A2 checkpoint",
     "F": "F flax",
+    "FR": "FR flax, our RNN",
+    "FC": "FC flax, our cell",
     "K": "K haiku",
     "E": "E equinox",
     "S": "S Keras on JAX",

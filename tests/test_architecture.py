@@ -35,6 +35,7 @@ LADDER = {
     "training": {"notation", "stages", "readout", "losses", "bptt", "cells"},
     "referee": {"referee"},
     "layouts": {"notation"},
+    "interop": {"notation", "layouts", "cells", "interop"},
     "files": set(),
     "diagnosis": {"files", "layouts", "cells", "referee"},
     "tutorials": {"notation", "stages", "readout", "losses", "cells", "tracing", "worked"}

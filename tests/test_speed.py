@@ -301,7 +301,7 @@ def error(name, kind="gradient", *, devices=1, dtype=jnp.float64, lengths=False,
     return max(runner.errors.values())
 
 
-@pytest.mark.parametrize("name", ["frugal", "A0", "A1", "A2", "F", "K", "E", "S", "P1"])
+@pytest.mark.parametrize("name", ["frugal", "A0", "A1", "A2", "F", "FR", "FC", "K", "E", "S", "P1"])
 def test_every_gradient_is_the_same(name):
     """Every cotangent, in float64 to 1e-13; Keras computes in float32 all the same."""
     dtype, bound = (jnp.float32, 1e-6) if name == "S" else (jnp.float64, 1e-13)
@@ -329,7 +329,9 @@ def test_every_forward_is_the_same_with_lengths_and_in_stacks(name, options):
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("F", {"lengths": True}), ("P1", {"layers": 2, "lengths": True})], ids=str
+    ("name", "options"),
+    [("F", {"lengths": True}), ("FR", {"lengths": True}), ("P1", {"layers": 2, "lengths": True})],
+    ids=str,
 )
 def test_gradients_with_lengths_and_in_stacks(name, options):
     try:
@@ -505,7 +507,7 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path, monkeypatch, capsys):
             "argument --variants: knows plain, lengths, stack, bfloat16; got",
         ),
         ("--passes backward", "argument --passes: knows gradient, forward; got backward"),
-        ("--only lstm,Q", "argument --only: knows lstm, frugal, A0, A1, A2, F, K, E, S, C, "),
+        ("--only lstm,Q", "argument --only: knows lstm, frugal, A0, A1, A2, F, FR, FC, K, "),
         ("--rounds 0", "argument --rounds: must be >= 1; got 0"),
         ("--memory 0", "argument --memory: must be > 0; got 0.0"),
         ("--devices 64", "argument --devices: "),
