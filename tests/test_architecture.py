@@ -28,6 +28,7 @@ LADDER = {
     "training": {"notation", "stages", "readout", "losses", "bptt", "cells"},
     "referee": {"referee"},
     "layouts": {"notation"},
+    "interop": {"notation", "layouts", "cells", "layers", "interop"},
     "files": set(),
     "diagnosis": {"files", "layouts", "cells", "referee"},
     "check": {"notation", "stages", "cells", "referee"},
