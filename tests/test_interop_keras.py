@@ -1,7 +1,9 @@
 """Keras 3 on JAX, live: weights of layers in our form and back; outputs and all gradients."""
 
+import contextlib
 import functools
 import os
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +60,16 @@ def tree_of(layer):
     return [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in layer.get_weights()]
 
 
+@contextlib.contextmanager
+def in_float64():
+    """Keras computes with float32 on JAX whatever the layer's dtype, by a table of its own."""
+    from keras.src.backend.common import dtypes
+
+    same = {"float64": "float64"}
+    with mock.patch.dict(dtypes.BIT64_TO_BIT32_DTYPE, same), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 def seeds(layer):
     """Of its dropout, at rate 0: Keras wants them with the weights."""
     return [v.value for v in layer.non_trainable_variables]
@@ -67,7 +79,7 @@ def seeds(layer):
 def compared(keras, case):
     """(layers, theirs, ours, their gradient): outputs and cotangents along both ways."""
     kind, _, bidirectional, masked, bias, dtype = CASES[case]
-    with jax.numpy_dtype_promotion("standard"):
+    with in_float64():
         layers = layers_of(keras, *CASES[case])
     weights = [[jnp.asarray(x) for x in layer.get_weights()] for layer in layers]
     one = [jax.ShapeDtypeStruct((B, H), jnp.dtype(dtype))] * (2 if kind == "LSTM" else 1)
@@ -104,7 +116,7 @@ def compared(keras, case):
         )
 
     args = (weights, first, xs)
-    with jax.numpy_dtype_promotion("standard"):
+    with in_float64():
         dy = normal_like(4, jax.eval_shape(theirs, *args))
         (last, hs), (dweights, dfirst, dxs) = both(theirs)(args, dy)
     params = interop.from_weights(weights)
