@@ -1,6 +1,6 @@
 """`python -m jax_lstm COMMAND`: arguments in, printing out. What is done stands in other files:
 check.py has the tables of `check`, diagnosis.py the layouts and files of `diagnose`, exercise.py
-and grade.py what a student gets and gets back.
+and grade.py what a student gets and gets back, inspection.py what `inspect` finds in a file.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import numpy as np
 
 import jax_lstm
 from jax_lstm import check as checks
-from jax_lstm import diagnosis, referee
+from jax_lstm import diagnosis, inspection, referee
 from jax_lstm import exercise as exercises
 from jax_lstm import grade as grades
 from jax_lstm.layouts import LAYOUTS
@@ -90,6 +90,13 @@ def grade(file):
     found = grades.grade(file)
     say(grades.table(found))
     return 0 if all(g.verdict == grades.RIGHT for g in found) else 1
+
+
+def inspect(file, json):
+    """Say what is in a file of weights; exit status 0."""
+    found = inspection.inspect(file)
+    say(found.to_json() if json else found.table())
+    return 0
 
 
 def fill_in(file, text):
@@ -228,6 +235,7 @@ def parser():
     )
     add_diagnose(commands)
     add_exercise(commands)
+    add_inspect(commands)
     return top
 
 
@@ -303,6 +311,20 @@ def add_exercise(commands):
     )
     command.set_defaults(run=grade)
     command.add_argument("file", metavar="FILE", help="the exercise, filled in as far as you are")
+
+
+def add_inspect(commands):
+    command = commands.add_parser(
+        "inspect",
+        help="say what is in a file of weights, and whose layout it seems to be",
+        description="Shapes, norms by gate, forget bias and spectral radius of each recurrent "
+        "block, of a file of ours or of another system: what it holds is told by the names of its "
+        "arrays. NaN and infinities are marked.",
+        epilog="Exit status: 0, or 2 for a file that cannot be read or was altered.",
+    )
+    command.set_defaults(run=inspect)
+    command.add_argument("file", metavar="FILE", help=".safetensors or .npz")
+    command.add_argument("--json", action="store_true", help="print JSON in place of the table")
 
 
 def main(argv=None):

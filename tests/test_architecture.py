@@ -32,6 +32,7 @@ LADDER = {
     "tensorfile": set(),
     "checkpoint": {"notation", "layouts", "readout", "cells", "layers", "interop", "tensorfile"},
     "files": {"tensorfile"},
+    "inspection": {"notation", "layouts", "interop", "tensorfile", "checkpoint", "files"},
     "diagnosis": {"files", "layouts", "cells", "referee"},
     "check": {"notation", "stages", "cells", "referee"},
     "exercise": {"notation", "stages", "textbook"},

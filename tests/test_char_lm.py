@@ -17,6 +17,7 @@ import jax_lstm as jl
 from experiments import char_lm, command, gradients, plots, record, text
 from experiments.command import BadInput
 from jax_lstm import tensorfile
+from jax_lstm.__main__ import main as jax_lstm_main
 from jax_lstm.training import AUTODIFF, BITS, BY_HAND, Step
 
 ROOT = Path(__file__).parent.parent
@@ -98,6 +99,15 @@ def test_the_parameters_are_those_of_the_best_validation(tiny):
     assert notes["step"] == summary["validation_step"]
     nats = char_lm.validate(params, data.held_out, config.window)
     assert nats == notes["validation_nats"] == summary["validation_nats"]
+
+
+def test_inspect_shows_the_file(tiny, capsys):
+    config, _, directory = tiny
+    assert jax_lstm_main(["inspect", str(directory / "params.safetensors")]) == 0
+    out = capsys.readouterr().out
+    assert f"lstm: jax_lstm.LSTMParams, D = {config.embedding}, H = {config.hidden}" in out
+    assert "  vocabulary: " in out
+    assert "the layout seems to be ours (jax_lstm.load)" in out
 
 
 def test_a_file_of_before_the_format_is_refused_clearly(tmp_path):

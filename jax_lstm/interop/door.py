@@ -21,7 +21,7 @@ from jax_lstm.notation import wide
 
 PARAMS = {"lstm": LSTMParams, "lstmp": LSTMPParams, "elman": ElmanParams}
 READERS = {
-    "ours": "jax_lstm.load",
+    "ours": "jax_lstm.LSTMParams",
     "torch": "jax_lstm.interop.torch.from_state_dict",
     "linen": "jax_lstm.interop.flax.from_linen",
     "nnx": "jax_lstm.interop.flax.from_nnx",
@@ -107,6 +107,10 @@ def complaint(arrays, forms, where=""):
             + f"found {listed(arrays)}{elsewhere(arrays, forms)}"
         )
     wrong = misfits(arrays, form)
+    turned = {k: np.transpose(x) for k, x in arrays.items()}
+    if form_of(turned, forms):
+        got = ", ".join(f"{k} {np.shape(x)}" for k, x in arrays.items())
+        return f"the weights{here} fit {form.about} when they are transposed; got {got}"
     counted = {k: blocks(form.shapes[k], np.shape(arrays[k])) for k in wrong}
     name = next((k for k in wrong if counted[k]), next(iter(wrong)))
     letters, want, got = form.shapes[name], wrong[name], np.shape(arrays[name])
