@@ -105,7 +105,10 @@ def load(path, *, like=None):
     arrays, metadata = read(path)
     types = {kind.__name__: kind for kind in OURS} | types_of(like)
     arrays = {name: to_jax(name, x) for name, x in arrays.items()}
-    tree = rebuilt(json.loads(metadata["tree"]), arrays, types, path)
+    try:
+        tree = rebuilt(json.loads(metadata["tree"]), arrays, types, path)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} says of its tree what is none: {error!r}") from None
     if like is not None:
         check_like(tree, like, path)
     return Saved(tree, json.loads(metadata["notes"]))
@@ -126,7 +129,7 @@ def read(path):
     said = {k: v for k, v in metadata.items() if k != "header"}
     if metadata.get("header") != digest_of_header(header | {tensorfile.META: said}):
         raise ValueError(f"{path} was altered in its header: its sha256 is another")
-    sums = json.loads(metadata["sha256"])
+    sums = json.loads(metadata.get("sha256", "{}"))
     bad = [name for name, x in arrays.items() if digest(x) != sums.get(name)]
     if bad:
         raise ValueError(

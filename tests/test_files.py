@@ -290,3 +290,17 @@ def test_float64_with_x64_off_is_refused_and_not_rounded(tmp_path):
     with jax.enable_x64(False), pytest.raises(ValueError, match=r"`W` is float64, .*enable_x64"):
         jl.load(path)
     assert checkpoint.read(path)[0]["W"].dtype == np.float64
+
+
+def test_a_tree_that_is_none_is_refused(tmp_path):
+    """Sums are no signature: right sums around a header that somebody made up."""
+    path = tmp_path / "a.safetensors"
+    jl.save(path, {"a": jnp.ones(2)})
+    arrays, metadata, _ = tensorfile.read(path)
+    del metadata["header"]
+    for tree in ('"b"', '{"set": ["a"]}', "[3]", '{"type": "LSTMParams", "fields": {}}'):
+        header, _ = tensorfile.layout(arrays, metadata | {"tree": tree})
+        signed = {"tree": tree, "header": checkpoint.digest_of_header(header)}
+        tensorfile.write(path, tensorfile.encode(arrays, metadata | signed))
+        with pytest.raises(ValueError, match=r"says of its tree what is none|is not jax_lstm's"):
+            jl.load(path)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from tables import QUICK, assert_close, assert_same, normal_like
+from tables import QUICK, assert_close, assert_same, normal_like, pullback
 
 import jax_lstm as jl
 from jax_lstm.interop import flax as interop
@@ -123,14 +123,6 @@ def compared(case):
             sequence=jl.elman if cell == "SimpleCell" else jl.lstm,
         )
 
-    def both(f):
-        @functools.partial(jax.jit, compiler_options=QUICK)
-        def call(args, dy):
-            y, vjp = jax.vjp(f, *args)
-            return y, vjp(dy)
-
-        return call
-
     def state(carries):
         layers = [x if bidirectional else (x,) for x in carries]
         return tuple(tuple(map(interop.from_carry, layer)) for layer in layers)
@@ -138,9 +130,9 @@ def compared(case):
     args = (trees, carries, xs)
     with jax.numpy_dtype_promotion("standard"):
         dy = normal_like(4, jax.eval_shape(theirs, *args))
-        (last, hs), (dtrees, dcarries, dxs) = both(theirs)(args, dy)
+        (last, hs), (dtrees, dcarries, dxs) = pullback(theirs, args, dy, QUICK)
     params = read(trees)
-    y, cotangents = both(ours)((params, state(carries), xs), (state(dy[0]), dy[1]))
+    y, cotangents = pullback(ours, (params, state(carries), xs), (state(dy[0]), dy[1]), QUICK)
     theirs = ((state(last), hs), (read(dtrees), state(dcarries), dxs))
     return trees, params, theirs, (y, cotangents), dtrees
 
@@ -301,6 +293,11 @@ def test_bad_trees_are_explained(case):
     library, given, match = BAD[case]
     with pytest.raises(ValueError, match=match):
         {"linen": interop.from_linen, "nnx": interop.from_nnx}[library](given)
+
+
+def test_under_jit_it_says_so():
+    with pytest.raises(ValueError, match="is traced: weights are converted outside"):
+        jax.jit(interop.from_linen)(tree())
 
 
 def test_what_flax_cannot_be_is_explained():

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import QUICK, assert_close, assert_same, normal_like
+from tables import QUICK, assert_close, assert_same, normal_like, pullback
 
 import jax_lstm as jl
 from jax_lstm.interop import torch as interop
@@ -108,12 +108,8 @@ def ours(torch, case):
     )
     lengths = jnp.asarray(LENGTHS) if packed else None
 
-    def both(args, dy):
-        f = lambda *args: stack(*args, sequence=SEQUENCES[cell], lengths=lengths)
-        y, vjp = jax.vjp(f, *args)
-        return y, vjp(dy)
-
-    return jax.jit(both, compiler_options=QUICK)((params, states, run.x), (dstates, run.dhs))
+    f = lambda *args: stack(*args, sequence=SEQUENCES[cell], lengths=lengths)
+    return pullback(f, (params, states, run.x), (dstates, run.dhs), QUICK)
 
 
 over_cases = pytest.mark.parametrize("case", CASES)
@@ -357,6 +353,11 @@ P = interop.from_state_dict(weights(L=2))
 @pytest.mark.parametrize(
     ("params", "options", "match"),
     [
+        (
+            P.layers[0][0]._replace(U=np.ones((H, 4 * H), np.float32)),
+            {},
+            "must share one dtype; got W float64, U float32, b float64",
+        ),
         (P._replace(initial=((),)), {}, "`params.initial` must be None: learnt initial states"),
         (P, {"bias": False}, "b must be zero where there is no bias; its largest element is"),
         (weights(), {}, "take LSTMParams, LSTMPParams, ElmanParams; got dict"),
@@ -368,7 +369,7 @@ P = interop.from_state_dict(weights(L=2))
             r"`W` must be \(D,4H\) = \(20, 20\), as jax_lstm.LSTMParams has it; got \(20, 3\)",
         ),
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_what_torch_cannot_be_is_explained(params, options, match):
     with pytest.raises(ValueError, match=match):

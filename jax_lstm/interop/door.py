@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jax_lstm.cells.elman import ElmanParams, ElmanState
 from jax_lstm.cells.lstm import LSTMParams, LSTMState
@@ -40,6 +41,8 @@ def array_of(name, x):
         x = x.detach().cpu()
         narrow = str(x.dtype).endswith("bfloat16")
         x = x.float().numpy().astype(jnp.bfloat16) if narrow else x.numpy()
+    if isinstance(x, Tracer):
+        raise ValueError(f"`{name}` is traced: weights are converted outside of jit and grad")
     if not hasattr(x, "__array__"):
         none = "; no gradient has reached it" if x is None else ""
         raise ValueError(f"`{name}` must be an array; got {type(x).__name__}{none}")
@@ -154,17 +157,15 @@ def cell_of(arrays, forms, where="", join=None):
     form = form_of(arrays, forms)
     if form is None:
         raise ValueError(complaint(arrays, forms, where))
-    dtypes = {k: str(x.dtype) for k, x in arrays.items()}
-    if len(set(dtypes.values())) > 1:
-        kinds = ", ".join(f"{k} {v}" for k, v in dtypes.items())
-        raise ValueError(f"the weights of a cell must share one dtype; got {kinds}")
+    check_one_dtype(arrays)
     found = form.to_ours(arrays)
     again = found.pop("b again", None)
     if again is not None:
         found["b"] = (np.add if join is None else join)(found["b"], again)
     found.setdefault("b", np.zeros(found["W"].shape[1], found["W"].dtype))
     params = PARAMS[form.cell]
-    return params(*(to_jax(where or k, found[k]) for k in params._fields))
+    at = f" of {where}" if where else ""
+    return params(*(to_jax(f"{k}{at}", found[k]) for k in params._fields))
 
 
 def arrays_of(params, forms, bias=True, again=None):
@@ -186,6 +187,7 @@ def arrays_of(params, forms, bias=True, again=None):
         raise ValueError(f"{abouts} take {takes}; got {type(params).__name__}")
     form, ours = known[name], WEIGHTS["ours"]
     arrays = {k: array_of(k, x) for k, x in zip(params._fields, params, strict=True)}
+    check_one_dtype(arrays)
     own = next(f for f in ours if f.cell == name)
     wrong = misfits(arrays, own)
     if wrong:
@@ -199,6 +201,12 @@ def arrays_of(params, forms, bias=True, again=None):
     elif again is not None:
         arrays["b again"] = again(arrays["b"])
     return from_ours(form.to_ours, shapes, sizes, arrays, arrays["W"].dtype)
+
+
+def check_one_dtype(arrays):
+    if len({x.dtype for x in arrays.values()}) > 1:
+        kinds = ", ".join(f"{k} {x.dtype}" for k, x in arrays.items())
+        raise ValueError(f"the weights of a cell must share one dtype; got {kinds}")
 
 
 def check_no_bias(b):
@@ -276,6 +284,9 @@ class Found(NamedTuple):
 TORCH = re.compile(r"(?:(.*)[./])?((?:weight_[ih]h|weight_hr|bias_[ih]h)_l)(\d+)(_reverse)?")
 
 
+IN_PARTS = {k for forms in WEIGHTS.values() for form in forms for k in form.shapes if "/" in k}
+
+
 def flat(tree, above=()):
     """{"a/b": leaf} of a nested mapping; anything else is a leaf."""
     if not isinstance(tree, Mapping):
@@ -292,14 +303,8 @@ def split(name):
         return where or "", int(layer), 1 if reverse else 0, f"{kind}0"
     parts = re.split(r"[./]", name)
     last = "/".join(parts[-2:])
-    names = {k for forms in WEIGHTS.values() for form in forms for k in form.shapes if "/" in k}
-    known = len(parts) > 1 and last in names
-    return (
-        name[: -len(last if known else parts[-1])].rstrip("./"),
-        0,
-        0,
-        last if known else parts[-1],
-    )
+    local = last if last in IN_PARTS else parts[-1]
+    return name[: len(name) - len(local)].rstrip("./"), 0, 0, local
 
 
 def cells_among(arrays):
