@@ -29,10 +29,11 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
+import jax_lstm
 from experiments import command, gradients, plots, record, report, text
 from experiments.command import BadInput, option
-from jax_lstm import LSTMParams, init_lstm_state, lstm, lstm_cell, over_devices
-from jax_lstm.readout import DenseParams, dense, embedding
+from jax_lstm import init_lstm_state, lstm, lstm_cell, over_devices
+from jax_lstm.readout import dense, embedding
 from jax_lstm.training import (
     AUTODIFF,
     BITS,
@@ -314,7 +315,7 @@ def train(config, update, data, directory):
         nats = validate(params, data.held_out, config.window)
         if nats < best:
             notes = {"vocabulary": data.vocabulary, "step": step, "validation_nats": nats}
-            record.save_tensors(directory / "params.safetensors", params, **notes)
+            jax_lstm.save(directory / "params.safetensors", params._asdict(), notes=notes)
         record.append(metrics, kind="validation", step=step, nats=nats, bits=nats * BITS)
         return nats
 
@@ -377,10 +378,10 @@ def repeat(config, updates, data, metrics):
 
 def load(path):
     """(LanguageModel, notes: vocabulary, step, validation_nats) from params.safetensors."""
-    arrays, notes = record.load_tensors(path)
-    cell = LSTMParams(*(arrays[f"lstm.{name}"] for name in LSTMParams._fields))
-    readout = DenseParams(*(arrays[f"readout.{name}"] for name in DenseParams._fields))
-    return jax.tree.map(jnp.asarray, LanguageModel(arrays["embedding"], cell, readout)), notes
+    tree, notes = jax_lstm.load(path)
+    if not isinstance(tree, dict) or set(tree) != set(LanguageModel._fields):
+        raise ValueError(f"{path} must hold {', '.join(LanguageModel._fields)} of a LanguageModel")
+    return LanguageModel(**tree), notes
 
 
 @jax.jit

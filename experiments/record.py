@@ -6,17 +6,14 @@ moved there, so it is either the old one or the new one.
 
 import contextlib
 import json
-import os
 import sys
 from datetime import datetime
 from pathlib import Path
 
 import jax
-import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save
 
 from experiments.command import BadInput
+from jax_lstm.tensorfile import write
 
 
 def new_directory(results, experiment, run=None):
@@ -51,16 +48,6 @@ def telling_where(directory):
         raise
 
 
-def write(path, data):
-    """The bytes as a whole, or the file as it was."""
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        beside.write_bytes(data)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def write_json(path, tree):
     write(path, (json.dumps(tree, indent=2, ensure_ascii=False) + "\n").encode())
 
@@ -90,16 +77,3 @@ def leaves(tree):
     """A tree's arrays by name: "lstm.W"."""
     paths = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in paths}
-
-
-def save_tensors(path, tree, **metadata):
-    """A tree's arrays by name as safetensors, with notes in JSON."""
-    arrays = {name: np.asarray(leaf) for name, leaf in leaves(tree).items()}
-    write(path, save(arrays, {k: json.dumps(v) for k, v in metadata.items()}))
-
-
-def load_tensors(path):
-    """(arrays by name, notes)."""
-    with safe_open(path, "numpy") as file:
-        metadata = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
-        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118

@@ -37,6 +37,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
+import jax_lstm
 from experiments import command, plots, record
 from experiments.command import BadInput, option
 from jax_lstm import init_dense, init_lstm, init_lstm_state, lstm
@@ -140,9 +141,8 @@ def experiment(config, files, data, split, directory):
     labels = files["training"].labels
     params = train(config, data["training"], labels, split, scale, directory)
     notes = {"seeds": split.seeds, "labels": labels}
-    record.save_tensors(
-        directory / "params.safetensors", {"params": params, "scale": scale}, **notes
-    )
+    tree = {"params": params, "scale": scale}
+    jax_lstm.save(directory / "params.safetensors", tree, notes=notes)
     for name, right in judge(config, data, split, scale, params).items():
         for seed, each in zip(split.seeds, right, strict=True):
             record.append(

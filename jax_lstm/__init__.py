@@ -36,6 +36,7 @@ from jax_lstm.cells.lstmp import (
     lstmp_cell_autodiff,
 )
 from jax_lstm.cells.make import make_cell, make_rnn
+from jax_lstm.checkpoint import load, save
 from jax_lstm.devices import over_devices
 from jax_lstm.diagnosis import diagnose
 from jax_lstm.flow import (

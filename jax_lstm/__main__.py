@@ -1,7 +1,7 @@
 """`python -m jax_lstm COMMAND`: arguments in, printing out. What is done stands in other files:
 check.py has the tables of `check`, diagnosis.py the layouts and files of `diagnose`, exercise.py
 and grade.py what a student gets and gets back, tutorials.py, worked.py and drawing.py the examples,
-tables and picture of `trace`.
+tables and picture of `trace`, inspection.py what `inspect` finds in a file.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import numpy as np
 import jax_lstm
 from jax_lstm import beside as besides
 from jax_lstm import check as checks
-from jax_lstm import diagnosis, referee, tutorials, worked
+from jax_lstm import diagnosis, inspection, referee, tutorials, worked
 from jax_lstm import exercise as exercises
 from jax_lstm import grade as grades
 from jax_lstm.layouts import LAYOUTS
@@ -179,6 +179,13 @@ def fresh(file, force):
         raise ValueError(f"{file} exists; --force writes over it")
 
 
+def inspect(file, json):
+    """Say what is in a file of weights; exit status 0."""
+    found = inspection.inspect(file)
+    say(found.to_json() if json else found.table())
+    return 0
+
+
 def fill_in(file, text):
     """A template, written where nothing stands yet."""
     if Path(file).suffix != ".json":
@@ -316,6 +323,7 @@ def parser():
     add_diagnose(commands)
     add_exercise(commands)
     add_trace(commands)
+    add_inspect(commands)
     return top
 
 
@@ -432,6 +440,20 @@ def add_trace(commands):
             f"--{kind}", dest=f"{kind}_file", type=writable, metavar="FILE", help=f"write {what}"
         )
     command.add_argument("--force", action="store_true", help="write over files that exist")
+
+
+def add_inspect(commands):
+    command = commands.add_parser(
+        "inspect",
+        help="say what is in a file of weights, and whose layout it seems to be",
+        description="Shapes, norms by gate, forget bias and spectral radius of each recurrent "
+        "block, of a file of ours or of another system: what it holds is told by the names of its "
+        "arrays. NaN and infinities are marked.",
+        epilog="Exit status: 0, or 2 for a file that cannot be read or was altered.",
+    )
+    command.set_defaults(run=inspect)
+    command.add_argument("file", metavar="FILE", help=".safetensors or .npz")
+    command.add_argument("--json", action="store_true", help="print JSON in place of the table")
 
 
 def main(argv=None):

@@ -4,7 +4,6 @@ No object is ever unpickled, and a file is what its content says it is. Numbers 
 exact as they were printed: 0.0697 is 0.0697 ± 0.00005.
 """
 
-import importlib.util
 import json
 import zipfile
 import zlib
@@ -14,6 +13,8 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+
+from jax_lstm import tensorfile
 
 FEWEST = 4  # decimal places; where no number of an array has as many, they are taken as exact
 EXACT = 1000
@@ -53,28 +54,24 @@ def read_json(path):
 
 
 def read_npz(path):
+    return sorted_out(arrays_of_npz(path))
+
+
+def read_safetensors(path):
+    return sorted_out(tensorfile.read(path).arrays)
+
+
+def arrays_of_npz(path):
+    """{name: array}, or what is wrong with the file."""
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is no .npz archive")
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {k: file[k] for k in file.files}
+            return {k: file[k] for k in file.files}
     except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         if "pickle" in str(error):
             raise ValueError(f"{path} holds pickled objects, which are not loaded") from None
         raise ValueError(f"{path} is no .npz archive of arrays: {error}") from None
-    return sorted_out(arrays)
-
-
-def read_safetensors(path):
-    if importlib.util.find_spec("safetensors") is None:
-        raise ValueError(f"{path} needs the package safetensors: pip install safetensors")
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return sorted_out(load_file(path))
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no .safetensors file: {error}") from None
 
 
 def sorted_out(arrays):

@@ -8,8 +8,11 @@ gradient into ours: nothing is added or rounded, so a mask of what is known can 
     keras       kernel (D, 4H), recurrent_kernel (H, 4H), bias; i f c o; batch first x @ W
     coursera    Wf, Wi, Wc, Wo (H, H + D) on [a_prev; x_t]; arrays (n, m, T)         W z
     tmva        Wi, Wf, Wc, Wo (H, D), Ui, ... (H, H), bi, ... (H,); (B, T, D)       W x
+    linen       ii, if, ig, io (D, H), hi, ... (H, H) with a bias each               x @ W
+    nnx         as linen with if_, or dense_i (D, 4H), dense_h (H, 4H); i f g o      x @ W
 
-Sources: torch.nn.LSTM; keras.layers.LSTM; the exercise of "Sequence Models", week 1, on Coursera;
+Sources: torch.nn.LSTM; keras.layers.LSTM; flax's nn.LSTMCell, nnx.OptimizedLSTMCell;
+the exercise of "Sequence Models", week 1, on Coursera;
 TMVA's LSTMLayer, whose order of weights is input, forget, candidate, output.
 """
 
@@ -105,7 +108,7 @@ ELMAN = ours({"W": "D,H", "U": "H,H", "b": "H"}, {"h": "B,H"})
 
 def from_torch(d):
     return merged(
-        renamed({"weight_ih_l0": "W", "weight_hh_l0": "U"}, transposed),
+        renamed({"weight_ih_l0": "W", "weight_hh_l0": "U", "weight_hr_l0": "P"}, transposed),
         renamed({"bias_ih_l0": "b", "bias_hh_l0": "b again"}),
         renamed({"input": "xs", "doutput": "dhs", "target": "ys"}),
         renamed({"h_0": "h0", "c_0": "c0", "dh_n": "dh_T", "dc_n": "dc_T"}, lambda x: x[0]),
@@ -243,22 +246,99 @@ LAYOUTS = {
 }
 
 
+# Weights alone, of one cell: what files and other frameworks hold -----------------------------
+
+
+class Weights(NamedTuple):
+    """The weights of one cell in a system.
+
+    about: what it is called there.   cell: what it is called here, a key of LAYOUTS.
+    shapes: {name: shape in letters}. A name in `optional` may be missing, all of them together.
+    to_ours({name: array}) -> {"W": ..., "U": ..., "b": ..., perhaps "b again", "P"}.
+    """
+
+    about: str
+    cell: str
+    shapes: dict[str, str]
+    optional: tuple[str, ...]
+    to_ours: Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def by_gates(W, U, b):
+    """To ours from a matrix per gate, each given by the names of its four, in the order i f g o."""
+
+    def to_ours(d):
+        parts = {"W": W, "U": U, "b": b}
+        return there(**{k: side_by_side(d, names, lambda x: x) for k, names in parts.items()})
+
+    return to_ours
+
+
+def flax_lstm(about, f):
+    """flax's kernel per gate; the one for the forget gate's input is called `f`."""
+    W = [f"{k}/kernel" for k in ("ii", f, "ig", "io")]
+    U = [f"h{k}/kernel" for k in "ifgo"]
+    b = [f"h{k}/bias" for k in "ifgo"]
+    shapes = dict.fromkeys(W, "D,H") | dict.fromkeys(U, "H,H") | dict.fromkeys(b, "H")
+    return Weights(about, "lstm", shapes, (), by_gates(W, U, b))
+
+
+def plain(about, cell, names, optional=()):
+    """Arrays that lie as ours do: {their name: ours}."""
+    shapes = {k: LAYOUTS[cell]["ours"].problem[name] for k, name in names.items()}
+    return Weights(about, cell, shapes, optional, renamed(names))
+
+
+_biases = ("bias_ih_l0", "bias_hh_l0")
+_rnn = {"weight_ih_l0": "H,D", "weight_hh_l0": "H,H"} | dict.fromkeys(_biases, "H")
+_projected = _torch | {"weight_hh_l0": "4H,R", "weight_hr_l0": "R,H"}
+_kernels = {"kernel": "W", "recurrent_kernel": "U", "bias": "b"}
+_dense = {"dense_i/kernel": "W", "dense_h/kernel": "U"}
+
+WEIGHTS = {
+    "ours": (
+        plain("jax_lstm.LSTMParams", "lstm", dict(zip("WUb", "WUb", strict=True))),
+        plain("jax_lstm.LSTMPParams", "lstmp", dict(zip("WUbP", "WUbP", strict=True))),
+        plain("jax_lstm.ElmanParams", "elman", dict(zip("WUb", "WUb", strict=True))),
+    ),
+    "torch": (
+        Weights("torch.nn.LSTM", "lstm", _torch, _biases, from_torch),
+        Weights("torch.nn.LSTM with proj_size", "lstmp", _projected, _biases, from_torch),
+        Weights("torch.nn.RNN", "elman", _rnn, _biases, from_torch),
+    ),
+    "linen": (
+        flax_lstm("flax.linen's LSTMCell or OptimizedLSTMCell", "if"),
+        plain("flax.linen.SimpleCell", "elman", {"i/kernel": "W", "h/kernel": "U", "i/bias": "b"}),
+    ),
+    "nnx": (
+        plain("flax.nnx.OptimizedLSTMCell", "lstm", _dense | {"dense_h/bias": "b"}),
+        flax_lstm("flax.nnx.LSTMCell", "if_"),
+        plain("flax.nnx.SimpleCell", "elman", _dense | {"dense_i/bias": "b"}),
+    ),
+    "keras": (
+        plain("keras.layers.LSTM", "lstm", _kernels, ("bias",)),
+        plain("keras.layers.SimpleRNN", "elman", _kernels, ("bias",)),
+    ),
+}
+
+
 # The other way --------------------------------------------------------------------------------
 
 
-def from_ours(to_ours, shapes, sizes, arrays):
+def from_ours(to_ours, shapes, sizes, arrays, dtype: Any = np.float64):
     """Arrays of a layout from ours: its way to ours, walked by places instead of numbers.
 
     Args:
       to_ours, shapes: of a Layout, for its problem or its gradient.
       sizes: {"T": 7, ...}.
       arrays: {our name: array}; what is missing becomes zero.
+      dtype: of what comes back.
     """
     full = {k: shape_of(letters, sizes) for k, letters in shapes.items()}
     ends = np.cumsum([0, *(int(np.prod(shape)) for shape in full.values())])
     spans = {k: slice(a, b) for k, a, b in zip(full, ends[:-1], ends[1:], strict=True)}
     places = {k: np.arange(ends[-1])[spans[k]].reshape(shape) for k, shape in full.items()}
-    flat = np.zeros(ends[-1])
+    flat = np.zeros(ends[-1], dtype)
     for k, where in to_ours(places).items():
         flat[where] = arrays.get(k, 0.0)
     return {k: flat[spans[k]].reshape(shape) for k, shape in full.items()}

@@ -93,18 +93,20 @@ def problem(row, size=SIZE, dtype=jnp.float64, seed=0, scale=1.0, batch=None):
     return params, state, normal_like(seed + 2, jax.ShapeDtypeStruct((T, *batch, D), dtype))
 
 
-def value_and_cotangents(f, args, seed=9, options=None):
-    """The outputs of f, and every input's cotangent for a random cotangent on every output.
-
-    `options` are the compiler's: QUICK, or its own.
-    """
+def pullback(f, args, dy, options=None):
+    """The outputs of f, and every input's cotangent for the cotangent dy. `options` are the
+    compiler's: QUICK, or its own."""
 
     def both(args, dy):
         y, vjp = jax.vjp(f, *args)
         return y, vjp(dy)
 
-    dy = normal_like(seed, jax.eval_shape(f, *args))
     return jax.jit(both, compiler_options=options)(args, dy)
+
+
+def value_and_cotangents(f, args, seed=9, options=None):
+    """The same for a random cotangent on every output."""
+    return pullback(f, args, normal_like(seed, jax.eval_shape(f, *args)), options)
 
 
 def errors(got, want):

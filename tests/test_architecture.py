@@ -35,8 +35,11 @@ LADDER = {
     "training": {"notation", "stages", "readout", "losses", "bptt", "cells"},
     "referee": {"referee"},
     "layouts": {"notation"},
-    "interop": {"notation", "layouts", "cells", "interop"},
-    "files": set(),
+    "interop": {"notation", "layouts", "cells", "layers", "interop"},
+    "tensorfile": set(),
+    "checkpoint": {"notation", "layouts", "readout", "cells", "layers", "interop", "tensorfile"},
+    "files": {"tensorfile"},
+    "inspection": {"notation", "layouts", "interop", "tensorfile", "checkpoint", "files"},
     "diagnosis": {"files", "layouts", "cells", "referee"},
     "tutorials": {"notation", "stages", "readout", "losses", "cells", "tracing", "worked"}
     | {"files", "diagnosis"},

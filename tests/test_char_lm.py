@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -12,8 +13,11 @@ import jax
 import numpy as np
 import pytest
 
+import jax_lstm as jl
 from experiments import char_lm, command, gradients, plots, record, text
 from experiments.command import BadInput
+from jax_lstm import tensorfile
+from jax_lstm.__main__ import main as jax_lstm_main
 from jax_lstm.training import AUTODIFF, BITS, BY_HAND, Step
 
 ROOT = Path(__file__).parent.parent
@@ -95,6 +99,25 @@ def test_the_parameters_are_those_of_the_best_validation(tiny):
     assert notes["step"] == summary["validation_step"]
     nats = char_lm.validate(params, data.held_out, config.window)
     assert nats == notes["validation_nats"] == summary["validation_nats"]
+
+
+def test_inspect_shows_the_file(tiny, capsys):
+    config, _, directory = tiny
+    assert jax_lstm_main(["inspect", str(directory / "params.safetensors")]) == 0
+    out = capsys.readouterr().out
+    assert f"lstm: jax_lstm.LSTMParams, D = {config.embedding}, H = {config.hidden}" in out
+    assert "  vocabulary: " in out
+    assert "the layout seems to be ours (jax_lstm.load)" in out
+
+
+def test_a_file_of_before_the_format_is_refused_clearly(tmp_path):
+    arrays = {"embedding": np.ones((3, 2), np.float32)}
+    tensorfile.write(tmp_path / "old", tensorfile.encode(arrays, {"vocabulary": '"abc"'}))
+    with pytest.raises(ValueError, match=r"was not written by jax_lstm.save; it holds embedding"):
+        char_lm.load(tmp_path / "old")
+    jl.save(tmp_path / "other", {"embedding": arrays["embedding"]})
+    with pytest.raises(ValueError, match="must hold embedding, lstm, readout of a LanguageModel"):
+        char_lm.load(tmp_path / "other")
 
 
 def test_a_dropped_gradient_is_reported():
@@ -266,7 +289,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(record.os, "replace", interrupted)
+    monkeypatch.setattr(os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         record.write(path, b"new")
     assert path.read_bytes() == b"old"

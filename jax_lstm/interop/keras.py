@@ -1,0 +1,135 @@
+"""Keras 3: weights, gradients and states of LSTM, SimpleRNN and Bidirectional, without Keras.
+
+    kernel (D, 4H), recurrent_kernel (H, 4H), bias (4H,); x W, blocks i, f, c (our g), o; for a
+    SimpleRNN (D, H), (H, H), (H,). A Bidirectional has those of its forward layer, then of its
+    backward one.
+
+Our layout, with other names: nothing is added and nothing shared, so a gradient goes the same way
+as weights. A layer's weights do not say its activations; ours are tanh and sigmoid, Keras'
+defaults. The forget bias of 1 (`unit_forget_bias`) is stored, not added.
+
+Source: keras.layers.LSTM; tests/test_interop_keras.py runs it.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from jax_lstm.interop import door
+from jax_lstm.layers import StackParams
+from jax_lstm.layouts import WEIGHTS
+
+FORMS = WEIGHTS["keras"]
+NAMES = ("kernel", "recurrent_kernel", "bias")
+
+
+def from_weights(weights):
+    """The parameters of a stack, or their gradient, from `layer.get_weights()`.
+
+    Args:
+      weights: arrays of one layer: 3 of an LSTM or SimpleRNN, 6 of a Bidirectional; 2 or 4 without
+        bias. For more layers a list of such lists. Or {name: array} of one cell, or of the
+        variables' paths, `{v.path: v for v in layer.weights}`, in the order of the layers.
+
+    Returns:
+      StackParams for `jax_lstm.stack` of LSTMParams or ElmanParams; dtype kept. Without bias, b is
+      zero.
+
+    Raises:
+      ValueError: names or shapes that do not belong together; float64 with JAX's x64 off.
+
+    Source: this file's.
+    """
+    if isinstance(weights, Mapping):
+        layers = by_path(weights)
+    elif isinstance(weights, Sequence) and weights and isinstance(weights[0], tuple | list):
+        layers = [by_place(one, f"layer {n}") for n, one in enumerate(weights)]
+    else:
+        layers = [by_place(weights, "layer 0")]
+    return StackParams(
+        tuple(
+            tuple(door.cell_of(arrays, FORMS, f"layer {n}") for arrays in layer)
+            for n, layer in enumerate(layers)
+        )
+    )
+
+
+def to_weights(params, *, use_bias=True):
+    """What `layer.set_weights` takes, a list for each layer, from parameters or their gradient.
+
+    Args:
+      params: StackParams of LSTMParams or ElmanParams, or the parameters of one cell.
+      use_bias: False for layers that have none; b must then be zero.
+
+    Returns:
+      [weights of layer 0, ...]: NumPy arrays in Keras' order, dtype of params.
+
+    Raises:
+      ValueError: parameters that no Keras layer has, a projection say.
+
+    Source: this file's.
+    """
+    return [
+        [x for p in layer for x in door.arrays_of(p, FORMS, use_bias).values()]
+        for layer in door.layers_of(params)
+    ]
+
+
+def from_states(states):
+    """The state of a cell from Keras' list, [h, c] or [h].
+
+    Args:
+      states: arrays (B, H): [h, c] of an LSTM, [h] of a SimpleRNN. A Bidirectional has those of its
+        forward layer, then of its backward one: give each half.
+
+    Returns:
+      LSTMState(h, c), c float32 where it had 16 bits; or ElmanState(h).
+
+    Source: keras.layers.LSTM.
+    """
+    if not isinstance(states, Sequence) or len(states) not in (1, 2):
+        n = f" {len(states)}" if isinstance(states, Sequence) else ""
+        raise ValueError(
+            f"`states` must be [h, c] or [h], of one direction; got {type(states).__name__}{n}"
+        )
+    return door.state_of("states", *states)
+
+
+def to_states(state):
+    """Keras' list, [h, c] or [h], from the state of a cell; arrays as they are."""
+    return list(state)
+
+
+# In -------------------------------------------------------------------------------------------
+
+
+def by_place(weights, where):
+    """[{name: array}] for each direction of a layer, from the list of get_weights."""
+    if not isinstance(weights, Sequence) or len(weights) not in (2, 3, 4, 6):
+        n = len(weights) if isinstance(weights, Sequence) else type(weights).__name__
+        raise ValueError(
+            f"the weights of {where} must be 3 arrays, {', '.join(NAMES)}, or 6 of two directions "
+            f"(2 or 4 without bias), or a list of such lists; got {n}"
+        )
+    n = 2 if len(weights) in (2, 4) else 3
+    arrays = [door.array_of(f"weights[{k}]", x) for k, x in enumerate(weights)]
+    return [dict(zip(NAMES[:n], arrays[k : k + n], strict=True)) for k in range(0, len(arrays), n)]
+
+
+def by_path(weights):
+    """The same for each layer, from names: a backward_... cell belongs to the one before it."""
+    found, rest = door.cells_among(weights)
+    wrong = [f for f in found if f.layout != "keras"]
+    if rest or wrong or not found:
+        other = "".join(f"; some would fit {door.READERS[f.layout]}" for f in wrong[:1])
+        raise ValueError(
+            f"weights must be {', '.join(NAMES)} of each cell, below any name, and nothing else; "
+            f"found {door.listed(rest or weights)}{other}"
+        )
+    layers = []
+    for f in found:
+        arrays = {k: door.array_of(f"{f.where}/{k}", x) for k, x in f.arrays.items()}
+        arrays = {k: arrays[k] for k in NAMES if k in arrays}
+        if "backward_" in f.where and layers and len(layers[-1]) == 1:
+            layers[-1].append(arrays)
+        else:
+            layers.append([arrays])
+    return layers

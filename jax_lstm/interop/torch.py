@@ -1,0 +1,264 @@
+"""torch.nn.LSTM and torch.nn.RNN: weights, gradients and states, both ways, without torch.
+
+    weight_ih_l{k}[_reverse]  (4H, D); above layer 0 (4H, directions H), with proj_size (4H, ... R)
+    weight_hh_l{k}[_reverse]  (4H, H), with proj_size (4H, R)      W x, blocks i, f, g, o
+    weight_hr_l{k}[_reverse]  (R, H), with proj_size only
+    bias_ih_l{k}, bias_hh_l{k}[_reverse]  (4H,) each; their sum is b
+
+Weights and gradients do not go the same way. Two biases that are added are one fork more:
+b = b_ih + b_hh, hence db_ih = db and db_hh = db. A weight b goes to b_ih, with zeros in b_hh; a
+gradient db goes to both. (So a step of plain gradient descent on the two moves their sum by twice
+what it moves our b.)
+
+    params = from_state_dict(module.state_dict())
+    dparams = gradient_from_state_dict({k: p.grad for k, p in module.named_parameters()})
+
+What a state_dict does not say, it cannot tell: the dropout and batch_first of the module, and
+whether a torch.nn.RNN has tanh (ours) or relu.
+
+Source: torch.nn.LSTM's and torch.nn.RNN's documentation; tests/test_interop_torch.py runs both.
+"""
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+
+from jax_lstm.interop import door
+from jax_lstm.layers import DIRECTIONS, StackParams
+from jax_lstm.layouts import WEIGHTS
+
+FORMS = WEIGHTS["torch"]
+
+
+def from_state_dict(d, *, prefix=""):
+    """The parameters of a stack from the state_dict of a torch.nn.LSTM or torch.nn.RNN.
+
+        W = weight_ihᵀ    U = weight_hhᵀ    b = bias_ih + bias_hh    P = weight_hrᵀ
+
+    Args:
+      d: {name: array}, of NumPy, JAX or torch; shapes as above, one floating dtype.
+      prefix: what the names begin with, "encoder.lstm" say. Only those are read; without a prefix
+        there must be no other.
+
+    Returns:
+      StackParams for `jax_lstm.stack`, dtype of d: LSTMParams; LSTMPParams where there are
+      weight_hr, to run with `sequence=lstmp`; ElmanParams of a torch.nn.RNN. Without biases, b is
+      zero.
+
+    Raises:
+      ValueError: names or shapes that do not belong together; float64 with JAX's x64 off.
+
+    Source: this file's.
+    """
+    return read(d, prefix, None)
+
+
+def gradient_from_state_dict(d, *, prefix=""):
+    """The gradient of those parameters from torch's: db is the gradient of either bias.
+
+    Args:
+      d: {name: gradient}, as `from_state_dict` has it for weights.
+      prefix: likewise.
+
+    Returns:
+      StackParams of cotangents. Without biases db is zero: b is not trained there.
+
+    Raises:
+      ValueError: also where the gradients of the two biases differ by more than rounding: then
+        they are none, or something was done to one of them.
+
+    Source: this file's.
+    """
+    return read(d, prefix, agreed)
+
+
+def to_state_dict(params, *, bias=True, prefix=""):
+    """A state_dict for a torch.nn.LSTM or torch.nn.RNN that computes what these parameters do.
+
+    Args:
+      params: StackParams with one H and as many directions in every layer, merged by "concat" and
+        nothing between the layers; or the parameters of one cell.
+      bias: False for a module that has none; b must then be zero.
+      prefix: what the names shall begin with, "encoder.lstm" say.
+
+    Returns:
+      {name: NumPy array}, in torch's order, dtype of params: b in bias_ih, zeros in bias_hh. As
+      `module.load_state_dict({k: torch.from_numpy(x) for k, x in d.items()})`.
+
+    Raises:
+      ValueError: parameters that no torch module has.
+
+    Source: this file's.
+    """
+    return write(params, bias, prefix, None)
+
+
+def gradient_to_state_dict(dparams, *, bias=True, prefix=""):
+    """The gradient of a torch module's parameters from ours: db for each of its two biases.
+
+    Args:
+      dparams: cotangents in the form of params.
+      bias: False for a module that has none; db is left out.
+      prefix: as in `to_state_dict`.
+
+    Returns:
+      {name: NumPy array}, for `p.grad` of each of `module.named_parameters()`.
+
+    Raises:
+      ValueError: as `to_state_dict`.
+
+    Source: this file's.
+    """
+    return write(dparams, bias, prefix, np.copy)
+
+
+def from_hx(hx, *, bidirectional=False):
+    """States of a stack from torch's (h_0, c_0), or h_0 alone: axis 0 counts layers and directions.
+
+    Args:
+      hx: (h_0 (L·D, B, H or R), c_0 (L·D, B, H)), or h_0; without batch, (L·D, H).
+      bidirectional: whether D, the number of directions, is 2.
+
+    Returns:
+      states[l][direction]: LSTMState, LSTMPState or ElmanState. c is float32 where it had 16 bits.
+
+    Raises:
+      ValueError: shapes that do not belong together.
+
+    Source: this file's.
+    """
+    given = hx if isinstance(hx, tuple | list) else (hx,)
+    fields = [door.array_of(name, x) for name, x in zip(("h_0", "c_0"), given, strict=False)]
+    directions = 2 if bidirectional else 1
+    sizes = {x.shape[:-1] for x in fields}
+    n = fields[0].shape[0] if fields and fields[0].ndim > 1 else 0
+    if len(given) not in (1, 2) or len(sizes) != 1 or n == 0 or n % directions:
+        raise ValueError(
+            f"`hx` must be (h_0, c_0), each ({'2L' if bidirectional else 'L'}, B, ...), or h_0; "
+            f"got {', '.join(str(x.shape) for x in fields) or 'nothing'}"
+        )
+    states = [door.state_of(f"hx[:, {k}]", *(x[k] for x in fields)) for k in range(n)]
+    return tuple(tuple(states[k : k + directions]) for k in range(0, n, directions))
+
+
+def to_hx(states):
+    """torch's (h_0, c_0), or h_0 where there is no c, from states[l][direction].
+
+    Returns:
+      NumPy arrays (layers x directions, B, ...), forward before reverse, dtypes kept: for 16-bit
+      parameters our c is float32, and torch wants all alike.
+
+    Source: this file's.
+    """
+    each = [state for layer in states for state in layer]
+    kinds = {(type(s).__name__, *(np.shape(x) for x in s)) for s in each}
+    if len(kinds) != 1:
+        raise ValueError(f"torch has one H for all layers; got states {sorted(kinds)}")
+    fields = tuple(
+        np.stack([door.array_of("state", x) for x in xs]) for xs in zip(*each, strict=True)
+    )
+    return fields if len(fields) == 2 else fields[0]
+
+
+# In and out -----------------------------------------------------------------------------------
+
+
+def read(d, prefix, join):
+    """StackParams; `join` makes one bias of two."""
+    cells = grouped(d, prefix)
+    L, directions = 1 + max(k for k, _ in cells), 1 + max(r for _, r in cells)
+    layers = []
+    for k in range(L):
+        found = []
+        for r in range(directions):
+            where = f"layer {k}, {DIRECTIONS[r]} direction"
+            if (k, r) not in cells:
+                raise ValueError(
+                    f"the {where} is missing: weight_ih_l{k}{'_reverse' * r}; torch has as many "
+                    f"directions in each of its layers; found {door.listed(d)}"
+                )
+            found.append(door.cell_of(cells[k, r], FORMS, where, join))
+        layers.append(tuple(found))
+    check_fit(layers)
+    return StackParams(tuple(layers))
+
+
+def grouped(d, prefix):
+    """{(layer, direction): {name of layer 0: array}} of the names below the prefix."""
+    if not isinstance(d, Mapping) or not d:
+        raise ValueError(f"a state_dict must be {{name: array}}; got {type(d).__name__} {d!r:.40}")
+    cells, strange, start = {}, [], f"{prefix.removesuffix('.')}." if prefix else ""
+    for name, x in d.items():
+        if not str(name).startswith(start):
+            continue
+        match = door.TORCH.fullmatch(str(name)[len(start) :])
+        if match is None or match[1]:
+            strange.append(name)
+            continue
+        _, kind, layer, reverse = match.groups()
+        group = cells.setdefault((int(layer), 1 if reverse else 0), {})
+        group[f"{kind}0"] = door.array_of(name, x)
+    if strange or not cells:
+        raise ValueError(strangers(d, prefix, strange))
+    return cells
+
+
+def strangers(d, prefix, strange):
+    """What there is instead, and how it could be read."""
+    found, _ = door.cells_among(d)
+    prefixes = dict.fromkeys(f"prefix={f.where!r}" for f in found if f.layout == "torch")
+    others = dict.fromkeys(door.READERS[f.layout] for f in found if f.layout != "torch")
+    says = f"below {prefix!r} " if prefix else ""
+    return (
+        f"a state_dict {says}must hold weight_ih_l0, weight_hh_l0, ... and nothing else; "
+        f"found {door.listed(strange or d)}"
+        + (f"; LSTMs are there with {' or '.join(prefixes)}" if prefixes else "")
+        + (f"; some would fit {', '.join(others)}" if others else "")
+    )
+
+
+def agreed(b, again):
+    """The one gradient of two biases; sums in another order may differ by rounding."""
+    scale = max(np.abs(b).max(initial=0), np.abs(again).max(initial=0))
+    apart = np.abs(b - again).max(initial=0)
+    if apart > float(jnp.finfo(b.dtype).eps) ** 0.5 * scale:
+        raise ValueError(
+            "bias_ih and bias_hh are added, so they have one gradient; these are "
+            f"{float(apart):.3g} apart. Weights go through from_state_dict"
+        )
+    return b
+
+
+def check_fit(layers):
+    """What torch's layers have in common: H, and each reads all directions of the one below."""
+    kinds = {type(p).__name__ for layer in layers for p in layer}
+    sizes = [tuple(p.U.shape for p in layer) for layer in layers]
+    if len(kinds) > 1 or len({s for layer in sizes for s in layer}) > 1:
+        raise ValueError(f"torch has one cell and one H for all layers; got {kinds}, U {sizes}")
+    if len({len(layer) for layer in layers}) > 1:
+        got = [len(layer) for layer in layers]
+        raise ValueError(f"torch has as many directions in each of its layers; got {got}")
+    for k, layer in enumerate(layers):
+        features = layers[0][0].U.shape[0] * len(layer) if k else layers[0][0].W.shape[0]
+        for p in layer:
+            if p.W.shape[0] != features:
+                below = f"what layer {k - 1} hands on" if k else "as its forward direction"
+                raise ValueError(
+                    f"layer {k} must read {features} features, {below}; W is {p.W.shape}"
+                )
+
+
+def write(params, bias, prefix, again):
+    """{name: array} in torch's order; `again` makes the second bias of the first."""
+    layers = door.layers_of(params)
+    start = f"{prefix.removesuffix('.')}." if prefix else ""
+    d = {}
+    for k, layer in enumerate(layers):
+        for r, p in enumerate(layer):
+            if not bias and again is not None and hasattr(p, "b"):
+                p = p._replace(b=np.zeros_like(p.b))
+            arrays = door.arrays_of(p, FORMS, bias, again)
+            d |= {f"{start}{name[:-1]}{k}{'_reverse' * r}": x for name, x in arrays.items()}
+    check_fit(layers)
+    return d
