@@ -50,6 +50,14 @@ def test_a_cell_of_ones_own(options):
     )
 
 
+@pytest.mark.parametrize("n", range(2, len(PYTHON)))
+def test_the_other_examples_run(n, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with jax.enable_x64(False):
+        run(PYTHON[n])
+    assert "False" not in capsys.readouterr().out
+
+
 def test_a_wrong_cell_is_found():
     """The same cell with the fork at h_prev dropped: the comparison above can fail."""
     wrong = PYTHON[1].replace("dh * (1 - z) + linear_bwd_input(w.U, da)", "dh * (1 - z)")
