@@ -17,7 +17,7 @@ import numpy as np
 
 import jax_lstm as jl
 from experiments import char_lm, timing
-from experiments.contestants import CONTESTANTS, Problem, problem
+from experiments.contestants import CONTESTANTS, OURS, Problem, problem
 from experiments.programs import Disagrees, apart, gradient, named
 from jax_lstm.training import (
     AUTODIFF,
@@ -79,9 +79,14 @@ def training(model, config, who=WHO):
     rng = np.random.default_rng(config.seed)
     tokens, targets = jnp.asarray(rng.integers(SYMBOLS, size=(2, T, B)), jnp.int32)
     todo, rows, want = {}, {}, None
+    who = (*who, f"lstm on {config.devices}") if config.devices > 1 else who
     for name in who:
-        sequence, own = single(name, jnp.float32, T, B, D, H)
-        base = BY_HAND if name in ("lstm", "frugal") else AUTODIFF
+        if name.startswith("lstm on "):  # as char_lm --devices does it: split where that pays
+            devices = jax.devices()[: config.devices]
+            sequence, own = jl.over_devices(jl.lstm, devices=devices), lambda params: params
+        else:
+            sequence, own = single(name, jnp.float32, T, B, D, H)
+        base = BY_HAND if name.split(" on ")[0] in OURS else AUTODIFF
         todo[name], rows[name], got = update_of(
             model, base._replace(sequence=sequence), own, tokens, targets
         )

@@ -7,8 +7,9 @@ kernel is what XLA calls by its own name in the loop over steps ("step") or outs
     product    a matrix product          write      into an array of the sequence, in place
     counter    the loop's integer        other      gates, states, derivatives, zeros, copies
 
-"between" is the time of the whole run in which no kernel ran: the executor, and one thread waiting
-for another.
+"between" is the time of the whole run in which no kernel was on record: the executor, one thread
+waiting for another, and the rest of Eigen's products, which are on record only until their threads
+have started. At large sizes that is most of it: dW and dU are such products.
 """
 
 import collections
@@ -47,7 +48,7 @@ def profile(run, text):
             for event in json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
             if event.get("ph") == "X"
         ]
-    wholes = [spans for e in events if e["name"] == "one whole run" for spans in [span(e)]]
+    wholes = [span(e) for e in events if e["name"] == "one whole run"]
     mine = [e for e in events if e["name"] in kernels]
     rows = collections.defaultdict(lambda: [0.0, 0])
     for event in mine:
@@ -121,7 +122,7 @@ def table(label, found):
                 seconds, calls = (sum(r[key] for r in rows) for key in ("seconds", "calls"))
                 cells += [share(seconds, found[name]), f"{calls:,.0f}"]
             lines.append(f"| {kind}, by the {where} | " + " | ".join(cells) + " |")
-    for key, what in (("between", "between kernels"), ("seconds", "the whole run")):
+    for key, what in (("between", "no kernel on record"), ("seconds", "the whole run")):
         cells = [cell for name in names for cell in (share(found[name][key], found[name]), "")]
         lines.append(f"| {what} | " + " | ".join(cells) + " |")
     ours = found[names[0]]

@@ -312,10 +312,13 @@ def reached(result):
 def end_to_end_goals(parts):
     """Rows 10, 14, 15 and 16."""
     growth, rounding = parts.get("growth", {}), parts.get("rounding", {})
-    models = {
-        name: 1 / pair({k: {"gradient": v} for k, v in model["routes"].items()}, "lstm", "F")[0]
-        for name, model in parts.get("char_lm", {}).items()
-    }
+    models, split = {}, {}
+    for name, model in parts.get("char_lm", {}).items():
+        rows = {k: {"gradient": v} for k, v in model["routes"].items()}
+        models[name] = 1 / pair(rows, "lstm", "F")[0]
+        for k in rows:
+            if k.startswith("lstm on "):
+                split[name] = 1 / pair(rows, k, "F")[0]
     largest = {
         f"{size}, {loss}, {mode}": {o: found[mode][size] / found[o][size] for o in ("F", "A2")}
         for loss, found in parts.get("largest", {}).get("losses", {}).items()
@@ -333,6 +336,7 @@ def end_to_end_goals(parts):
         ),
         Goal(14, "error against float64 / A0's, worst leaf", 1.2, 1.0, rounding.get("ratios", {})),
         Goal(15, "char_lm, characters per second / F", 1.5, 2.5, models, least=True),
+        *([Goal(15, "the same, `--devices`", 1.5, 2.5, split, least=True)] if split else []),
         Goal(16, "largest T at equal memory / F", 3, 10, by("F"), least=True),
         Goal(16, "the same / A2", 1.3, 2, by("A2"), least=True),
     ]

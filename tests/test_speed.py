@@ -121,7 +121,11 @@ def test_what_was_wanted_beside_what_was_reached():
             "H": {
                 "T": 4,
                 "B": 3,
-                "routes": {"lstm": {"seconds": [1, 2]}, "F": {"seconds": [2, 4]}},
+                "routes": {
+                    "lstm": {"seconds": [1, 2]},
+                    "F": {"seconds": [2, 4]},
+                    "lstm on 2": {"seconds": [0.5, 1]},
+                },
             }
         },
         "largest": {
@@ -150,11 +154,11 @@ def test_what_was_wanted_beside_what_was_reached():
     assert goals["11"] == [("S1 0.25, S2 0.25, S3 0.25", "yes")]
     assert goals["13"] == [("S3 0.50", "yes")]
     assert goals["14"] == [("x1 norm 0.90, x1 element 1.30", "no")]
-    assert goals["15"] == [("H 2.00", "yes")]
+    assert goals["15"] == [("H 2.00", "yes"), ("H 4.00", "yes")]
     assert goals["16"] == [("T, all h, frugal 4.00", "yes"), ("T, all h, frugal 2.00", "yes")]
     assert list(goals)[:2] == ["2", "1"]
     jobs = speed_tables.everything(result)
-    assert "| H | 8 | 4 |" in jobs  # T x B = 12 characters in the median of 1.5 and of 3 seconds
+    assert "| H | 8 | 4 | 16 |" in jobs  # T x B = 12 characters in medians of 1.5, 3, 0.75 seconds
     assert "| largest T at B 3, all h | 4 | 8 | 4 | 2 |" in jobs
 
 
