@@ -93,8 +93,8 @@ def _linearised(
 
     Returns:
       Linearised: for `attribute`, `gradient_norms`, `jacobians`, `jacobian_norms`. It keeps for
-      every step what the backward of `residuals="full"` keeps, and the local derivatives: (T, ...,
-      12 H) numbers for the LSTM.
+      every step what the backward of `residuals="full"` keeps, the state it saw, and the local
+      derivatives: (T, ..., 15 H) numbers for the LSTM.
 
     Raises:
       ValueError: as `jax_lstm.lstm`.

@@ -162,6 +162,14 @@ def test_a_long_sequence_needs_no_copy_of_the_weights_per_step():
     assert bytes_at(320) - bytes_at(64) < 256 * weights / 5
 
 
+def test_what_a_linearised_sequence_keeps():
+    """As its docstring says."""
+    linear = jax.eval_shape(jl.linearised_lstm, *problem(CELLS["lstm"]))
+    kept = (linear.states, linear.seen, linear.saved, linear.local, linear.factors)
+    assert sum(x.size for x in jax.tree.leaves(kept)) == T * B * 15 * H
+    assert "(T, ..., 15 H) numbers" in jl.linearised_lstm.__doc__
+
+
 def refused(words, run, cell, *args):
     """Before anything is computed."""
     with pytest.raises(ValueError, match=words):
