@@ -105,7 +105,8 @@ def attribute(linear, dhs, dstate=None, *, of=None):
     if of:
         return found
     packed = jax.tree.map(lambda d: jnp.concatenate(list(d), axis=-1), total)
-    return Attribution(*found, like(packed, linear.params))
+    norm, share = found
+    return Attribution(norm, share, like(packed, linear.params))
 
 
 def apart(dstate, dh):

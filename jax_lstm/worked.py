@@ -218,8 +218,9 @@ def valued(indent, text, value, beside):
 
 def wrapped(text, width, first, then):
     """Lines of whole numbers: none is broken, not at its sign either."""
-    whole = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=then, **whole)
+    wrapper = textwrap.TextWrapper(width, first, then)
+    wrapper.break_long_words = wrapper.break_on_hyphens = False
+    return wrapper.wrap(text)
 
 
 def hung(indent, text):
