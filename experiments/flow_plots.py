@@ -49,7 +49,9 @@ def flow(found):
     """A column for each situation: both Jacobians, then the gradient of the last loss."""
     situations = found["situations"]
     figure = Figure(figsize=(2.8 * len(situations) + 0.5, 6.9), layout="constrained", dpi=80)
-    how = situations[0]["networks"][0]["by"]
+    networks = [network for situation in situations for network in situation["networks"]]
+    how, worst = networks[0]["by"], max(network["residual"] for network in networks)
+    how += r", $\|J^TJv - \sigma^2v\|\,/\,\sigma^2$ at most " + f"{worst:.1g}" if worst else ""
     title = f"What the last step feels of each step before it ({how})\n{heading(found)}"
     figure.suptitle(title, fontsize=9)
     grid = figure.subplots(3, len(situations), sharex="col", sharey="row", squeeze=False)

@@ -13,7 +13,7 @@ as language models. For each, over a window of T steps, in float64, of several e
     ‖dh_t‖, ‖dc_t‖, ‖da_t‖     what the loss of the last character (and of no other) feels of h_t,
                                c_t and every gate
 
-jax_lstm/flow.py says what is held and what moves. Nothing here is differentiated by JAX.
+jax_lstm/flow.py says what is held and what moves. Every derivative is a hand-written rule's.
 
 Writes results/gradient_flow/<run>/:
     flow.json                what was asked for, and every number of the pictures
@@ -406,12 +406,12 @@ def reach(network, field):
     if field not in network["jacobian"]:
         return None
     T = network["at"][-1] + 1
-    alive = [
+    gone = [
         t
         for t, norm in zip(network["at"], network["jacobian"][field]["mean"], strict=True)
         if norm <= VANISHED
     ]
-    return T - 2 - max(alive) if alive else T - 1
+    return T - 2 - max(gone) if gone else T - 1
 
 
 def table(found):

@@ -103,13 +103,13 @@ def grade(file):
 def trace(
     example=None,
     size=None,
-    seed=0,
+    seed=None,
     cell=None,
     params=None,
     given=None,
     layout=None,
     mutant=None,
-    row=0,
+    row=None,
     force=False,
     json_file=None,
     csv_file=None,
@@ -120,27 +120,21 @@ def trace(
     files = [file for file in (json_file, csv_file, svg_file) if file]
     for file in files:
         fresh(file, force)
-    if params or given:
-        if example or size:
-            raise ValueError("--params is a network of your own: leave --example and --size out")
-        runs = list(tutorials.own([x for x in (params, given) if x], layout, cell))
-    elif (size or cell) and example != "random":
-        raise ValueError("--size belongs to --example random, --cell to that or to --params")
+    if len({os.path.realpath(file) for file in files}) < len(files):
+        raise ValueError("--json, --csv and --svg must name different files")
+    own = [file for file in (params, given) if file is not None]
+    check_belongs(own, example, size=size, seed=seed, cell=cell, layout=layout)
+    if own:
+        runs = list(tutorials.own(own, layout, cell))
     else:
-        runs = list(tutorials.runs(example or "gomez", size or (3, 1, 2, 2), seed, cell or "lstm"))
-    if mutant:
-        return trace_mutant(runs, mutant, json_file, csv_file, svg_file)
-    traces = [(run.title, run.traced) for run in runs]
-    draw = drawn(svg_file, runs[0], row) if svg_file else None
-    try:
-        say("\n\n\n".join(run.table(row) for run in runs))
-    except worked.TooLarge as error:
-        if not (json_file or csv_file):
-            raise
-        print(f"not printed: {error}", file=sys.stderr)
-    write(json_file, worked.to_json(traces) if json_file else None)
-    write(csv_file, worked.to_csv(traces) if csv_file else None)
-    write(svg_file, draw)
+        size, seed, cell = size or (3, 1, 2, 2), seed or 0, cell or "lstm"
+        runs = list(tutorials.runs(example or "gomez", size, seed, cell))
+    if mutant is None:
+        trace_runs(runs, row or 0, json_file, csv_file, svg_file)
+    elif row is not None or svg_file:
+        raise ValueError("--mutant shows every example, and no graph: leave --row and --svg out")
+    else:
+        trace_mutant(runs, mutant, json_file, csv_file)
     for file in files:
         print(f"wrote {file}", file=sys.stderr)
     for run in runs:
@@ -149,17 +143,42 @@ def trace(
     return 0
 
 
-def trace_mutant(runs, mutant, json_file, csv_file, svg_file):
+def check_belongs(own, example, **options):
+    """Complain about an option that would not be looked at."""
+    if own and example:
+        raise ValueError("--params is a network of your own: leave --example out")
+    random = "--example random"
+    homes = {"size": (random,), "seed": (random,), "cell": (random, "--params")}
+    homes |= {"layout": ("--params",)}
+    here = "--params" if own else f"--example {example}"
+    for name, value in options.items():
+        if value is not None and here not in homes[name]:
+            raise ValueError(f"--{name} belongs to {' or '.join(homes[name])}")
+
+
+def trace_runs(runs, row, json_file, csv_file, svg_file):
+    """All numbers of each run; the picture is that of the first."""
+    draw = drawn(svg_file, runs[0], row) if svg_file else None
+    try:
+        say("\n\n\n".join(run.table(row) for run in runs))
+    except worked.TooLarge as error:
+        if not (json_file or csv_file):
+            raise
+        print(f"not printed: {error}", file=sys.stderr)
+    traces = [(run.title, run.traced) for run in runs]
+    write(json_file, worked.to_json(traces) if json_file else None)
+    write(csv_file, worked.to_csv(traces) if csv_file else None)
+    write(svg_file, draw)
+
+
+def trace_mutant(runs, mutant, json_file, csv_file):
     """Truth and mistake side by side."""
-    if svg_file:
-        raise ValueError("--svg draws the truth: leave --mutant out")
     if runs[0].problem is None:
         raise ValueError(f"{runs[0].title} has no time: there is no mistake of it")
     pairs = [(run.title, besides.beside(run.problem, run.cell, mutant)) for run in runs]
     say("\n\n\n".join(f"{title}\n\n{pair.table()}" for title, pair in pairs))
     write(json_file, besides.to_json(pairs))
     write(csv_file, besides.to_csv(pairs))
-    return 0
 
 
 def drawn(file, run, row):
@@ -420,7 +439,7 @@ def add_trace(commands):
     command.add_argument(
         "--size", type=size, metavar="T,B,D,H", help="of --example random; default: 3,1,2,2"
     )
-    command.add_argument("--seed", type=seed, default=0, metavar="N", help="of --example random")
+    command.add_argument("--seed", type=seed, metavar="N", help="of --example random; default: 0")
     command.add_argument("--cell", choices=list(tutorials.CELLS), help="default: lstm")
     command.add_argument("--params", metavar="FILE", help="your weights: .json, .npz, .safetensors")
     command.add_argument(
@@ -433,9 +452,13 @@ def add_trace(commands):
         "--mutant", metavar="NAME", help="truth beside a mistake, such as 'dc not carried'"
     )
     command.add_argument(
-        "--row", type=seed, default=0, metavar="N", help="which example of the batch is shown"
+        "--row", type=seed, metavar="N", help="which example of the batch is shown; default: 0"
     )
-    for kind, what in (("json", "all arrays"), ("csv", "a line per number"), ("svg", "a graph")):
+    for kind, what in (
+        ("json", "all arrays"),
+        ("csv", "a line per number"),
+        ("svg", "a graph of the first run"),
+    ):
         command.add_argument(
             f"--{kind}", dest=f"{kind}_file", type=writable, metavar="FILE", help=f"write {what}"
         )

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jax_lstm.bptt import cleared, like, widened, zeros_like
-from jax_lstm.linearised import check_cotangents, every_step, step_back
+from jax_lstm.linearised import check_cotangents, every_step, length, nonzero, step_back
 
 
 class Attribution(NamedTuple):
@@ -94,14 +94,19 @@ def attribute(linear, dhs, dstate=None, *, of=None):
 
     now = (steps.xs, linear.seen, linear.saved)
     total = gradient(now, jax.tree.map(lambda d: d.sum(1), deltas))
+    duals = jax.tree.map(dual, total)
 
     def at(step):
         *now, deltas = jax.tree.map(lambda x: x[None], step)
         parts = jax.vmap(lambda d: gradient(now, d), in_axes=1)(deltas)
-        return jax.vmap(jax.vmap(of))(parts) if of else measured(parts, total)
+        return jax.vmap(jax.vmap(of))(parts) if of else measured(parts, duals)
 
     found = lax.map(at, (*now, deltas))
-    return found if of else finished(found, total, linear.params)
+    if of:
+        return found
+    packed = jax.tree.map(lambda d: jnp.concatenate(list(d), axis=-1), total)
+    norm, share = found
+    return Attribution(norm, share, like(packed, linear.params))
 
 
 def apart(dstate, dh):
@@ -113,23 +118,19 @@ def apart(dstate, dh):
     return jax.tree.map(lambda *x: jnp.stack(x), *(type(dstate)(*way) for way in ways))
 
 
-def measured(parts, total):
-    """‖part‖ and <part, total> of parts (ways, gates, ...)."""
-    sum_all = lambda x: x.sum(range(2, x.ndim))
-    norm = jax.tree.map(lambda part: jnp.sqrt(sum_all(part * part)), parts)
-    return norm, jax.tree.map(lambda part, whole: sum_all(part * whole), parts, total)
+def measured(parts, duals):
+    """‖part‖ and <part, total> / <total, total> of parts (ways, gates, ...)."""
+    flat = lambda x: x.reshape((*x.shape[:2], -1))
+    share = lambda part, whole: flat(part * whole).sum(-1)
+    norm = jax.tree.map(lambda part: length(flat(part)), parts)
+    return norm, jax.tree.map(share, parts, duals)
 
 
-def finished(found, total, params):
-    """Inner products as shares of the whole; the gates side by side again."""
-    norm, inner = found
-
-    def share(inner, whole):
-        square = (whole * whole).sum()
-        return inner / jnp.where(square > 0, square, jnp.ones_like(square))
-
-    packed = jax.tree.map(lambda d: jnp.concatenate(list(d), axis=-1), total)
-    return Attribution(norm, jax.tree.map(share, inner, total), like(packed, params))
+def dual(total):
+    """total / <total, total>, or zero. Scaled, as `length` is."""
+    top = nonzero(jnp.abs(total).max(initial=0))
+    scaled = total / top
+    return scaled / nonzero(jnp.square(scaled).sum()) / top
 
 
 def check_blocks(linear, width):

@@ -63,14 +63,18 @@ class Beside(NamedTuple):
         """Truth and mistake in columns; of larger arrays, the number that differs most."""
         lines = [f"{self.name}: {self.says}"]
         at: Any = None
-        for pair in self.shown(every):
+        shown = list(self.shown(every))
+        if len(shown) < len(self.pairs):
+            few = f"Of an array of more than {every} numbers, the one that differs most is shown."
+            lines += ["", f"{few} --json and --csv have all."]
+        for pair in shown:
             if (pair.part, pair.t) != at:
                 at = pair.part, pair.t
                 head = pair.part + ("" if pair.t is None else f", t = {pair.t}")
                 lines += ["", f"{head:24} {'truth':>12} {'mistake':>12}"]
             marks = "   <-- FIRST DIFFERENCE" if pair is self.first() else "   *"
             line = f"  {pair.name:22} {number(pair.truth):>12} {number(pair.mistake):>12}"
-            lines.append(line + marks * pair.differs)
+            lines.append(line + marks * pair.differs + worked.mark([pair.truth, pair.mistake]))
         return "\n".join([*lines, "", self.sentence()])
 
     def shown(self, every):
@@ -174,12 +178,12 @@ def pairs(part, t, name, truth, wrong, every, cell):
     """An array number by number; blocks of gates by their letters."""
     gated = cell == "lstm" and name in ("da", "dW", "dU", "db")
     H = truth.shape[-1] // (len(GATES) if gated else 1)
-    scale = np.max(np.abs(every), initial=0.0)
+    scale = np.max(np.abs(every[np.isfinite(every)]), initial=0.0)
     for place in sorted(np.ndindex(truth.shape), key=lambda n: n[-1] // H):
         block, last = divmod(place[-1], H)
         a, b = float(truth[place]), float(wrong[place])
         lone = truth.size == (len(GATES) if gated else 1)
         index = "" if lone else "".join(f"[{n}]" for n in (*place[:-1], last))
-        differs = not (abs(a - b) <= SAME * scale or (np.isnan(a) and np.isnan(b)))
+        same = a == b or abs(a - b) <= SAME * scale or (np.isnan(a) and np.isnan(b))
         letter = f"_{GATES[block]}" if gated else ""
-        yield Pair(part, t, name + letter + index, a, b, differs)
+        yield Pair(part, t, name + letter + index, a, b, not same)

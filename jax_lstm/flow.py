@@ -30,7 +30,7 @@ from jax import lax
 from jax_lstm.bptt import cleared, fork_of_h, where, widened, zeros_like
 from jax_lstm.cells.elman import ELMAN
 from jax_lstm.cells.lstm import LSTM
-from jax_lstm.linearised import check_cotangents, every_step, node, step_back
+from jax_lstm.linearised import check_cotangents, every_step, length, node, nonzero, step_back
 from jax_lstm.notation import check_size
 from jax_lstm.stages import tanh_bwd
 
@@ -85,16 +85,6 @@ def gradient_norms(linear, dhs, dstate=None):
 
     now = (every_step(linear), cleared(mask, dhs))
     return cleared(mask, lax.scan(body, widened(dstate), now, reverse=not linear.reverse)[1])
-
-
-def length(x):
-    """‖x‖ over the last axis. Scaled: in float32 the square of 1e-23 is zero."""
-    top = jnp.abs(x).max(-1, initial=0)
-    return top * jnp.sqrt(jnp.square(x / nonzero(top)[..., None]).sum(-1))
-
-
-def nonzero(x):
-    return jnp.where(x > 0, x, jnp.ones_like(x))
 
 
 def unit(x):

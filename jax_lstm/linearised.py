@@ -93,8 +93,8 @@ def _linearised(
 
     Returns:
       Linearised: for `attribute`, `gradient_norms`, `jacobians`, `jacobian_norms`. It keeps for
-      every step what the backward of `residuals="full"` keeps, and the local derivatives: (T, ...,
-      12 H) numbers for the LSTM.
+      every step what the backward of `residuals="full"` keeps, the state it saw, and the local
+      derivatives: (T, ..., 15 H) numbers for the LSTM.
 
     Raises:
       ValueError: as `jax_lstm.lstm`.
@@ -172,6 +172,16 @@ def check_cotangents(linear, dhs, dstate):
             f"{kind(linear.state)}; got {type(dstate).__name__} of {kind(dstate)}"
         )
     return dstate
+
+
+def length(x):
+    """‖x‖ over the last axis. Scaled: in float32 the square of 1e-23 is zero."""
+    top = jnp.abs(x).max(-1, initial=0)
+    return top * jnp.sqrt(jnp.square(x / nonzero(top)[..., None]).sum(-1))
+
+
+def nonzero(x):
+    return jnp.where(x > 0, x, jnp.ones_like(x))
 
 
 def factor_of_dh(local):

@@ -21,7 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_lstm import textbook
-from jax_lstm.cells import elman, lstm
+from jax_lstm.cells import make
+from jax_lstm.cells.elman import ELMAN
+from jax_lstm.cells.lstm import LSTM
 from jax_lstm.losses import squared_error, squared_error_bwd
 from jax_lstm.notation import GATES
 from jax_lstm.stages import bias, bias_bwd, fork_bwd, linear, linear_bwd, tanh, tanh_bwd
@@ -100,8 +102,9 @@ def trace(params, state, xs, dhs=None, *, ys=None, dlast=None, order=GATES):
 
     Source: jax_lstm/textbook.py.
     """
-    (lstm if hasattr(state, "c") else elman).check(params, state, xs, "xs", 1)
-    if jnp.finfo(xs.dtype).bits == 16:
+    cell = LSTM if hasattr(state, "c") else ELMAN
+    make.check_cell(cell, params, state, xs, "xs", "(T, ..., D)", 1)
+    if xs.dtype not in (jnp.float32, jnp.float64):
         raise ValueError(f"a trace is of float32 or float64; got {xs.dtype}")
     if len(xs) == 0:
         raise ValueError("`xs` has no time step (T = 0): there is nothing to trace")
@@ -111,8 +114,8 @@ def trace(params, state, xs, dhs=None, *, ys=None, dlast=None, order=GATES):
         raise ValueError("pass either `dhs`, dL/dh_t from the outside, or targets `ys`")
     if sorted(order) != sorted(GATES):
         raise ValueError(f"`order` must be {', '.join(GATES)} in any order; got {order!r}")
-    last = tuple(jnp.zeros_like(x) for x in state) if dlast is None else tuple(dlast)
-    if len(last) != len(state):
+    last = tuple(jnp.zeros_like(x) for x in state) if dlast is None else dlast
+    if not isinstance(last, tuple) or len(last) != len(state):
         raise ValueError(f"`dlast` must have the fields {', '.join(state._fields)}")
     H = params.U.shape[0]
     for name, x in (("dhs", dhs), ("ys", ys)):

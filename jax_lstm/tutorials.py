@@ -324,13 +324,24 @@ def own(paths, layout=None, cell=None):
     """
     found = [files.read(path) for path in paths]
     arrays: dict[str, Any] = {}
-    cell = str(cell or next((f["cell"] for f in found if "cell" in f), "lstm"))
-    layout = str(layout or next((f["layout"] for f in found if "layout" in f), "ours"))
-    for f in found:
-        arrays |= f.get("problem") or f.get("gradient") or {}
+    cell = cell or said_by(found, "cell", "lstm")
+    layout = layout or said_by(found, "layout", "ours")
+    for path, f in zip(paths, found, strict=True):
+        more = f.get("problem") or f.get("gradient") or {}
+        if not isinstance(more, dict):
+            raise ValueError(f"{path} must hold arrays by name; got {type(more).__name__}")
+        arrays |= more
     problem = problem_of(arrays, layout, cell)
     title = f"{paths[0]}, {cell}, layout {layout}"
     yield Run(title, traced_problem(problem, cell), problem=problem, cell=cell)
+
+
+def said_by(found, name, default):
+    """What the files say of themselves, if they agree."""
+    said = {str(f[name]) for f in found if name in f}
+    if len(said) > 1:
+        raise ValueError(f"the files are of two {name}s, {' and '.join(sorted(said))}")
+    return next(iter(said), default)
 
 
 def problem_of(arrays, layout, cell):

@@ -192,7 +192,7 @@ def stage_lines(s, row, beside):
         text = joined(s.name, s.equation, "" if plain else numbers[0])
         yield from valued("  ", text, value[places[0]], beside)
     elif plain and len(places) <= EACH and shown.ndim == 1:  # given, or handed on as it is
-        yield f"  {joined(s.name, s.equation, vector(s, row))}{mark(shown)}"
+        yield from hung("  ", joined(s.name, s.equation, vector(s, row)))
     else:
         yield f"  {said}"
         worked_out = [] if plain else numbers if len(places) <= EACH else numbers[:1]
@@ -210,13 +210,24 @@ def joined(*parts):
 
 def valued(indent, text, value, beside):
     """Text, wrapped, and its value in the column behind it."""
-    wrapped = textwrap.wrap(text, WIDTH - 2, break_long_words=False, break_on_hyphens=False)
-    *before, last = wrapped
-    for n, line in enumerate(before):
-        yield indent + "    " * (n > 0) + line
-    last = indent + "    " * bool(before) + last
+    *before, last = wrapped(text, WIDTH + 2, indent, indent + "    ")
+    yield from before
     end = f"   {beside}" if beside else ""
     yield f"{last:<{WIDTH + 2}} = {number(value):<11}{mark(value)}{end}".rstrip()
+
+
+def wrapped(text, width, first, then):
+    """Lines of whole numbers: none is broken, not at its sign either."""
+    wrapper = textwrap.TextWrapper(width, first, then)
+    wrapper.break_long_words = wrapper.break_on_hyphens = False
+    return wrapper.wrap(text)
+
+
+def hung(indent, text):
+    """A line that ends in a row of numbers, wrapped below the first of them."""
+    below = " " * (len(indent) + text.rfind("[") + 1)
+    for line in wrapped(text, WIDTH + 12, indent, below):
+        yield line + "  <-- NaN" * ("nan" in line)
 
 
 def fork_lines(s, row):
@@ -226,7 +237,7 @@ def fork_lines(s, row):
     for name in s.branches:
         others = np.sum([np.asarray(s.of[k]) for k in s.branches if k != name], axis=0)
         rest = s._replace(value=others)
-        yield f"        without {name + ':':<17} {s.name} = {vector(rest, row)}{mark(others[row])}"
+        yield from hung(" " * 8, f"without {name + ':':<17} {s.name} = {vector(rest, row)}")
 
 
 def elements(s, row):

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from tables import CELLS, QUICK, SIZE, assert_close, normal_like, problem
+from tables import CELLS, QUICK, SIZE, TOLERANCE, assert_close, normal_like, problem
 
 import jax_lstm as jl
 from jax_lstm import attribution as module
@@ -128,6 +128,21 @@ def test_ways_that_are_mixed_up_or_left_out_are_found(order, by_the_book, monkey
         assert_close(found, want)
 
 
+def test_what_has_nearly_vanished_is_taken_apart_as_well():
+    """The squares of its parts would be zero in float32."""
+    params, state, xs = problem(CELLS["elman"], dtype=jnp.float32)
+    dhs = normal_like(9, jnp.zeros((T, B, H), jnp.float32))
+
+    def of(params, state, xs, dhs):
+        linear = jl.linearised_elman(params, state, xs)
+        return jl.attribute(linear, dhs), jl.attribute(linear, jnp.float32(1e-25) * dhs)
+
+    large, small = run(of, params, state, xs, dhs)
+    assert_close(small.share, large.share, TOLERANCE["float32"])
+    want = jax.tree.map(lambda x: x * jnp.float32(1e-25), large.norm)
+    assert_close(small.norm, want, TOLERANCE["float32"])
+
+
 def test_a_long_sequence_needs_no_copy_of_the_weights_per_step():
     shape = jax.eval_shape(lambda: jl.init_lstm(jax.random.key(0), 48, 48))
     state = jax.eval_shape(jl.init_lstm_state, shape)
@@ -145,6 +160,14 @@ def test_a_long_sequence_needs_no_copy_of_the_weights_per_step():
 
     weights = sum(leaf.size * leaf.dtype.itemsize for leaf in shape)
     assert bytes_at(320) - bytes_at(64) < 256 * weights / 5
+
+
+def test_what_a_linearised_sequence_keeps():
+    """As its docstring says."""
+    linear = jax.eval_shape(jl.linearised_lstm, *problem(CELLS["lstm"]))
+    kept = (linear.states, linear.seen, linear.saved, linear.local, linear.factors)
+    assert sum(x.size for x in jax.tree.leaves(kept)) == T * B * 15 * H
+    assert "(T, ..., 15 H) numbers" in jl.linearised_lstm.__doc__
 
 
 def refused(words, run, cell, *args):

@@ -12,8 +12,8 @@ from jax import lax
 from tables import CELLS, QUICK, SIZE, assert_close, normal_like, problem
 
 import jax_lstm as jl
+from experiments import flow_plots, plots, record
 from experiments import gradient_flow as experiment
-from experiments import plots, record
 from experiments.command import BadInput
 from jax_lstm import flow, textbook
 
@@ -348,6 +348,17 @@ def test_the_numbers_are_those_of_the_network_that_is_named(tiny):
     assert other["at"] == [0, 4, 7, 11]
     np.testing.assert_allclose(other["jacobian"]["h"]["mean"], want[other["at"]], rtol=6e-3)
     assert 0 < other["residual"] < 0.1
+
+
+def test_the_figure_says_how_far_the_power_iteration_came(tiny):
+    _, found, _ = tiny
+    title = lambda found: flow_plots.flow(found).get_suptitle().split("\n")[0]
+    assert title(found) == "What the last step feels of each step before it (singular values)"
+    other = json.loads(json.dumps(found))
+    for network in other["situations"][0]["networks"]:
+        network |= {"by": "power iteration", "residual": 0.0123}
+    assert "power iteration" in title(other)
+    assert "at most 0.01" in title(other)
 
 
 def test_how_far_back():

@@ -4,6 +4,8 @@ import json
 import math
 import pathlib
 import re
+import shlex
+import shutil
 import xml.etree.ElementTree as ElementTree
 
 import jax
@@ -140,6 +142,20 @@ def test_his_digits_stand_beside_ours_in_his_order(gomez_printed):
     order = [m[1] for m in backward if m]
     his_order = ["dh", "dc", "da_g", "da_i", "da_f", "da_o", "dx_g", "dh_prev"]
     assert [name for name in order if name in his_order][: len(his_order)] == his_order
+
+
+@pytest.mark.parametrize("indent", ["  ", "    "])
+def test_values_stand_in_one_column(indent):
+    """Whatever the length of the text before them."""
+    for n in range(1, 200):
+        text = " + ".join(["0.25*(-0.5)"] * (n // 11) + ["9" * (n % 11 + 1)])
+        *before, last = worked.valued(indent, text, 0.5, "")
+        assert last.index("= 0.5") == worked.WIDTH + 3
+        assert "".join([*before, last]).replace(" ", "") == text.replace(" ", "") + "=0.5"
+
+
+def test_no_line_is_wider_than_a_page(runs):
+    assert max(map(len, runs["wildml"][0].table().split("\n"))) <= worked.WIDTH + 16
 
 
 @pytest.mark.parametrize("start", ["zero_state", "remembered_state"])
@@ -286,10 +302,14 @@ def test_targets_are_half_the_squared_error():
         ({"dhs": jnp.zeros((3, 2, 4))}, r"`dhs` must be \(T, ..., H\) = \(3, 2, 5\)"),
         ({"dhs": jnp.zeros((3, 2, 5), jnp.float32)}, "in float64; got float32"),
         ({"dlast": (jnp.zeros((2, 5)),)}, "fields h, c"),
+        ({"dlast": 3}, "fields h, c"),
         ({"dlast": jl.LSTMState(jnp.zeros((2, 5)), jnp.zeros(5))}, "`dlast.c` must be"),
         ({"xs": jnp.zeros((3, 0, 4)), "state": jl.LSTMState(*[jnp.zeros((0, 5))] * 2)}, "example"),
         ({"order": "ifg"}, "`order` must be"),
         ({"xs": jnp.zeros((3, 2, 5))}, "D = 4"),
+        ({"xs": jnp.zeros(4)}, r"`xs` must be \(T, ..., D\); got shape \(4,\)"),
+        ({"xs": [[[0.0] * 4] * 2] * 3}, "`xs` must be arrays; got float"),
+        ({"state": (jnp.zeros((2, 5)), jnp.zeros((2, 5)))}, "`state` must be a NamedTuple"),
         ({"params": problem(CELLS["lstm"], SIZE, jnp.float32)[0]}, "float32"),
     ],
 )
@@ -300,11 +320,13 @@ def test_what_cannot_be_traced(change, match):
         jl.trace(**given)
 
 
-def test_no_trace_of_sixteen_bits():
-    params, state, xs = problem(CELLS["lstm"], SIZE, jnp.float16)
+@pytest.mark.parametrize("dtype", ["float16", "complex128"])
+def test_no_trace_of_other_numbers(dtype):
+    params, _, xs = problem(CELLS["lstm"], SIZE)
+    params, xs = jax.tree.map(lambda x: x.astype(dtype), (params, xs))
     state = jl.init_lstm_state(params, (2,))
-    with pytest.raises(ValueError, match="float32 or float64; got float16"):
-        jl.trace(params, state, xs, jnp.zeros((3, 2, 5), jnp.float16))
+    with pytest.raises(ValueError, match=f"float32 or float64; got {dtype}"):
+        jl.trace(params, state, xs, jnp.zeros((3, 2, 5), dtype))
 
 
 def test_float32_stays_float32():
@@ -414,11 +436,36 @@ def test_the_first_difference_of_a_mistake(runs, example, name, first):
         assert_close(jnp.asarray(got.first().truth), jnp.asarray(truth))
 
 
+def test_of_larger_arrays_one_number_is_shown_and_that_is_said(runs):
+    few, many = (beside.beside(runs[k][0].problem, "lstm", "1 - f") for k in ("gomez", "random"))
+    assert "the one that differs most is shown" not in few.table()
+    assert "more than 6 numbers, the one that differs most is shown" in many.table()
+    assert len([x for x in many.table().split("\n") if x.startswith("  dW_g")]) == 1
+
+
 def test_a_mistake_that_makes_no_difference_says_so(runs):
     run = runs["gomez"][0]
     got = beside.beside(run.problem, "lstm", "h0 zero")
     assert got.first() is None
     assert "no number differs" in got.table()
+
+
+def test_truth_and_mistake_with_nan_in_one_example(runs, tmp_path, capsys):
+    """It is marked, and does not hide where the other example first differs."""
+    problem = runs["random"][0].problem
+    xs = problem.xs.copy()
+    xs[1, 0, 2] = np.nan
+    got = beside.beside(problem._replace(xs=xs), "lstm", "dc not carried")
+    assert got.first()[:3] == ("backward", 1, "dc[1][0]")
+    params, given = brought(problem, "ours", tmp_path, with_nan)
+    assert status("--params", params, "--input", given, "--mutant", "dc not carried") == 2
+    out, err = capsys.readouterr()
+    assert err == "jax-lstm: error: NaN: x[0][2] at t=1, forward; what it reaches is marked\n"
+    lines = out.split("\n")
+    assert [x for x in lines if re.search(r"\d nan| nan ", x)] == [
+        x for x in lines if "<-- NaN" in x
+    ]
+    assert "<-- NaN" in out
 
 
 def test_mutants_by_the_command(capsys, tmp_path):
@@ -531,6 +578,15 @@ def test_nan_is_shown_and_marked(runs, tmp_path, capsys):
         (["--params", "{}/half.json"], "lacks"),
         (["--example", "gomes"], "invalid choice"),
         (["--row", "1"], "`row` must be an example of the batch, 0 to 0"),
+        (["--mutant", ""], "no mistake ''"),
+        (["--mutant", "1 - f", "--row", "0"], "leave --row and --svg out"),
+        (["--seed", "3"], "--seed belongs to --example random"),
+        (["--layout", "torch"], "--layout belongs to --params"),
+        (["--cell", "elman"], "--cell belongs to --example random or --params"),
+        (["--json", "{}/a.json", "--csv", "{}/a.json"], "must name different files"),
+        (["--params", ""], "is no file"),
+        (["--params", "{}/list.json"], "list.json must hold arrays by name; got list"),
+        (["--params", "{}/torch.json", "--input", "{}/keras.json"], "two layouts, keras and torch"),
     ],
 )
 def test_bad_input_is_exit_status_2(runs, arguments, says, tmp_path, capsys):
@@ -538,6 +594,9 @@ def test_bad_input_is_exit_status_2(runs, arguments, says, tmp_path, capsys):
     kept.write_text("mine")
     whole = {k: x.tolist() for k, x in runs["random"][0].problem.params.items()}
     (tmp_path / "half.json").write_text(json.dumps({"problem": whole}))
+    (tmp_path / "list.json").write_text('{"problem": [1, 2]}')
+    for layout in ("torch", "keras"):
+        (tmp_path / f"{layout}.json").write_text(json.dumps({"layout": layout, "problem": whole}))
     np.savez(tmp_path / "empty.npz", **whole, xs=np.zeros((0, 2, 4)), dhs=np.zeros((0, 2, 5)))
     assert status(*(x.format(tmp_path) for x in arguments)) == 2
     said = capsys.readouterr()
@@ -642,3 +701,14 @@ def test_readme_s_table_is_what_the_command_prints(gomez_printed):
     assert blocks
     for block in blocks:
         assert block.rstrip("\n") in gomez_printed["zero_state"]
+
+
+def test_readme_s_commands_run_where_the_files_are_already(tmp_path, monkeypatch, capsys):
+    section = README.split("## See it")[1].split("\n## ")[0]
+    commands = re.findall(r"`\.venv/bin/python -m jax_lstm trace( [^`]*)?`", section)
+    assert any("--svg docs/gomez.svg" in command for command in commands)
+    (tmp_path / "docs").mkdir()
+    shutil.copy(COMMITTED, tmp_path / "docs")
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        assert status(*shlex.split(command)) == 0
