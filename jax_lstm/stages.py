@@ -133,6 +133,13 @@ def blocks(y):
     return tuple(jnp.split(y, 4, axis=-1))
 
 
+def plain_gates(a):
+    """`gates`, one after the other, for JAX to differentiate: of the one loop of `packed_gates` its
+    autodiff would keep every intermediate."""
+    i, f, g, o = blocks(a)
+    return sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)
+
+
 def packed_gates(a):
     """(2) as one array: blocks i, f, g, o side by side, (..., 4H).
 
@@ -146,8 +153,7 @@ def packed_gates(a):
     1, so that no derivative that JAX takes overflows.
     """
     if jnp.iscomplexobj(a):  # complex-step differences: there is no < for complex numbers
-        i, f, g, o = blocks(a)
-        return jnp.concatenate([sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)], axis=-1)
+        return jnp.concatenate(plain_gates(a), axis=-1)
     H = a.shape[-1] // 4
     block = lax.broadcasted_iota(jnp.int32, a.shape, a.ndim - 1) // max(H, 1)
     candidate = block == GATES.index("g")

@@ -25,6 +25,7 @@ from jax_lstm.stages import (
     linear,
     linear_bwd_input,
     linear_bwd_weight,
+    plain_gates,
 )
 
 
@@ -95,7 +96,7 @@ def project(w, xs):
     return linear(xs, w.W)
 
 
-def step(w, consts, state_prev, z):
+def step(w, consts, state_prev, z, gates=gates):
     h_prev, c_prev = state_prev
     a = bias(z + linear(h_prev, w.U), w.b)  # (1)
     i, f, g, o = gates(a)  # (2)
@@ -150,9 +151,11 @@ LSTM = Cell(
     takes_consts=False,
 )
 
+PLAIN = LSTM._replace(step=functools.partial(step, gates=plain_gates))
+
 lstm_cell, lstm_cell_autodiff = make_cell(
-    LSTM, "lstm_cell", "One step of the LSTM, equations (1) to (4)."
+    LSTM, "lstm_cell", "One step of the LSTM, equations (1) to (4).", plain=PLAIN
 )
 lstm, lstm_autodiff = make_rnn(
-    LSTM, "lstm", "The LSTM, equations (1) to (4), over a whole sequence."
+    LSTM, "lstm", "The LSTM, equations (1) to (4), over a whole sequence.", plain=PLAIN
 )

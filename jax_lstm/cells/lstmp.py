@@ -12,6 +12,7 @@ Source: Sak, Senior & Beaufays (2014), "Long Short-Term Memory Recurrent Neural 
 Architectures for Large Scale Acoustic Modeling", without peepholes; torch.nn.LSTM with proj_size.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -96,8 +97,8 @@ def prepare(params):
     return Weights(*lstm.prepare((W, U, b)), P, P.T.astype(wide(P.dtype)))
 
 
-def step(w, consts, state_prev, z):
-    (m, c), saved = lstm.step(w, consts, state_prev, z)  # (1) to (4)
+def step(w, consts, state_prev, z, lstm_step=lstm.step):
+    (m, c), saved = lstm_step(w, consts, state_prev, z)  # (1) to (4)
     h = linear(m, w.P)  # (10)
     return LSTMPState(h.astype(m.dtype), c), saved
 
@@ -149,9 +150,17 @@ LSTMP = Cell(
     takes_consts=False,
 )
 
+PLAIN = LSTMP._replace(step=functools.partial(step, lstm_step=lstm.PLAIN.step))
+
 lstmp_cell, lstmp_cell_autodiff = make_cell(
-    LSTMP, "lstmp_cell", "One step of the LSTM with a projection, equations (1) to (4) and (10)."
+    LSTMP,
+    "lstmp_cell",
+    "One step of the LSTM with a projection, equations (1) to (4) and (10).",
+    plain=PLAIN,
 )
 lstmp, lstmp_autodiff = make_rnn(
-    LSTMP, "lstmp", "The LSTM with a projection, equations (1) to (4) and (10), over a sequence."
+    LSTMP,
+    "lstmp",
+    "The LSTM with a projection, equations (1) to (4) and (10), over a sequence.",
+    plain=PLAIN,
 )

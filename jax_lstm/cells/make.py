@@ -16,37 +16,41 @@ from jax_lstm import bptt
 from jax_lstm.notation import check_range, vary_together, wide
 
 
-def make_rnn(cell, name="rnn", title="A cell of one's own, over a whole sequence."):
+def make_rnn(cell, name="rnn", title="A cell of one's own, over a whole sequence.", *, plain=None):
     """A whole-sequence function for a cell, with a hand-written gradient and with JAX's.
 
     Args:
       cell: a `Cell` (see jax_lstm/bptt.py): six pure functions of one time step. `step` and
         `step_bwd` are twins; time, masks, resets, direction and segments are the engine's.
       name, title: of the function, and the first line of its docstring.
+      plain: the same cell for JAX to differentiate, where `cell` has a step that is fast as it
+        stands and slow once JAX has differentiated it.
 
     Returns:
       rnn, rnn_autodiff: `(params, state, xs, **options) -> (state, hs)`, see `jax_lstm.lstm`.
       The first is differentiated by `cell.step_bwd` and `cell.weights_bwd`, the second by JAX.
     """
+    by_jax = (plain or cell, bptt.autodiff)
     return (
         bind(_rnn, (cell, bptt.by_hand), name, f"{title} Differentiated by its hand-written rule."),
-        bind(_rnn, (cell, bptt.autodiff), f"{name}_autodiff", f"{title} Differentiated by JAX."),
+        bind(_rnn, by_jax, f"{name}_autodiff", f"{title} Differentiated by JAX."),
     )
 
 
-def make_cell(cell, name="cell", title="One step of a cell of one's own."):
+def make_cell(cell, name="cell", title="One step of a cell of one's own.", *, plain=None):
     """One step of a cell, with a hand-written gradient and with JAX's.
 
     Args:
-      cell, name, title: see `make_rnn`.
+      cell, name, title, plain: see `make_rnn`.
       title: first line of the docstring.
 
     Returns:
       cell_fn, cell_autodiff: `(params, state, x) -> (state, h)`, see `jax_lstm.lstm_cell`.
     """
+    by_jax = (plain or cell, bptt.step)
     return (
         bind(_cell, (cell, bptt.step_by_hand), name, f"{title} Differentiated by its own rule."),
-        bind(_cell, (cell, bptt.step), f"{name}_autodiff", f"{title} Differentiated by JAX."),
+        bind(_cell, by_jax, f"{name}_autodiff", f"{title} Differentiated by JAX."),
     )
 
 
