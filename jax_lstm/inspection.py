@@ -124,7 +124,7 @@ def opened(path):
         return files.arrays_of_npz(path), "NumPy's .npz", None
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} must end in .safetensors or .npz")
-    arrays, metadata, _ = tensorfile.read(path)
+    arrays, metadata = tensorfile.read(path)
     if metadata.get("format") != "jax_lstm":
         return arrays, "safetensors", metadata or None
     arrays, metadata = checkpoint.read(path)

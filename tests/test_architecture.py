@@ -48,7 +48,10 @@ LADDER = {
     "grade": {"stages", "textbook", "cells", "referee", "diagnosis", "exercise"},
 }
 COMPOSERS = {"__init__", "__main__"}
-OUTSIDE = {"optax": {"training"}, "flax": {"interop"}, "matplotlib": {"drawing"}}
+OUTSIDE = {
+    **{"optax": {"training"}, "flax": {"interop"}},
+    **{"matplotlib": {"drawing"}, "safetensors": {"tensorfile"}},
+}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from tables import normal_like
 
 import jax_lstm as jl
 from jax_lstm import __main__ as command
-from jax_lstm import inspection, tensorfile
+from jax_lstm import inspection
 from jax_lstm.interop import flax, keras, torch
 from jax_lstm.interop.door import flat
 from jax_lstm.layers import init_stack
@@ -41,7 +42,7 @@ def file_of(path, arrays):
     if path.suffix == ".npz":
         np.savez(path, **arrays)
     else:
-        tensorfile.write(path, tensorfile.encode(arrays, {}))
+        save_file(arrays, path)
     return path
 
 
