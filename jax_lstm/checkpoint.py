@@ -245,8 +245,10 @@ def check_like(tree, like, path):
         raise ValueError(f"{path} has another form than `like`: it is {got}, `like` is {want}")
     wanted = jax.tree.leaves(like)
     for (place, x), y in zip(jax.tree.leaves_with_path(tree), wanted, strict=True):
-        if (x.shape, x.dtype) != (np.shape(y), y.dtype):
-            name = jax.tree_util.keystr(place, simple=True, separator=".")
+        name = jax.tree_util.keystr(place, simple=True, separator=".")
+        if not (hasattr(y, "shape") and hasattr(y, "dtype")):
+            raise ValueError(f"`{name}` of `like` must be an array; got {type(y).__name__}")
+        if (x.shape, x.dtype) != (y.shape, y.dtype):
             raise ValueError(
-                f"`{name}` of {path} is {x.dtype} {x.shape}; `like` has {y.dtype} {np.shape(y)}"
+                f"`{name}` of {path} is {x.dtype} {x.shape}; `like` has {y.dtype} {y.shape}"
             )

@@ -123,7 +123,7 @@ def opened(path):
     if path.suffix == ".npz":
         return files.arrays_of_npz(path), "NumPy's .npz", None
     if path.suffix != ".safetensors":
-        raise ValueError(f"{path} must end in .safetensors or .npz")
+        raise ValueError(f"{path} must end in .safetensors or .npz{files.TORCH_SAVE}")
     arrays, metadata = tensorfile.read(path)
     if metadata.get("format") != "jax_lstm":
         return arrays, "safetensors", metadata or None

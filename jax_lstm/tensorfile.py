@@ -12,6 +12,7 @@ Source: the format's description at huggingface.co/docs/safetensors.
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +38,7 @@ class Tensors(NamedTuple):
 
 
 def read(path):
-    """Tensors of a file; ValueError names the array at which a file was cut off."""
+    """Tensors of a file, by name; ValueError names the array at which a file was cut off."""
     data = Path(path).read_bytes()
     try:
         entries = safetensors.deserialize(data)
@@ -46,7 +47,7 @@ def read(path):
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} {what_is_wrong(data, error)}") from None
     arrays = {}
-    for name, entry in entries:
+    for name, entry in sorted(entries, key=lambda entry: by_number(entry[0])):
         dtype = DTYPES.get(entry["dtype"])
         if dtype is None:
             raise ValueError(
@@ -54,6 +55,11 @@ def read(path):
             )
         arrays[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
     return Tensors(arrays, metadata)
+
+
+def by_number(name):
+    """Layer 10 comes after layer 2: the package gives the arrays in no order."""
+    return [int(x) if x.isdecimal() else x for x in re.split(r"(\d+)", name)]
 
 
 def what_is_wrong(data, error):

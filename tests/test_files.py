@@ -78,6 +78,8 @@ def test_an_optimizer_s_state_and_a_cell_of_one_s_own(tmp_path):
     other = {**tree, "params": {**params, "own": Own(jnp.ones(4))}}
     with pytest.raises(ValueError, match=r"`params.own.W` of .* is float64 \(3,\); .* \(4,\)"):
         jl.load(path, like=other)
+    with pytest.raises(ValueError, match=r"`params.lstm.W` of `like` must be an array; got float"):
+        jl.load(path, like={**tree, "params": {**params, "lstm": jl.LSTMParams(1.0, 1.0, 1.0)}})
     with pytest.raises(ValueError, match="has another form than `like`"):
         jl.load(path, like={"parameters": params, "opt_state": opt_state})
 
