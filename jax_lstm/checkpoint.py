@@ -79,7 +79,8 @@ def save(path, tree, *, notes=None):
         "sha256": json.dumps({name: digest(x) for name, x in arrays.items()}),
         "notes": said,
     }
-    tensorfile.write(path, arrays, metadata | {"header": digest_of_header(metadata)})
+    metadata["header"] = digest_of_header(metadata)
+    tensorfile.write(path, tensorfile.encode(arrays, metadata))
 
 
 def load(path, *, like=None):

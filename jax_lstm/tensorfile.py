@@ -86,15 +86,16 @@ def what_is_wrong(data, error):
     )
 
 
-def write(path, arrays, metadata):
-    """As a whole, or the file as it was: written beside it, then moved into its place.
-
-    arrays: {name: NumPy array}; metadata: {text: text}.
-    """
+def encode(arrays, metadata):
+    """The bytes of a file. arrays: {name: NumPy array}; metadata: {text: text}."""
     for name, x in arrays.items():
         if not any(x.dtype == dtype for dtype in DTYPES.values()):
             raise ValueError(f"`{name}` is {x.dtype}; safetensors has {', '.join(DTYPES)}")
-    data = save({name: np.asarray(x, order="C") for name, x in arrays.items()}, metadata or None)
+    return save({name: np.asarray(x, order="C") for name, x in arrays.items()}, metadata or None)
+
+
+def write(path, data):
+    """The bytes as a whole, or the file as it was: written beside it, then moved into its place."""
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

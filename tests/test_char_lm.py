@@ -112,7 +112,7 @@ def test_inspect_shows_the_file(tiny, capsys):
 
 def test_a_file_of_before_the_format_is_refused_clearly(tmp_path):
     arrays = {"embedding": np.ones((3, 2), np.float32)}
-    tensorfile.write(tmp_path / "old", arrays, {"vocabulary": '"abc"'})
+    tensorfile.write(tmp_path / "old", tensorfile.encode(arrays, {"vocabulary": '"abc"'}))
     with pytest.raises(ValueError, match=r"was not written by jax_lstm.save; it holds embedding"):
         char_lm.load(tmp_path / "old")
     jl.save(tmp_path / "other", {"embedding": arrays["embedding"]})

@@ -111,9 +111,10 @@ def test_other_programs_read_the_arrays(tmp_path):
 @pytest.mark.parametrize("kind", tensorfile.DTYPES)
 def test_every_dtype(kind, tmp_path):
     x = np.arange(6).reshape(2, 3).astype(tensorfile.DTYPES[kind])
-    tensorfile.write(tmp_path / "a", {"x": x}, {"a": "b"})
-    (got,), metadata = tensorfile.read(tmp_path / "a").arrays.values(), {"a": "b"}
-    assert tensorfile.read(tmp_path / "a").metadata == metadata
+    tensorfile.write(tmp_path / "a", tensorfile.encode({"x": x}, {"a": "b"}))
+    arrays, metadata = tensorfile.read(tmp_path / "a")
+    got = arrays["x"]
+    assert metadata == {"a": "b"}
     assert (got.dtype, got.shape, got.tobytes()) == (x.dtype, x.shape, x.tobytes())
 
 
@@ -205,12 +206,12 @@ def test_two_leaves_in_each_other_s_places(tmp_path):
 
 def test_other_files_are_refused_clearly(tmp_path):
     path = tmp_path / "a.safetensors"
-    tensorfile.write(path, {"weight": np.ones(3)}, {})
+    tensorfile.write(path, tensorfile.encode({"weight": np.ones(3)}, {}))
     with pytest.raises(ValueError, match=r"not written by jax_lstm.save; it holds weight. `python"):
         jl.load(path)
     jl.save(path, jnp.ones(3))
     arrays, metadata = tensorfile.read(path)
-    tensorfile.write(path, arrays, metadata | {"version": "2"})
+    tensorfile.write(path, tensorfile.encode(arrays, metadata | {"version": "2"}))
     with pytest.raises(ValueError, match="is of version 2; this jax_lstm reads 1"):
         jl.load(path)
     for data in (b"", b"text", b'{"a": 1}' * 9):
@@ -304,6 +305,6 @@ def test_a_tree_that_is_none_is_refused(tmp_path):
     for tree in ('"b"', '{"set": ["a"]}', "[3]", '{"type": "LSTMParams", "fields": {}}'):
         said = metadata | {"tree": tree}
         said["header"] = checkpoint.digest_of_header(said)
-        tensorfile.write(path, arrays, said)
+        tensorfile.write(path, tensorfile.encode(arrays, said))
         with pytest.raises(ValueError, match=r"says of its tree what is none|is not jax_lstm's"):
             jl.load(path)
