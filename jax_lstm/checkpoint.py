@@ -79,8 +79,7 @@ def save(path, tree, *, notes=None):
         "sha256": json.dumps({name: digest(x) for name, x in arrays.items()}),
         "notes": said,
     }
-    header, _ = tensorfile.layout(arrays, metadata)
-    metadata["header"] = digest_of_header(header)
+    metadata["header"] = digest_of_header(metadata)
     tensorfile.write(path, tensorfile.encode(arrays, metadata))
 
 
@@ -116,7 +115,7 @@ def load(path, *, like=None):
 
 def read(path):
     """(arrays by name, metadata) of a file that `save` wrote, every sum of it checked."""
-    arrays, metadata, header = tensorfile.read(path)
+    arrays, metadata = tensorfile.read(path)
     if metadata.get("format") != "jax_lstm":
         raise ValueError(
             f"{path} was not written by jax_lstm.save; it holds {listed(arrays)}. `python -m "
@@ -126,17 +125,21 @@ def read(path):
         raise ValueError(
             f"{path} is of version {metadata.get('version')}; this jax_lstm reads {VERSION}"
         )
-    said = {k: v for k, v in metadata.items() if k != "header"}
-    if metadata.get("header") != digest_of_header(header | {tensorfile.META: said}):
+    if metadata.get("header") != digest_of_header(metadata):
         raise ValueError(f"{path} was altered in its header: its sha256 is another")
-    sums = json.loads(metadata.get("sha256", "{}"))
-    bad = [name for name, x in arrays.items() if digest(x) != sums.get(name)]
+    sums = json.loads(metadata["sha256"])
+    if set(arrays) != set(sums):
+        raise ValueError(
+            f"{path} was altered in its header: it names {listed(set(arrays) - set(sums))}, where "
+            f"{listed(set(sums) - set(arrays))} was written"
+        )
+    bad = [name for name in sums if digest(arrays[name]) != sums[name]]
     if bad:
         raise ValueError(
-            f"{path} is damaged in {', '.join(f'`{name}`' for name in bad)}: not the bytes that "
-            "were written, by their sha256"
+            f"{path} is damaged in {', '.join(f'`{name}`' for name in bad)}: not the bytes, dtype "
+            "and shape that were written, by their sha256"
         )
-    return arrays, metadata
+    return {name: arrays[name] for name in sums}, metadata
 
 
 def notes_of(metadata):
@@ -153,8 +156,10 @@ def digest(x):
     return what.hexdigest()
 
 
-def digest_of_header(header):
-    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
+def digest_of_header(metadata):
+    """Of all texts but itself; the sums among them answer for names, dtypes and shapes."""
+    said = {k: v for k, v in metadata.items() if k != "header"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 # Trees ----------------------------------------------------------------------------------------
@@ -241,8 +246,10 @@ def check_like(tree, like, path):
         raise ValueError(f"{path} has another form than `like`: it is {got}, `like` is {want}")
     wanted = jax.tree.leaves(like)
     for (place, x), y in zip(jax.tree.leaves_with_path(tree), wanted, strict=True):
-        if (x.shape, x.dtype) != (np.shape(y), y.dtype):
-            name = jax.tree_util.keystr(place, simple=True, separator=".")
+        name = jax.tree_util.keystr(place, simple=True, separator=".")
+        if not (hasattr(y, "shape") and hasattr(y, "dtype")):
+            raise ValueError(f"`{name}` of `like` must be an array; got {type(y).__name__}")
+        if (x.shape, x.dtype) != (y.shape, y.dtype):
             raise ValueError(
-                f"`{name}` of {path} is {x.dtype} {x.shape}; `like` has {y.dtype} {np.shape(y)}"
+                f"`{name}` of {path} is {x.dtype} {x.shape}; `like` has {y.dtype} {y.shape}"
             )

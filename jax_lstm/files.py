@@ -18,6 +18,9 @@ from jax_lstm import tensorfile
 
 FEWEST = 4  # decimal places; where no number of an array has as many, they are taken as exact
 EXACT = 1000
+TORCH_SAVE = (
+    "; what torch.save wrote fits after safetensors.torch.save_file(module.state_dict(), FILE)"
+)
 
 
 def read(path):
@@ -67,11 +70,15 @@ def arrays_of_npz(path):
         raise ValueError(f"{path} is no .npz archive")
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {k: file[k] for k in file.files}
+            arrays = {k: file[k] for k in file.files}
     except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         if "pickle" in str(error):
             raise ValueError(f"{path} holds pickled objects, which are not loaded") from None
         raise ValueError(f"{path} is no .npz archive of arrays: {error}") from None
+    strange = [k for k, x in arrays.items() if not isinstance(x, np.ndarray)]
+    if strange:
+        raise ValueError(f"{path} must hold arrays; {strange[0]} is none{TORCH_SAVE}")
+    return arrays
 
 
 def sorted_out(arrays):

@@ -123,8 +123,8 @@ def opened(path):
     if path.suffix == ".npz":
         return files.arrays_of_npz(path), "NumPy's .npz", None
     if path.suffix != ".safetensors":
-        raise ValueError(f"{path} must end in .safetensors or .npz")
-    arrays, metadata, _ = tensorfile.read(path)
+        raise ValueError(f"{path} must end in .safetensors or .npz{files.TORCH_SAVE}")
+    arrays, metadata = tensorfile.read(path)
     if metadata.get("format") != "jax_lstm":
         return arrays, "safetensors", metadata or None
     arrays, metadata = checkpoint.read(path)

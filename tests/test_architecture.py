@@ -48,7 +48,8 @@ LADDER = {
     "grade": {"stages", "textbook", "cells", "referee", "diagnosis", "exercise"},
 }
 COMPOSERS = {"__init__", "__main__"}
-OUTSIDE = {"optax": {"training"}, "flax": {"interop"}, "matplotlib": {"drawing"}}
+OUTSIDE = {"optax": {"training"}, "flax": {"interop"}}
+OUTSIDE |= {"matplotlib": {"drawing"}, "safetensors": {"tensorfile"}}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

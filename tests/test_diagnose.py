@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import jax_lstm as jl
 from jax_lstm import __main__ as command
@@ -537,8 +538,7 @@ def test_binary_files(kind, tmp_path):
     problem, gradient = ({k: np.asarray(x) for k, x in d.items()} for d in (problem, gradient))
     save = np.savez
     if kind == "safetensors":
-        numpy = pytest.importorskip("safetensors.numpy")
-        save = lambda path, **arrays: numpy.save_file(arrays, path)
+        save = lambda path, **arrays: save_file(arrays, path)
         problem, gradient = (
             {k: np.ascontiguousarray(x) for k, x in d.items()} for d in (problem, gradient)
         )

@@ -92,7 +92,7 @@ def test_what_the_wheel_says_of_itself(wheel):
     assert said["License-Expression"] == "Apache-2.0"
     assert "Typing :: Typed" in said.get_all("Classifier")
     needs = {re.split(r"\W", need)[0] for need in said.get_all("Requires-Dist") if ";" not in need}
-    assert needs == {"jax", "jaxlib", "numpy", "optax", "flax"}
+    assert needs == {"jax", "jaxlib", "numpy", "optax", "flax", "safetensors"}
     assert f"{info}/licenses/LICENSE" in files
     assert b"jax-lstm = jax_lstm.__main__:main" in files[f"{info}/entry_points.txt"]
 

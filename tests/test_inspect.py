@@ -3,16 +3,19 @@ is refused."""
 
 import json
 import math
+import re
+import zipfile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from tables import normal_like
 
 import jax_lstm as jl
 from jax_lstm import __main__ as command
-from jax_lstm import inspection, tensorfile
+from jax_lstm import inspection
 from jax_lstm.interop import flax, keras, torch
 from jax_lstm.interop.door import flat
 from jax_lstm.layers import init_stack
@@ -41,7 +44,7 @@ def file_of(path, arrays):
     if path.suffix == ".npz":
         np.savez(path, **arrays)
     else:
-        tensorfile.write(path, tensorfile.encode(arrays, {}))
+        save_file(arrays, path)
     return path
 
 
@@ -85,7 +88,8 @@ def test_one_cell_has_one_table_in_every_layout(what, kind, tmp_path):
     found = inspection.inspect(file_of(tmp_path / f"a.{kind}", arrays))
     assert found.layouts == (layout,)
     assert [c.sizes for c in found.cells] == [{"D": D, "H": H}] * 2
-    for cell, p in zip(found.cells, params.layers[0], strict=True):
+    backward = lambda cell: "backward" in cell.where or cell.direction == "reverse"
+    for cell, p in zip(sorted(found.cells, key=backward), params.layers[0], strict=True):
         assert (cell.cell, cell.problem, cell.notes) == ("lstm", None, ())
         assert [g.gate for g in cell.gates] == list("ifgo")
         for k, gate in enumerate(cell.gates):
@@ -102,9 +106,7 @@ def test_layers_of_torch_in_order(tmp_path):
     d = torch.to_state_dict(random(layers=3, bidirectional=True), prefix="model.encoder")
     found = inspection.inspect(file_of(tmp_path / "a.safetensors", d | {"fc.weight": np.ones(2)}))
     places = [(c.where, c.layer, c.direction) for c in found.cells]
-    assert sorted(places) == [
-        ("model.encoder", k, r) for k in range(3) for r in ("forward", "reverse")
-    ]
+    assert places == [("model.encoder", k, r) for k in range(3) for r in ("forward", "reverse")]
     total = 2 * (4 * H * (D + H + 2) + 2 * 4 * H * (2 * H + H + 2)) + 2  # 25 arrays
     assert f"25 arrays, {total:,} numbers, 6 recurrent cells" in found.table()
     assert "the layout seems to be torch (jax_lstm.interop.torch.from_state" in found.table()
@@ -230,17 +232,48 @@ def test_what_looks_like_a_cell_and_is_none_is_explained(tmp_path):
 
 
 def test_two_systems_in_one_file(tmp_path):
+    """Also where they stand beside each other, without a name above."""
     params = random(bidirectional=True)
-    arrays = torch.to_state_dict(params) | by_path(params)
-    found = inspection.inspect(file_of(tmp_path / "a.npz", arrays))
-    assert found.layouts == ("torch", "keras")
+    beside = dict(zip(keras.NAMES, keras.to_weights(params)[0][:3], strict=True))
+    for n, arrays in enumerate((by_path(params), beside)):
+        file = file_of(tmp_path / f"{n}.npz", torch.to_state_dict(params) | arrays)
+        assert inspection.inspect(file).layouts == ("torch", "keras")
+
+
+MISSING = {
+    "ours": ("0.W", "W is missing; found U, b"),
+    "torch": ("a.lstm.weight_hh_l0", "weight_hh_l0 is missing; found weight_ih_l0, bias_ih_l0"),
+    "linen": ("params/forward_rnn/cell/hg/kernel", "hg/kernel is missing; found ii/kernel"),
+    "nnx": ("forward_rnn/cell/dense_i/kernel", "dense_i/kernel is missing; found dense_h/kernel"),
+    "keras": (
+        "bidirectional/forward_lstm/lstm_cell/kernel",
+        "kernel is missing; found recurrent_k",
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", MISSING)
+def test_a_missing_array_is_named(layout, tmp_path):
+    name, says = MISSING[layout]
+    arrays = in_layouts(random(bidirectional=True))[layout][1]
+    del arrays[name]
+    out = inspection.inspect(file_of(tmp_path / "a.npz", arrays)).table()
+    assert re.search(f"not read: .*{re.escape(says)}", out)
+    assert f"{layout} by its names, not its shapes" in out
+
+
+def test_order_is_that_of_numbers(tmp_path):
+    """The package gives arrays in no order at all."""
+    names = [f"{m}_l{n}" for m in ("bias", "weight") for n in range(12)]
+    path = file_of(tmp_path / "a.safetensors", dict.fromkeys(names[::-1], np.ones(1)))
+    assert [x.name for x in inspection.inspect(path).arrays] == names
 
 
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
         ("none.npz", None, "none.npz is no file"),
-        ("a.txt", b"", "a.txt must end in .safetensors or .npz"),
+        ("a.pt", b"", "a.pt must end in .safetensors or .npz; what torch.save wrote fits after"),
         ("a.npz", b"", "a.npz is no .npz archive"),
         (
             "a.safetensors",
@@ -259,6 +292,15 @@ def test_bad_files_are_one_line_and_status_2(name, content, says, tmp_path, caps
     assert says in captured.err
     assert captured.err.startswith("jax-lstm: error: ")
     assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("do", ["inspect", "diagnose"])
+def test_an_archive_of_something_else_is_refused(do, tmp_path, capsys):
+    """What torch.save writes is an archive too."""
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("archive/data.pkl", b"0")
+    assert command.main([do, str(tmp_path / "a.npz")]) == 2
+    assert "a.npz must hold arrays; archive/data.pkl is none; what torch" in capsys.readouterr().err
 
 
 def test_pickled_objects_are_refused(tmp_path, capsys):

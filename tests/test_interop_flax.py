@@ -265,6 +265,11 @@ BAD = {
         tree() | {"weight_ih_l0": np.ones((4 * H, D))},
         "weight_ih_l0 does not belong there; found",
     ),
+    "torch's beside flax's": (
+        "linen",
+        tree() | {"weight_ih_l0": np.ones((4 * H, D)), "weight_hh_l0": np.ones((4 * H, H))},
+        "weight_ih_l0, weight_hh_l0 does not belong there; found",
+    ),
     "a whole model": (
         "linen",
         {"params": {"LSTMCell_0": tree(), "LSTMCell_1": tree(), "Dense_0": {"kernel": np.ones(3)}}},

@@ -187,6 +187,12 @@ def test_names_tell_layers_and_directions():
     )
     assert [len(layer) for layer in params.layers] == [1, 2]
     assert_same(interop.to_weights(params), [weights(), weights(features=H) * 2])
+    forward, backward = (
+        {f"{d}_lstm/{k}": n * x for k, x in named().items()}
+        for d, n in (("forward", 1), ("backward", 2))
+    )
+    (layer,) = interop.from_weights(backward | forward).layers  # as files sort names
+    assert [p.b[0] for p in layer] == [1, 2]
     assert_same(interop.from_weights(named()), interop.from_weights(weights()))
 
 
@@ -208,8 +214,13 @@ def test_names_tell_layers_and_directions():
             {"weight_ih_l0": np.ones((4 * H, D)), "weight_hh_l0": np.ones((4 * H, H))},
             "some would fit jax_lstm.interop.torch.from_state_dict",
         ),
+        (
+            named("a/forward_lstm/lstm_cell/") | named("a/lstm_1/lstm_cell/"),
+            "the backward direction is missing, a/backward_lstm/lstm_cell; .*found a/forw.*, a/lst",
+        ),
+        (named("backward_lstm/"), "of backward_lstm the forward direction is missing, forward_ls"),
     ],
-    ids=range(9),
+    ids=range(11),
 )
 def test_bad_weights_are_explained(given, match):
     with pytest.raises(ValueError, match=match):

@@ -272,6 +272,10 @@ def changed(d, **changes):
 LINEN = {"ii/kernel": np.ones((D, H))}
 BAD = {
     "nothing": ({}, "a state_dict must be {name: array}; got dict {}"),
+    "a module": (
+        type("LSTM", (), {"state_dict": dict})(),
+        r"must be {name: array}; got LSTM; give its state_dict\(\)",
+    ),
     "no mapping": ([1], r"a state_dict must be {name: array}; got list \[1\]"),
     "a GRU": (
         weights(3),
@@ -325,6 +329,18 @@ BAD = {
     "two dtypes": (
         changed(weights(), bias_hh_l0=np.zeros(4 * H, np.float32)),
         "must share one dtype; got weight_ih_l0 float64, .*bias_hh_l0 float32",
+    ),
+    "an LSTMCell": (
+        {k.removesuffix("_l0"): x for k, x in weights().items()},
+        "found weight_ih, .*; a torch.nn.LSTMCell's would fit with _l0 behind each name",
+    ),
+    "arrays beside": (
+        weights() | {"fc.weight": np.ones(3)},
+        "found fc.weight; an LSTM is there without a prefix: give its arrays alone",
+    ),
+    "keras among torch": (
+        weights() | {"kernel": np.ones((D, 4 * H)), "recurrent_kernel": np.ones((H, 4 * H))},
+        "found kernel, recurrent_kernel; an LSTM .* some would fit jax_lstm.interop.keras.from_we",
     ),
     "integers": (
         changed(weights(), bias_hh_l0=np.zeros(4 * H, int)),

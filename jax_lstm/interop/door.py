@@ -94,11 +94,8 @@ def misfits(arrays, form):
 
 def complaint(arrays, forms, where=""):
     """Why no form fits: against the one that comes closest."""
-
-    def nearness(form):
-        return len(set(arrays) & set(form.shapes)) - len(set(arrays) ^ set(form.shapes))
-
-    form, here = max(forms, key=nearness), f" of {where}" if where else ""
+    form = max(forms, key=lambda form: nearness(arrays, form))
+    here = f" of {where}" if where else ""
     needed = [k for k in form.shapes if k not in form.optional or set(form.optional) & set(arrays)]
     missing = [k for k in needed if k not in arrays]
     strange = [k for k in arrays if k not in form.shapes]
@@ -283,7 +280,7 @@ class Found(NamedTuple):
 
 TORCH = re.compile(r"(?:(.*)[./])?((?:weight_[ih]h|weight_hr|bias_[ih]h)_l)(\d+)(_reverse)?")
 
-
+OF_DENSE = {"W", "b", "kernel", "bias"}  # alone these are a dense layer
 IN_PARTS = {k for forms in WEIGHTS.values() for form in forms for k in form.shapes if "/" in k}
 
 
@@ -313,15 +310,15 @@ def cells_among(arrays):
     arrays = flat(arrays)
     for name in arrays:
         *place, local = split(name)
-        groups.setdefault(tuple(place), {})[local] = name
+        groups.setdefault((*place, local.endswith("_l0")), {})[local] = name
     found, rest = [], []
-    for (where, layer, direction), names in groups.items():
+    for (where, layer, direction, _), names in groups.items():
         own = {local: arrays[name] for local, name in names.items()}
         layout = next((k for k, forms in WEIGHTS.items() if form_of(own, forms)), None)
-        if layout is None:  # right names, wrong shapes; W and b alone are a dense layer
-            layout = next(
-                (k for k, forms in WEIGHTS.items() if any(named(own, f) for f in forms)), None
-            )
+        if layout is None:  # wrong shapes, or a name is missing
+            near = {k: max(nearness(own, form) for form in v) for k, v in WEIGHTS.items()}
+            layout = max(near, key=near.__getitem__)
+            layout = layout if near[layout] > 0 and set(own) - OF_DENSE else None
         if layout is None:
             rest.extend(names.values())
         else:
@@ -330,6 +327,7 @@ def cells_among(arrays):
     return found, rest
 
 
-def named(arrays, form):
-    """Whether the names, if not the shapes, are those of this form."""
-    return set(arrays) in (set(form.shapes), set(form.shapes) - set(form.optional))
+def nearness(arrays, form):
+    """How many more names belong to this form than are missing or strange."""
+    here, needed = set(arrays), set(form.shapes) - set(form.optional)
+    return len(here & set(form.shapes)) - len(here - set(form.shapes)) - len(needed - here)

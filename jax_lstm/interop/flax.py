@@ -156,7 +156,7 @@ def opener(tree):
 def cell(tree, forms, where):
     arrays = {k: door.array_of(k, x) for k, x in door.flat(tree).items()}
     found, rest = door.cells_among(arrays)
-    if len(found) > 1 or (found and (rest or found[0].where)):
+    if any(f.where for f in found):
         places = ", ".join(repr(f.where) for f in found)
         raise ValueError(
             f"the tree of {where} must be that of one cell; found cells at {places}"

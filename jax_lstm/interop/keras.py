@@ -115,7 +115,7 @@ def by_place(weights, where):
 
 
 def by_path(weights):
-    """The same for each layer, from names: a backward_... cell belongs to the one before it."""
+    """The same for each layer, from names: a backward_... cell belongs to its forward_... one."""
     found, rest = door.cells_among(weights)
     wrong = [f for f in found if f.layout != "keras"]
     if rest or wrong or not found:
@@ -124,12 +124,18 @@ def by_path(weights):
             f"weights must be {', '.join(NAMES)} of each cell, below any name, and nothing else; "
             f"found {door.listed(rest or weights)}{other}"
         )
-    layers = []
+    layers = {}
     for f in found:
         arrays = {k: door.array_of(f"{f.where}/{k}", x) for k, x in f.arrays.items()}
         arrays = {k: arrays[k] for k in NAMES if k in arrays}
-        if "backward_" in f.where and layers and len(layers[-1]) == 1:
-            layers[-1].append(arrays)
-        else:
-            layers.append([arrays])
-    return layers
+        place = f.where.replace("backward_", "forward_")
+        layers.setdefault(place, {})["backward_" in f.where] = arrays
+    for place, cells in layers.items():
+        if ("forward_" in place) != (len(cells) == 2):
+            there, missing = ("backward", "forward") if True in cells else ("forward", "backward")
+            raise ValueError(
+                f"of {place.replace('forward_', f'{there}_')} the {missing} direction is missing, "
+                f"{place.replace('forward_', f'{missing}_')}; where it has another name, give "
+                f"[layer.get_weights(), ...]; found {door.listed(f.where for f in found)}"
+            )
+    return [[cells[r] for r in sorted(cells)] for cells in layers.values()]

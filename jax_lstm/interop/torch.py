@@ -187,7 +187,9 @@ def read(d, prefix, join):
 def grouped(d, prefix):
     """{(layer, direction): {name of layer 0: array}} of the names below the prefix."""
     if not isinstance(d, Mapping) or not d:
-        raise ValueError(f"a state_dict must be {{name: array}}; got {type(d).__name__} {d!r:.40}")
+        got = f"{type(d).__name__}; give its state_dict()"
+        got = got if hasattr(d, "state_dict") else f"{type(d).__name__} {d!r:.40}"
+        raise ValueError(f"a state_dict must be {{name: array}}; got {got}")
     cells, strange, start = {}, [], f"{prefix.removesuffix('.')}." if prefix else ""
     for name, x in d.items():
         if not str(name).startswith(start):
@@ -207,13 +209,17 @@ def grouped(d, prefix):
 def strangers(d, prefix, strange):
     """What there is instead, and how it could be read."""
     found, _ = door.cells_among(d)
-    prefixes = dict.fromkeys(f"prefix={f.where!r}" for f in found if f.layout == "torch")
+    places = [f.where for f in found if f.layout == "torch" and f.form]
+    prefixes = dict.fromkeys(f"prefix={where!r}" for where in places if where)
+    cell = bool(strange) and all(door.TORCH.fullmatch(f"{name}_l0") for name in strange)
     others = dict.fromkeys(door.READERS[f.layout] for f in found if f.layout != "torch")
     says = f"below {prefix!r} " if prefix else ""
     return (
         f"a state_dict {says}must hold weight_ih_l0, weight_hh_l0, ... and nothing else; "
         f"found {door.listed(strange or d)}"
         + (f"; LSTMs are there with {' or '.join(prefixes)}" if prefixes else "")
+        + ("; an LSTM is there without a prefix: give its arrays alone" if "" in places else "")
+        + ("; a torch.nn.LSTMCell's would fit with _l0 behind each name" if cell else "")
         + (f"; some would fit {', '.join(others)}" if others else "")
     )
 
