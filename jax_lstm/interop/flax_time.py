@@ -62,7 +62,8 @@ def every(cell):
 
 
 class Kind(NamedTuple):
-    """One of our cells, and flax's carry of it: `form` in words, of `fields` arrays."""
+    """One of our cells, and flax's carry of it: `form` in words, of `fields` arrays. `states` is a
+    sequence that hands on the whole state."""
 
     step: Callable[..., Any]
     sequence: Callable[..., Any]
@@ -150,9 +151,9 @@ def sequence(
 def finite(valid, x, weights):
     """x with zeros for the rows of padding that hold NaN or infinity, or might overflow in x W: the
     largest float, say, which is how some write that there is no number."""
-    x_wide, weights = x.astype(wide(x.dtype)), weights.astype(wide(x.dtype))
-    bound = jnp.abs(x_wide).sum(-1) * jnp.abs(weights).max(initial=0)
-    return jnp.where((valid | jnp.isfinite(bound))[..., None], x, jnp.zeros_like(x))
+    size, weights = (jnp.abs(y).astype(wide(x.dtype)) for y in (x, weights))
+    limit = jnp.finfo(size.dtype).max / jnp.maximum(1, len(weights) * weights.max(initial=0))
+    return jnp.where((valid | (size <= limit).all(-1))[..., None], x, jnp.zeros_like(x))
 
 
 def through_padding(kind, params, state, xs, lengths, unroll, return_last):

@@ -117,7 +117,8 @@ class RNN(nn.RNN):
         zero. So does the initial carry of a sequence of length 0.
       - The carry of a sequence of length 0. flax returns the state after all of its padding. Here
         it is the initial carry.
-    Also, `return_carry` with `seq_lengths` works here for any number of batch axes.
+    Also, `return_carry` with `seq_lengths` works here for any number of batch axes. As in flax the
+    carry is looked up among those of all steps, which takes an array of c more, and hardly time.
 
     Args:
       inputs: (*batch, time, D), or (time, *batch, D) with `time_major`.
