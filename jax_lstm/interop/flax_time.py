@@ -9,8 +9,8 @@ Nothing is computed here. A flax cell brings `kind`, which of our cells it is, a
 products. Splitting dW into flax's kernels is the transpose of that concatenation, and JAX's; so is
 the cotangent of the last carry, which is looked up among the states of all steps.
 
-Padding. flax runs on through it: its outputs there are those of one long sequence. So do we; only
-what is not finite in padding counts as zero, and has no way into a gradient.
+Padding. flax runs on through it, and outputs there are those of one long sequence. So do we, but a
+row of padding that is not finite counts as zeros, and has no way into a gradient.
 """
 
 from collections.abc import Callable
@@ -159,7 +159,7 @@ def finite(valid, x, weights):
 def through_padding(kind, params, state, xs, lengths, unroll, return_last):
     """The last valid state, if it is asked for, and the outputs of all steps.
 
-    c is looked up among those of all steps; where there is no valid step, the state is kept.
+    That state is looked up among those of all steps; where no step is valid, it is the first one.
     """
     some = lengths > 0
     first = jax.tree.map(lambda x: finite(some, x, params.U), state)
