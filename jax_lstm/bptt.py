@@ -42,8 +42,9 @@ SEGMENT_BYTES = 2**21  # and as many as keep the projected input of a segment wi
 class Cell(NamedTuple):
     """What the engine needs to know of a cell: six pure functions (and one that complains).
 
-    The first field of a state is what the layer hands on, here called h. `w` is what `prepare` made
-    of the parameters, `consts` what belongs to a whole sequence, `saved` and `delta` any pytrees.
+    The first field of a state is what the layer hands on, here called h, an array or a pytree. `w`
+    is what `prepare` made of the parameters, `consts` what belongs to a whole sequence, `saved` and
+    `delta` any pytrees.
     Cotangents inside the loop are `wide` (see notation.py); the engine casts them at the end.
 
     init_state(params, batch_shape) -> state
@@ -328,10 +329,12 @@ def segment_bwd(plan, params, w, consts, fresh, steps, first, kept, dcarry, dhs)
 
 def fork_of_h(dstate, dh):
     """dh_t = dh from t+1, and dh from the outside: the fork at h, for every cell         (F')"""
-    if dh is None:  # nobody outside looks at h_t
-        return dstate
     h, *rest = dstate
-    return type(dstate)(h + dh.astype(h.dtype), *rest)
+
+    def add(h, dh):  # None: nobody outside looks at it
+        return h if dh is None else h + dh.astype(h.dtype)
+
+    return type(dstate)(jax.tree.map(add, h, dh), *rest)
 
 
 def shifted(first, states, reverse):
@@ -353,7 +356,7 @@ def backward(plan, residual, dy):
     some_state = jax.tree.map(lambda first: first[0], firsts[0])
     dstate, dhs = dy
     dstate = jax.tree.map(lambda d, s: jnp.zeros_like(s) if is_zero(d) else d, dstate, some_state)
-    dhs = None if is_zero(dhs) else dhs
+    dhs = jax.tree.map(lambda dh: None if is_zero(dh) else dh, dhs)
     w = plan.cell.prepare(params)
 
     def segment(carry, now):

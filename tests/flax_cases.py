@@ -8,6 +8,7 @@ from tables import QUICK, assert_close, normal_like, value_and_cotangents
 
 import jax_lstm as jl
 from jax_lstm.interop import flax_time
+from jax_lstm.stages import clear
 
 T, B, D, H = 7, 2, 3, 5
 TOLERANCE = {"float64": 1e-11, "float32": 1e-5}
@@ -69,24 +70,25 @@ def call_options(case):
     return {**case.call, "return_carry": True, "seq_lengths": lengths}
 
 
-def in_valid_steps(outputs, lengths, time_major=False):
-    """Zeros in padding, where nobody looks: its cotangents are then zero, too. Flipped or not, the
-    padding stands at the end."""
-    if lengths is None:
-        return outputs
+def in_valid_steps(xs, lengths):
+    """Zeros in padding. Flipped or not, it stands at the end."""
     valid = jnp.arange(T) < jnp.asarray(lengths)[..., None]
-    valid = jnp.moveaxis(valid, -1, 0) if time_major else valid
-    return jnp.where(valid[..., None], outputs, 0)
+    return jnp.where(valid[..., None], xs, 0)
+
+
+def broken(xs):
+    """NaN, infinity and what overflows in x W; and what that counts as when it is padding."""
+    bad = {(0, 4, 1): jnp.nan, (1, 6, 2): -jnp.inf, (0, 5): jnp.finfo(xs.dtype).max}
+    good = xs
+    for at, value in bad.items():
+        xs, good = xs.at[at].set(value), good.at[at[:2]].set(0)
+    return xs, good
 
 
 def results(case, run, params):
-    """Carry, outputs and every cotangent of run(params, carry, xs) -> (carry, outputs)."""
-
-    def looked_at(params, carry, xs):
-        carry, outputs = run(params, carry, xs)
-        return carry, in_valid_steps(outputs, case.lengths, is_time_major(case))
-
-    return value_and_cotangents(looked_at, (params, *inputs(case)), options=QUICK)
+    """Carry, outputs and every cotangent of run(params, carry, xs) -> (carry, outputs). All steps
+    are looked at, padding, too."""
+    return value_and_cotangents(run, (params, *inputs(case)), options=QUICK)
 
 
 def assert_same_numbers(case, got, want):
@@ -130,6 +132,7 @@ def flipped_as_a_whole(x, lengths, num_batch_dims, time_major):
 MUTANTS = {
     "gate order": ("LSTMCell", "pack", gates_swapped),
     "carry order": ("plain", "LSTM", flax_time.LSTM._replace(carry=carry_swapped)),
+    "padding cleared": ("lengths", "finite", lambda valid, x, weights: clear(valid, x)),
     "padding in front": ("reverse, lengths", "flip_sequences", flipped_as_a_whole),
 }
 

@@ -11,9 +11,11 @@ import numpy as np
 import optax
 import pytest
 from flax_cases import (
+    BACK,
     CASES,
     CELLS,
     MUTANTS,
+    ORDER,
     OVER_STEPS,
     STEPS,
     TOLERANCE,
@@ -24,6 +26,7 @@ from flax_cases import (
     T,
     assert_same_numbers,
     bits,
+    broken,
     call_options,
     cell_options,
     in_loops,
@@ -31,7 +34,7 @@ from flax_cases import (
     inputs,
     results,
 )
-from tables import QUICK, assert_close, assert_same, normal_like
+from tables import QUICK, assert_close, assert_same, normal_like, value_and_cotangents
 
 from jax_lstm.interop import flax_time, linen
 
@@ -212,11 +215,9 @@ def test_both_directions_with_lengths():
     run = lambda model: quick_jit(functools.partial(model.apply, return_carry=True))(
         params, xs, seq_lengths=lengths
     )
-    carry, outputs = run(theirs)
+    want = run(theirs)
     for RNN in WAYS.values():
-        got_carry, got = run(TOGETHER["nn.Bidirectional"](RNN, linen.LSTMCell))
-        assert_close(got_carry, carry, TOLERANCE["float32"])
-        got, want = (in_valid_steps(y, lengths) for y in (got, outputs))
+        got = run(TOGETHER["nn.Bidirectional"](RNN, linen.LSTMCell))
         assert_close(got, want, TOLERANCE["float32"])
 
 
@@ -288,24 +289,59 @@ def test_training_gives_the_same_losses():
 # What is better here --------------------------------------------------------------------------
 
 
+PADDED = jnp.asarray([3, 5])  # lengths
+
+
 def test_nan_in_padding_reaches_every_gradient_in_flax_and_none_here():
-    params, lengths = some_params("LSTMCell", "float32"), jnp.asarray([3, 5])
-    xs = sequence()
-    padded = jnp.where(in_valid_steps(jnp.ones_like(xs), lengths) == 0, jnp.nan, xs)
+    params, xs = some_params("LSTMCell", "float32"), sequence()
+    padded = jnp.where(in_valid_steps(jnp.ones_like(xs), PADDED) == 0, jnp.nan, xs)
 
     def gradient_of(rnn):
         def loss(params, xs):
-            outputs = rnn.apply(params, xs, seq_lengths=lengths)
-            return jnp.sum(in_valid_steps(outputs, lengths) ** 2), outputs
+            valid = in_valid_steps(rnn.apply(params, xs, seq_lengths=PADDED), PADDED)
+            return jnp.sum(valid**2), valid
 
         return quick_jit(jax.grad(loss, has_aux=True))
 
     ours, theirs = map(gradient_of, both("LSTMCell"))
     assert all(jnp.isnan(d).any() for d in jax.tree.leaves(theirs(params, padded)[0]))
-    got, outputs = ours(params, padded)
-    assert_same((got, outputs), ours(params, xs))
-    assert_close(got, theirs(params, xs)[0], TOLERANCE["float32"])
-    assert_same(outputs, in_valid_steps(outputs, lengths))
+    got = ours(params, padded)
+    assert_same(got, ours(params, xs))
+    assert_close(got, theirs(params, xs), TOLERANCE["float32"])
+
+
+@pytest.mark.parametrize("options", [{}, BACK, BACK | ORDER], ids=str)
+def test_what_is_not_finite_in_padding_counts_as_zero(options):
+    """A row of it, and no other, for a loss that looks at all outputs and at the last carry."""
+
+    def results_of(rnn, xs, clear):
+        run = functools.partial(rnn.apply, seq_lengths=PADDED, return_carry=True, **options)
+        args = (some_params("LSTMCell", "float32"), xs)
+        return value_and_cotangents(lambda p, xs: run(p, clear(xs)), args, options=QUICK)
+
+    ours, theirs = both("LSTMCell")
+    bad, cleared = broken(sequence())
+    kept = (cleared == bad).all(-1, keepdims=True)
+    want = results_of(theirs, cleared, lambda xs: jnp.where(kept, xs, 0))
+    assert_close(results_of(ours, bad, lambda xs: xs), want, TOLERANCE["float32"])
+
+
+def test_nan_in_the_carry_of_a_sequence_of_length_0_reaches_no_gradient():
+    """It is the carry, before and after; flax hands back what its padding made of it."""
+    lengths, (carry, xs) = jnp.asarray([0, 4]), inputs(Case(dtype="float32"))
+    empty = jax.tree.map(lambda x: x.at[0].set(jnp.nan), carry)
+    rnn = both("LSTMCell")[0]
+
+    def loss(params, carry):
+        options = {"initial_carry": carry, "seq_lengths": lengths, "return_carry": True}
+        last, outputs = rnn.apply(params, xs, **options)
+        return jnp.sum(in_valid_steps(outputs, lengths) ** 2), last
+
+    run = quick_jit(jax.grad(loss, has_aux=True))
+    params = some_params("LSTMCell", "float32")
+    (got, last), (want, _) = run(params, empty), run(params, carry)
+    assert_same(got, want)
+    assert_same(*(jax.tree.map(lambda x: x[0], c) for c in (last, empty)))
 
 
 def last_carry(rnn, carry, xs, lengths):
@@ -451,6 +487,15 @@ def test_bad_input_is_named(name):
     call, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_lengths_of_32_bits():
+    """As most people run it. A warning would be an error."""
+    with jax.enable_x64(False):
+        rnn, xs = linen.RNN(linen.LSTMCell(H)), jnp.ones((B, T, D))
+        for lengths in ([3, 6], jnp.asarray([3, 6], "uint8")):
+            run = lambda lengths: rnn.init_with_output(KEY, xs, seq_lengths=lengths, reverse=True)
+            assert jax.eval_shape(run, lengths)[0].shape == (B, T, H)
 
 
 def test_sigmoid_and_tanh_by_any_of_their_names():

@@ -22,6 +22,7 @@ from flax_cases import (
     T,
     assert_same_numbers,
     bits,
+    broken,
     call_options,
     cell_options,
     in_valid_steps,
@@ -225,8 +226,7 @@ def test_both_directions_with_lengths():
 
     @nnx.jit
     def run(both, xs):
-        carry, outputs = both(xs, seq_lengths=lengths, return_carry=True)
-        return carry, in_valid_steps(outputs, lengths)
+        return both(xs, seq_lengths=lengths, return_carry=True)
 
     want = run(directions(nnx.RNN, nnx.LSTMCell)[0], xs)
     for RNN in WAYS.values():
@@ -297,6 +297,20 @@ def test_nan_in_padding_reaches_every_gradient_in_flax_and_none_here():
     got = gradient(mine, padded)
     assert_same(got, gradient(mine, xs))
     assert_close(got, gradient(theirs, xs), TOLERANCE["float32"])
+
+
+def test_what_is_not_finite_in_padding_counts_as_zero():
+    """A row of it, and no other, for a loss that looks at all outputs and at the last carry."""
+    bad, cleared = broken(sequence())
+
+    @nnx.jit
+    @nnx.grad
+    def gradient(rnn, xs):
+        results = rnn(xs, seq_lengths=jnp.asarray([3, 5]), return_carry=True, reverse=True)
+        return sum(jnp.sum(y**2) for y in jax.tree.leaves(results))
+
+    mine, theirs = both("LSTMCell")
+    assert_close(gradient(mine, bad), gradient(theirs, cleared), TOLERANCE["float32"])
 
 
 def test_the_carry_at_length_0_is_all_padding_in_flax_and_the_initial_one_here():

@@ -6,7 +6,11 @@
 
 Nothing is computed here. A flax cell brings `kind`, which of our cells it is, and a method
 `packed(inputs, h) -> params, inputs, h`: its kernels side by side, all of one dtype, that of its
-products. Splitting dW into flax's kernels is the transpose of that concatenation, and JAX's.
+products. Splitting dW into flax's kernels is the transpose of that concatenation, and JAX's; so is
+the cotangent of the last carry, which is looked up among the states of all steps.
+
+Padding. flax runs on through it, and outputs there are those of one long sequence. So do we, but a
+row of padding that is not finite counts as zeros, and has no way into a gradient.
 """
 
 from collections.abc import Callable
@@ -16,9 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen.recurrent import flip_sequences
 
-from jax_lstm.cells import make
-from jax_lstm.cells.elman import ElmanState, elman, elman_cell
-from jax_lstm.cells.lstm import LSTMParams, LSTMState, lstm, lstm_cell
+from jax_lstm.cells import elman, lstm, make
 from jax_lstm.notation import wide
 
 SUPPORTED = {
@@ -27,11 +29,45 @@ SUPPORTED = {
 }
 
 
+class Every(NamedTuple):
+    """A state whose one field is the state of a cell: what a layer hands on is all of it."""
+
+    state: Any
+
+
+def every(cell):
+    """The cell, handing on its whole state at every step. An output h_t and the state's h_t are
+    then one array, and its fork is the engine's."""
+
+    def step(w, consts, prev, z):
+        state, saved = cell.step(w, consts, prev.state, z)
+        return Every(state), saved
+
+    def linearize(w, consts, prevs, saved):
+        return cell.linearize(w, consts, prevs.state, saved)
+
+    def step_bwd(w, consts, prev, local, dstate):
+        dprev, delta = cell.step_bwd(w, consts, prev.state, local, dstate.state)
+        return Every(dprev), delta
+
+    def weights_bwd(params, consts, xs, prevs, saved, deltas):
+        return cell.weights_bwd(params, consts, xs, prevs.state, saved, deltas)
+
+    def check(params, state, x, name, leading):
+        cell.check(params, state.state, x, name, leading)
+
+    return cell._replace(
+        step=step, linearize=linearize, step_bwd=step_bwd, weights_bwd=weights_bwd, check=check
+    )
+
+
 class Kind(NamedTuple):
-    """One of our cells, and flax's carry of it: `form` in words, of `fields` arrays."""
+    """One of our cells, and flax's carry of it: `form` in words, of `fields` arrays. `states` is a
+    sequence that hands on the whole state."""
 
     step: Callable[..., Any]
     sequence: Callable[..., Any]
+    states: Callable[..., Any]
     state: Callable[..., Any]
     carry: Callable[..., Any]
     form: str
@@ -39,17 +75,19 @@ class Kind(NamedTuple):
 
 
 LSTM = Kind(
-    lstm_cell,
-    lstm,
-    state=lambda carry, h: LSTMState(h, carry[0].astype(wide(h.dtype))),
+    lstm.lstm_cell,
+    lstm.lstm,
+    make.make_rnn(every(lstm.LSTM), "lstm")[0],
+    state=lambda carry, h: lstm.LSTMState(h, carry[0].astype(wide(h.dtype))),
     carry=lambda state, dtype: (state.c.astype(dtype), state.h.astype(dtype)),
     form="a pair (c, h), each",
     fields=2,
 )
 ELMAN = Kind(
-    elman_cell,
-    elman,
-    state=lambda carry, h: ElmanState(h),
+    elman.elman_cell,
+    elman.elman,
+    make.make_rnn(every(elman.ELMAN), "elman")[0],
+    state=lambda carry, h: elman.ElmanState(h),
     carry=lambda state, dtype: state.h.astype(dtype),
     form="one array",
     fields=1,
@@ -58,7 +96,7 @@ ELMAN = Kind(
 
 def pack(i, h, bias):
     """One kernel per gate, in our order i, f, g, o, as W, U and b."""
-    return LSTMParams(*(jnp.concatenate(blocks, axis=-1) for blocks in (i, h, bias)))
+    return lstm.LSTMParams(*(jnp.concatenate(blocks, axis=-1) for blocks in (i, h, bias)))
 
 
 def step(cell, carry, inputs):
@@ -91,15 +129,50 @@ def sequence(
     check_carry("initial_carry", cell, carry, tuple(batch))
     lengths = check_lengths(seq_lengths, T, tuple(batch))
     params, xs, state, dtype = enter(cell, carry, xs)
-    state, hs = cell.kind.sequence(
-        params, state, xs, lengths=lengths, reverse=reverse, unroll=rnn.unroll
-    )
+    flip = lambda xs: flip_sequences(xs, lengths, len(batch), time_major=True)
+    keep_order, return_carry = given("keep_order", keep_order), given("return_carry", return_carry)
+    if lengths is None:
+        run = cell.kind.sequence
+        last, hs = run(params, state, xs, reverse=reverse, unroll=rnn.unroll)
+        hs = flip(hs) if reverse and not keep_order else hs
+    else:
+        xs = finite(make.valid_steps(lengths, None, T, batch), xs, params.W)
+        xs = flip(xs) if reverse else xs
+        args = (cell.kind, params, state, xs, lengths, rnn.unroll, return_carry)
+        last, hs = through_padding(*args)
+        hs = flip(hs) if reverse and keep_order else hs
     outputs = jnp.moveaxis(hs.astype(dtype), 0, axis)
-    if reverse and not given("keep_order", keep_order):
-        outputs = flip_sequences(outputs, lengths, len(batch), time_major)
-    if given("return_carry", return_carry):
-        return cell.kind.carry(state, dtype), outputs
-    return outputs
+    return (cell.kind.carry(last, dtype), outputs) if return_carry else outputs
+
+
+# Padding --------------------------------------------------------------------------------------
+
+
+def finite(valid, x, weights):
+    """x with zeros for the rows of padding that hold NaN or infinity, or might overflow in x W: the
+    largest float, say, which is how some write that there is no number."""
+    size, weights = (jnp.abs(y).astype(wide(x.dtype)) for y in (x, weights))
+    limit = jnp.finfo(size.dtype).max / jnp.maximum(1, len(weights) * weights.max(initial=0))
+    return jnp.where((valid | (size <= limit).all(-1))[..., None], x, jnp.zeros_like(x))
+
+
+def through_padding(kind, params, state, xs, lengths, unroll, return_last):
+    """The last valid state, if it is asked for, and the outputs of all steps.
+
+    That state is looked up among those of all steps; where no step is valid, it is the first one.
+    """
+    some = lengths > 0
+    first = jax.tree.map(lambda x: finite(some, x, params.U), state)
+    if not return_last:
+        return None, kind.sequence(params, first, xs, unroll=unroll)[1]
+    _, states = kind.states(params, Every(first), xs, unroll=unroll)
+    at = jnp.maximum(lengths - 1, 0)[None, ..., None]
+
+    def look_up(kept, states):
+        last = jnp.take_along_axis(states, at, axis=0)[0]
+        return jnp.where(some[..., None], last, kept)
+
+    return jax.tree.map(look_up, state, states), states[0]
 
 
 def enter(cell, carry, inputs):
@@ -152,11 +225,12 @@ def features(cell):
 
 
 def check_lengths(seq_lengths, T, batch):
-    """Whole numbers in [0, T] in the default dtype, or None; the door is the engine's."""
+    """Whole numbers in [0, T] in the default dtype, or None, also where there is no step; the door
+    is the engine's."""
     if seq_lengths is None:
         return None
     try:
         lengths = make.check_lengths(seq_lengths, T, batch)
     except ValueError as error:
         raise ValueError(str(error).replace("`lengths`", "`seq_lengths`")) from None
-    return jnp.clip(lengths.astype(jnp.int_), 0, T)
+    return jnp.clip(lengths.astype(int), 0, T) if T else None

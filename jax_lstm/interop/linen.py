@@ -110,12 +110,15 @@ class RNN(nn.RNN):
     over all steps, and the kernels are packed once per sequence. Any other cell, a lifted one
     (`nn.remat(OptimizedLSTMCell)`), and scan options other than the defaults run by flax's loop.
 
-    Numbers are flax's to rounding, except for two faults that are repaired here:
-      - NaN in padding. flax runs on through the padding, and NaN in it reaches every gradient.
-        Here nothing that stands in padding reaches anything; outputs there are zero.
+    Numbers are flax's to rounding, in padding, too, except for two faults that are repaired here:
+      - NaN in padding. flax runs on through the padding, and so do we; but there NaN in it reaches
+        every gradient. Here a row of padding that holds NaN or infinity, or might overflow in x W,
+        counts as a row of zeros, in the outputs from there on and in every gradient; its own is
+        zero. So does the initial carry of a sequence of length 0.
       - The carry of a sequence of length 0. flax returns the state after all of its padding. Here
         it is the initial carry.
-    Also, `return_carry` with `seq_lengths` works here for any number of batch axes.
+    Also, `return_carry` with `seq_lengths` works here for any number of batch axes. As in flax the
+    carry is looked up among those of all steps, which takes an array of c more, and hardly time.
 
     Args:
       inputs: (*batch, time, D), or (time, *batch, D) with `time_major`.

@@ -119,9 +119,10 @@ class RNN(nnx.RNN):
     over all steps, and the kernels are packed once per sequence. Any other cell, and `state_axes`
     or `broadcast_rngs` of one's own, run by flax's loop.
 
-    Numbers are flax's to rounding, except for two faults that are repaired here, as in linen.RNN
-    beside this file: NaN in padding reaches no gradient (outputs there are zero), and the carry of
-    a sequence of length 0 is the initial one, not the state after all of its padding.
+    Numbers are flax's to rounding, in padding, too, except for two faults that are repaired here,
+    as in linen.RNN beside this file: NaN in padding reaches no gradient (a row of padding that
+    holds NaN or infinity, or might overflow in x W, counts as zeros), and the carry of a sequence
+    of length 0 is the initial one, not the state after all of its padding.
 
     Args:
       inputs: (*batch, time, D), or (time, *batch, D) with `time_major`.
