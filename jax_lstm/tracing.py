@@ -15,6 +15,7 @@ examples; everything else is element by element. "h(t=1)" is h of step 1.
 """
 
 import re
+from collections import ChainMap
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -283,10 +284,10 @@ def every_step(steps, deltas, after, known, state, last, forward, backward, fiel
         known |= {f"d{k}_prev(t={t})": d[f"d{k}_prev"] for k in fields}
     lines: list[Stage] = []
     for t in range(T):
-        now = known | after.steps[t] | steps[t]
+        now = ChainMap(steps[t], after.steps[t], known)
         lines += tell("forward", t, [*forward(t), *after.forward], now)
     for t in reversed(range(T)):
-        now = known | after.steps[t] | steps[t] | deltas[t]
+        now = ChainMap(deltas[t], steps[t], after.steps[t], known)
         lines += tell("backward", t, [*after.backward, *backward(t, T)], now)
     return lines
 

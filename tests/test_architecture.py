@@ -47,7 +47,7 @@ LADDER = {
     "exercise": {"notation", "stages", "textbook"},
     "grade": {"stages", "textbook", "cells", "referee", "diagnosis", "exercise"},
 }
-COMPOSERS = {"__init__", "__main__"}
+COMPOSERS = {"__init__", "__main__", "arguments"}
 OUTSIDE = {"optax": {"training"}, "flax": {"interop"}}
 OUTSIDE |= {"matplotlib": {"drawing"}, "safetensors": {"tensorfile"}}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -13,7 +13,7 @@ import pytest
 
 import jax_lstm
 from jax_lstm import __main__ as command
-from jax_lstm import bptt, check, losses, readout, stages
+from jax_lstm import arguments, bptt, check, losses, readout, stages
 from jax_lstm.bptt import Cell
 from jax_lstm.notation import with_twin
 
@@ -316,10 +316,10 @@ def test_a_door_of_the_library_is_exit_status_2(monkeypatch, capsys):
 
 def test_asking_whether_a_file_can_be_written_leaves_none(tmp_path):
     file = tmp_path / "report.json"
-    assert command.writable(str(file)) == str(file)
+    assert arguments.writable(str(file)) == str(file)
     assert not file.exists()
     file.write_text("kept")
-    assert command.writable(str(file)) == str(file)
+    assert arguments.writable(str(file)) == str(file)
     assert file.read_text() == "kept"
 
 
