@@ -91,7 +91,7 @@ def test_every_cell_has_a_row():
         importlib.import_module(f"jax_lstm.cells.{f.stem}") for f in PACKAGE.glob("cells/*.py")
     ]
     cells = {name for file in files for name, value in vars(file).items() if type(value) is Cell}
-    assert cells == {name.upper() for name in check.CELLS}
+    assert cells - {"by_jax"} == {name.upper() for name in check.CELLS}
 
 
 # Mutants --------------------------------------------------------------------------------------

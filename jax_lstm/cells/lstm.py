@@ -151,11 +151,12 @@ LSTM = Cell(
     takes_consts=False,
 )
 
-PLAIN = LSTM._replace(step=functools.partial(step, gates=plain_gates))
+plain_step = functools.partial(step, gates=plain_gates)
+by_jax = LSTM._replace(step=plain_step)
 
 lstm_cell, lstm_cell_autodiff = make_cell(
-    LSTM, "lstm_cell", "One step of the LSTM, equations (1) to (4).", plain=PLAIN
+    LSTM, "lstm_cell", "One step of the LSTM, equations (1) to (4).", plain=by_jax
 )
 lstm, lstm_autodiff = make_rnn(
-    LSTM, "lstm", "The LSTM, equations (1) to (4), over a whole sequence.", plain=PLAIN
+    LSTM, "lstm", "The LSTM, equations (1) to (4), over a whole sequence.", plain=by_jax
 )

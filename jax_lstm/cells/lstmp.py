@@ -150,17 +150,17 @@ LSTMP = Cell(
     takes_consts=False,
 )
 
-PLAIN = LSTMP._replace(step=functools.partial(step, lstm_step=lstm.PLAIN.step))
+by_jax = LSTMP._replace(step=functools.partial(step, lstm_step=lstm.plain_step))
 
 lstmp_cell, lstmp_cell_autodiff = make_cell(
     LSTMP,
     "lstmp_cell",
     "One step of the LSTM with a projection, equations (1) to (4) and (10).",
-    plain=PLAIN,
+    plain=by_jax,
 )
 lstmp, lstmp_autodiff = make_rnn(
     LSTMP,
     "lstmp",
     "The LSTM with a projection, equations (1) to (4) and (10), over a sequence.",
-    plain=PLAIN,
+    plain=by_jax,
 )
