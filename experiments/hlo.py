@@ -70,7 +70,8 @@ def innermost_bodies(blocks):
 
 
 def weight_products(blocks, names, size):
-    """Products of a weight's shape in the computations of these names: (H, 4H) or (4H, H)."""
+    """Products of a weight's shape in the computations of these names: (H, 4H) or (4H, H), also
+    with an axis in front: small ones are added in parts, see `linear_bwd_weight`."""
     _, _, H = size
-    shape = rf"\w+\[({H},{4 * H}|{4 * H},{H})\]\S* (dot|custom-call)\("
+    shape = rf"\w+\[(?:\d+,)?({H},{4 * H}|{4 * H},{H})\]\S* (dot|custom-call)\("
     return sum(len(re.findall(shape, line)) for name in names for line in blocks[name])

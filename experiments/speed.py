@@ -183,7 +183,8 @@ def measure(size, variant, config, only):
             errors = {} if runner.errors is None else {"error": max(runner.errors.values())}
             rows[name][kind] = runner.facts | errors
             todo[name, kind] = runner.run
-            if config.profile and name in ("lstm", "G") and kind == "gradient":
+            short = SIZES[size][0] <= speed_profile.LONGEST
+            if config.profile and short and name in ("lstm", "G") and kind == "gradient":
                 traced[name] = (runner.run, runner.text)
     before = timing.load()
     for (name, kind), seconds in timing.interleaved(

@@ -26,6 +26,7 @@ from experiments import hlo
 KINDS = ("product", "write", "counter", "other")
 RUNS = 3
 LISTED = 8  # kernels by name
+LONGEST = 4096  # steps: of a longer run XLA's trace loses most events
 
 
 def profile(run, text):

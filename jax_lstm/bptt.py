@@ -20,7 +20,7 @@ What is kept for the backward (`residuals`):
     "auto"   K near sqrt(T).
 
 What a cell hands over is a `Cell`. What a user gets is made of it in cells/make.py: one step and a
-sequence, each with its twin `..._autodiff`, which is the same forward, differentiated by JAX.
+sequence, each with its twin `..._autodiff`, the same equations, differentiated by JAX.
 """
 
 import functools

@@ -47,7 +47,8 @@ def test_fast_mode_needs_less_memory_than_autodiff(fast, plain):
 
 
 def test_frugal_mode_needs_less_memory_than_checkpoint():
-    """Row 8: wanted and bound 0.65 of `jax.checkpoint(body)`; reached 0.63 at S3, 0.14 at S5.
+    """Row 8: wanted and bound 0.65 of `jax.checkpoint(body)`; reached 0.64 at S3 (and 0.17 at S5, in
+    the committed run of the benchmark).
 
     0.51 before the local derivatives of a segment were made ahead of its loop: they are 6 units of
     K·B·H, and the reason why both modes are faster by an eighth.
@@ -160,7 +161,7 @@ def test_unroll_and_residuals_change_the_program():
 
 
 def test_frugal_mode_grows_with_the_root_of_the_length():
-    """Row 10: a loss on h_T alone, T and 4T; reached 2.0, wanted and bound 2.2. No array of T."""
+    """Row 10: a loss on h_T alone, T and 4T; reached 1.91, wanted and bound 2.2. No array of T."""
     short, long = (
         temp_bytes(compiled_gradient(jl.lstm, (T, 1, 64), 0, loss_on_last=True, residuals="auto"))
         for T in (16384, 65536)

@@ -77,7 +77,9 @@ def test_nothing_was_left_to_fill_in():
 
 def test_the_tables_of_speed_are_those_of_the_committed_run():
     file = Path(__file__).parent.parent / "experiments/results/speed/amd_epyc_2_cores.json"
-    assert speed_tables.tables(record.read_json(file)) in TEXT
+    result = record.read_json(file)
+    assert speed_tables.tables(result) in TEXT
+    assert speed_tables.goals(result) in TEXT
 
 
 def test_there_are_exactly_two_commands():

@@ -171,7 +171,7 @@ def test_what_no_program_could_reach_is_said():
     for text in speed_tables.goals(result).splitlines()[2:]:
         number, *_, cell = (cell.strip() for cell in text[1:-1].split("|"))
         met.setdefault(number, cell)
-    assert met["2"] == "yes; S3: beyond the machine's peak"
+    assert met["2"] == "yes; S3: beyond the fastest product seen"
     assert met["3"] == met["6"] == "yes"
 
 
