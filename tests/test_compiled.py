@@ -47,8 +47,8 @@ def test_fast_mode_needs_less_memory_than_autodiff(fast, plain):
 
 
 def test_frugal_mode_needs_less_memory_than_checkpoint():
-    """Row 8: wanted and bound 0.65 of `jax.checkpoint(body)`; reached 0.64 at S3 (and 0.17 at S5, in
-    the committed run of the benchmark).
+    """Row 8: wanted and bound 0.65 of `jax.checkpoint(body)`; reached 0.64 at S3 (and 0.17 at S5,
+    in the committed run of the benchmark).
 
     0.51 before the local derivatives of a segment were made ahead of its loop: they are 6 units of
     K·B·H, and the reason why both modes are faster by an eighth.
