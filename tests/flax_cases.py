@@ -1,5 +1,7 @@
 """What test_linen and test_nnx share: the cases, and how two RNNs are compared."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +15,7 @@ from jax_lstm.stages import clear
 T, B, D, H = 7, 2, 3, 5
 TOLERANCE = {"float64": 1e-11, "float32": 1e-5}
 CELLS = ("OptimizedLSTMCell", "LSTMCell", "SimpleCell")
+NOTHING = MappingProxyType({})
 
 
 class Case(NamedTuple):
@@ -22,9 +25,9 @@ class Case(NamedTuple):
     name: str = "OptimizedLSTMCell"
     batch: tuple[int, ...] = (B,)
     lengths: Any = None
-    rnn: dict[str, Any] = {}  # noqa: RUF012
-    call: dict[str, Any] = {}  # noqa: RUF012
-    cell: dict[str, Any] = {}  # noqa: RUF012
+    rnn: Mapping[str, Any] = NOTHING
+    call: Mapping[str, Any] = NOTHING
+    cell: Mapping[str, Any] = NOTHING
     dtype: str = "float64"
 
 

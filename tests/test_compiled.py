@@ -118,7 +118,9 @@ print("ynn" in program.as_text())
 """
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="YNNPACK is the CPU's")
+@pytest.mark.skipif(
+    jax.default_backend() != "cpu", reason="YNNPACK is the CPU's: elsewhere the flag is no flag"
+)
 @pytest.mark.parametrize("with_it", [True, False])
 def test_the_gradient_is_right_with_ynnpack_and_without(with_it):
     """XLA's library for products on a CPU, of which wrong gradients were reported elsewhere. What

@@ -96,8 +96,8 @@ def test_one_cell_has_one_table_in_every_layout(what, kind, tmp_path):
             columns = slice(k * H, (k + 1) * H)
             W, U, b = (np.asarray(x)[..., columns] for x in p)
             want = [np.sqrt((x.astype(float) ** 2).sum()) for x in (W, U, b)]
-            want += [b.mean(), np.abs(np.linalg.eigvals(U.astype(float))).max()]
-            np.testing.assert_allclose(gate[1:], want, rtol=1e-6)
+            want += [b.astype(float).mean(), np.abs(np.linalg.eigvals(U.astype(float))).max()]
+            np.testing.assert_allclose(gate[1:], want, rtol=1e-12)
     shapes = {row.name: row.shape for row in found.arrays}
     assert shapes == {k: np.shape(x) for k, x in arrays.items()}
 

@@ -36,6 +36,7 @@ def keras():
     os.environ.setdefault("KERAS_BACKEND", "jax")
     reason = "Keras is the peer of this test: install jax_lstm[peers]"
     keras = pytest.importorskip("keras", reason=reason)
+    # somebody's KERAS_BACKEND; where none is set it is jax, and nothing is skipped
     if keras.backend.backend() != "jax":
         pytest.skip(f"Keras runs on {keras.backend.backend()} here, this test needs jax")
     return keras

@@ -122,6 +122,7 @@ def test_derivatives_of_gates_by_jax_are_right_everywhere(dtype):
                 got, want = jax.grad(lambda x, f=got: f(x).sum()), jax.grad(want)
             got, want = jax.vmap(got)(a), jax.vmap(want)(a)
             assert np.isfinite(got).all()
+            # derivatives are at most 1; both sides round each of some eight operations
             np.testing.assert_allclose(got, want, rtol=0, atol=float(8 * jnp.finfo(dtype).eps))
 
 
