@@ -30,11 +30,11 @@ import optax
 from tqdm import tqdm
 
 import jax_lstm
-from experiments import command, gradients, plots, record, report, text
-from experiments.command import BadInput, option
+from experiments.kit import command, gradients, plots, record, report, text
+from experiments.kit.command import BadInput, option
 from jax_lstm import init_lstm_state, lstm, lstm_cell, over_devices
-from jax_lstm.readout import dense, embedding
-from jax_lstm.training import (
+from jax_lstm.stages.readout import dense, embedding
+from jax_lstm.training.update import (
     AUTODIFF,
     BITS,
     BY_HAND,

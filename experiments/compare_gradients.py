@@ -31,10 +31,11 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from experiments import char_lm, command, plots, record, report, text
-from experiments.command import BadInput, option
+from experiments import char_lm
+from experiments.kit import command, plots, record, report, text
+from experiments.kit.command import BadInput, option
 from jax_lstm import lstm_cell, tbptt
-from jax_lstm.training import AUTODIFF, BITS, BY_HAND
+from jax_lstm.training.update import AUTODIFF, BITS, BY_HAND
 
 MARGIN = 4.0
 AUTO = "autodiff"

@@ -38,12 +38,12 @@ import optax
 from tqdm import tqdm
 
 import jax_lstm
-from experiments import command, plots, record
-from experiments.command import BadInput, option
+from experiments.kit import command, plots, record
+from experiments.kit.command import BadInput, option
 from jax_lstm import init_dense, init_lstm, init_lstm_state, lstm
 from jax_lstm.cells.lstm import LSTMParams
-from jax_lstm.losses import softmax_cross_entropy
-from jax_lstm.readout import DenseParams, dense
+from jax_lstm.stages.losses import softmax_cross_entropy
+from jax_lstm.stages.readout import DenseParams, dense
 
 FILES = {"training": "JapaneseVowels_TRAIN.ts", "test": "JapaneseVowels_TEST.ts"}
 SEGMENT = 16  # steps that share a weight product: sums over time are the same for any padding

@@ -1,7 +1,18 @@
 """The LSTM, its gradient derived and written by hand, checked against jax.grad."""
 
-from jax_lstm.attribution import Attribution, attribute
-from jax_lstm.bptt import Cell
+from jax_lstm import interop, referee, stages
+from jax_lstm.analysis.attribution import Attribution, attribute
+from jax_lstm.analysis.flow import (
+    GradientNorms,
+    JacobianNorms,
+    elman_bounds,
+    forget_products,
+    gradient_norms,
+    jacobian_norms,
+    jacobians,
+)
+from jax_lstm.analysis.opened import Linearised, linearised_elman, linearised_lstm, make_linearised
+from jax_lstm.analysis.states import Trace, make_trace
 from jax_lstm.cells.elman import (
     ELMAN,
     ElmanParams,
@@ -35,35 +46,28 @@ from jax_lstm.cells.lstmp import (
     lstmp_cell,
     lstmp_cell_autodiff,
 )
-from jax_lstm.cells.make import make_cell, make_rnn
-from jax_lstm.checkpoint import load, save
-from jax_lstm.devices import over_devices
-from jax_lstm.diagnosis import diagnose
-from jax_lstm.flow import (
-    GradientNorms,
-    JacobianNorms,
-    elman_bounds,
-    forget_products,
-    gradient_norms,
-    jacobian_norms,
-    jacobians,
+from jax_lstm.cells.regularised import recurrent_dropout, zoneout
+from jax_lstm.diagnosis.diagnose import diagnose
+from jax_lstm.engine.cell import Cell
+from jax_lstm.engine.routes import make_cell, make_rnn
+from jax_lstm.files.checkpoint import load, save
+from jax_lstm.networks.masks import (
+    drop,
+    drop_autodiff,
+    dropout_mask,
+    recurrent_dropout_masks,
+    zoneout_mask,
+    zoneout_masks,
 )
-from jax_lstm.inside import Trace, make_trace
-from jax_lstm.layers import (
-    StackParams,
+from jax_lstm.networks.sizes import StackParams
+from jax_lstm.networks.stack import (
     init_stack,
     init_stack_state,
     init_stack_state_autodiff,
     stack,
     stack_autodiff,
 )
-from jax_lstm.linearised import (
-    Linearised,
-    linearised_elman,
-    linearised_lstm,
-    make_linearised,
-)
-from jax_lstm.losses import (
+from jax_lstm.stages.losses import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_autodiff,
     softmax_cross_entropy,
@@ -71,8 +75,7 @@ from jax_lstm.losses import (
     squared_error,
     squared_error_autodiff,
 )
-from jax_lstm.memory import MemoryPlan, MemoryRow, memory_plan
-from jax_lstm.readout import (
+from jax_lstm.stages.readout import (
     DenseParams,
     dense,
     dense_autodiff,
@@ -81,17 +84,104 @@ from jax_lstm.readout import (
     init_dense,
     init_embedding,
 )
-from jax_lstm.regularisers import (
-    drop,
-    drop_autodiff,
-    dropout_mask,
-    recurrent_dropout,
-    recurrent_dropout_masks,
-    zoneout,
-    zoneout_mask,
-    zoneout_masks,
-)
-from jax_lstm.tracing import Traced, trace
-from jax_lstm.truncated import Stream, Window, tbptt, tbptt_stream
+from jax_lstm.teaching.trace import Traced, trace
+from jax_lstm.training.devices import over_devices
+from jax_lstm.training.memory import MemoryPlan, MemoryRow, memory_plan
+from jax_lstm.training.truncated import Stream, Window, tbptt, tbptt_stream
 
 __version__ = "0.1.0"
+__all__ = [
+    "ELMAN",
+    "LSTM",
+    "LSTMP",
+    "Attribution",
+    "Cell",
+    "DenseParams",
+    "ElmanParams",
+    "ElmanState",
+    "GradientNorms",
+    "JacobianNorms",
+    "LSTMPParams",
+    "LSTMPState",
+    "LSTMParams",
+    "LSTMState",
+    "Linearised",
+    "MemoryPlan",
+    "MemoryRow",
+    "StackParams",
+    "Stream",
+    "Trace",
+    "Traced",
+    "Window",
+    "attribute",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_autodiff",
+    "dense",
+    "dense_autodiff",
+    "diagnose",
+    "drop",
+    "drop_autodiff",
+    "dropout_mask",
+    "elman",
+    "elman_autodiff",
+    "elman_bounds",
+    "elman_cell",
+    "elman_cell_autodiff",
+    "embedding",
+    "embedding_autodiff",
+    "forget_products",
+    "gradient_norms",
+    "init_dense",
+    "init_elman",
+    "init_elman_state",
+    "init_embedding",
+    "init_lstm",
+    "init_lstm_state",
+    "init_lstmp",
+    "init_lstmp_state",
+    "init_stack",
+    "init_stack_state",
+    "init_stack_state_autodiff",
+    "interop",
+    "jacobian_norms",
+    "jacobians",
+    "linearised_elman",
+    "linearised_lstm",
+    "load",
+    "lstm",
+    "lstm_autodiff",
+    "lstm_cell",
+    "lstm_cell_autodiff",
+    "lstmp",
+    "lstmp_autodiff",
+    "lstmp_cell",
+    "lstmp_cell_autodiff",
+    "make_cell",
+    "make_linearised",
+    "make_rnn",
+    "make_trace",
+    "memory_plan",
+    "over_devices",
+    "recurrent_dropout",
+    "recurrent_dropout_masks",
+    "referee",
+    "save",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_autodiff",
+    "squared_error",
+    "squared_error_autodiff",
+    "stack",
+    "stack_autodiff",
+    "stages",
+    "tbptt",
+    "tbptt_stream",
+    "trace",
+    "zoneout",
+    "zoneout_mask",
+    "zoneout_masks",
+]
+
+
+def __dir__():
+    """The public names; `from jax_lstm.engine import bptt` and its like work as ever."""
+    return sorted(__all__)

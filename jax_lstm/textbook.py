@@ -3,7 +3,7 @@
 One matrix per gate, a Python loop over time, every fork a visible sum, every number returned by
 name. Forward, a step is a chain of stages; backward, the same stages in reverse order. It is what
 one would do with paper and pencil, and it is the oracle: no autodiff, no engine, no tricks. The
-fast version of the same equations is cells/lstm.py under bptt.py.
+fast version of the same equations is cells/lstm.py under engine/bptt.py.
 
     x_t ──┬─► a_i ─► i ──┐                    a = x W + h_prev U + b          (1)  linear, bias
           ├─► a_g ─► g ──┴─(x)─┐              i, f, o = sigmoid; g = tanh     (2)  gates

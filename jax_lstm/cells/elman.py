@@ -10,9 +10,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jax_lstm.bptt import Cell
-from jax_lstm.cells.make import check_gated, make_cell, make_rnn
-from jax_lstm.notation import check_size, wide
+from jax_lstm.doors import check_size
+from jax_lstm.engine.cell import Cell
+from jax_lstm.engine.doors import check_gated
+from jax_lstm.engine.routes import make_cell, make_rnn
+from jax_lstm.notation import wide
 from jax_lstm.stages import (
     bias,
     bias_bwd,

@@ -18,10 +18,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jax_lstm.bptt import Cell
 from jax_lstm.cells import lstm
-from jax_lstm.cells.make import check_fields, check_names, check_ranks, make_cell, make_rnn
-from jax_lstm.notation import check_size, wide
+from jax_lstm.doors import check_size
+from jax_lstm.engine.cell import Cell
+from jax_lstm.engine.doors import check_fields, check_names, check_ranks
+from jax_lstm.engine.routes import make_cell, make_rnn
+from jax_lstm.notation import wide
 from jax_lstm.stages import cell_state, hidden_state, linear, linear_bwd_weight
 
 
@@ -128,7 +130,7 @@ def weights_bwd(params, consts, xs, states_prev, saved, deltas):
 
 
 def check(params, state, x, name, leading):
-    """The door, see cells/make.py."""
+    """The door, see engine/doors.py."""
     check_ranks(params, "WUbP", (2, 2, 1, 2), "W (D, 4H), U (R, 4H), b (4H,), P (H, R)")
     check_names("state", state, "hc")
     D, (H, R) = params.W.shape[0], params.P.shape

@@ -11,14 +11,14 @@ the same way as weights: `from_linen(dvariables["params"])` is the gradient in o
 
 A tree says nothing of `activation_fn`, and nothing of `residual`: ours is tanh, without.
 
-Source: flax.linen.recurrent and flax.nnx.nn.recurrent; tests/test_interop_flax.py runs both.
+Source: flax.linen.recurrent and flax.nnx.nn.recurrent; tests/interop/ runs both.
 """
 
 from collections.abc import Mapping
 
-from jax_lstm.interop import door
-from jax_lstm.layers import StackParams
-from jax_lstm.layouts import WEIGHTS
+from jax_lstm.interop import convert as door
+from jax_lstm.interop.layouts import WEIGHTS
+from jax_lstm.networks.sizes import StackParams
 
 BOTH = ("forward_rnn", "backward_rnn")  # of flax's Bidirectional
 CELLS = {"OptimizedLSTMCell": 0, "LSTMCell": 1}  # of nnx, with trees of their own

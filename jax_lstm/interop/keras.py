@@ -8,14 +8,14 @@ Our layout, with other names: nothing is added and nothing shared, so a gradient
 as weights. A layer's weights do not say its activations; ours are tanh and sigmoid, Keras'
 defaults. The forget bias of 1 (`unit_forget_bias`) is stored, not added.
 
-Source: keras.layers.LSTM; tests/test_interop_keras.py runs it.
+Source: keras.layers.LSTM; tests/interop/test_interop_keras.py runs it.
 """
 
 from collections.abc import Mapping, Sequence
 
-from jax_lstm.interop import door
-from jax_lstm.layers import StackParams
-from jax_lstm.layouts import WEIGHTS
+from jax_lstm.interop import convert as door
+from jax_lstm.interop.layouts import WEIGHTS
+from jax_lstm.networks.sizes import StackParams
 
 FORMS = WEIGHTS["keras"]
 NAMES = ("kernel", "recurrent_kernel", "bias")

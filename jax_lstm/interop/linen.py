@@ -14,7 +14,7 @@ from flax.linen.dtypes import promote_dtype
 from flax.linen.recurrent import DenseParams
 
 from jax_lstm.cells.elman import ElmanParams
-from jax_lstm.interop import flax_time
+from jax_lstm.interop import flax_loop as flax_time
 
 SCAN = {
     "variable_axes": FrozenDict(),
@@ -131,7 +131,7 @@ class RNN(nn.RNN):
       ValueError: shapes, lengths, or functions of the cell that do not fit, before tracing.
       TypeError: by JAX, for `jax.jvp`: a hand-written rule has no forward mode.
 
-    Source: jax_lstm/bptt.py.
+    Source: jax_lstm/engine/bptt.py.
     """
 
     def __call__(

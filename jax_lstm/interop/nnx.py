@@ -12,7 +12,7 @@ from jax import lax
 
 from jax_lstm.cells.elman import ElmanParams
 from jax_lstm.cells.lstm import LSTMParams
-from jax_lstm.interop import flax_time
+from jax_lstm.interop import flax_loop as flax_time
 
 
 class OptimizedLSTMCell(nnx.OptimizedLSTMCell):
@@ -135,7 +135,7 @@ class RNN(nnx.RNN):
       ValueError: shapes, lengths, or functions of the cell that do not fit, before tracing.
       TypeError: by JAX, for `jax.jvp`: a hand-written rule has no forward mode.
 
-    Source: jax_lstm/bptt.py.
+    Source: jax_lstm/engine/bptt.py.
     """
 
     def __call__(

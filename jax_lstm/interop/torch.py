@@ -16,7 +16,7 @@ what it moves our b.)
 What a state_dict does not say, it cannot tell: the dropout and batch_first of the module, and
 whether a torch.nn.RNN has tanh (ours) or relu.
 
-Source: torch.nn.LSTM's and torch.nn.RNN's documentation; tests/test_interop_torch.py runs both.
+Source: torch.nn.LSTM's and torch.nn.RNN's documentation; tests/interop/ runs both.
 """
 
 from collections.abc import Mapping
@@ -24,9 +24,9 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm.interop import door
-from jax_lstm.layers import DIRECTIONS, StackParams
-from jax_lstm.layouts import WEIGHTS
+from jax_lstm.interop import convert as door
+from jax_lstm.interop.layouts import WEIGHTS
+from jax_lstm.networks.sizes import DIRECTIONS, StackParams
 
 FORMS = WEIGHTS["torch"]
 

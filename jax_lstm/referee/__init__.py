@@ -1,13 +1,20 @@
 """The referee: judges gradients. Takes functions and arrays; knows JAX, knows no cell."""
 
 from jax_lstm.referee.changes import scalings
-from jax_lstm.referee.compare import PRECISION, compare, compare_routes, precisely, pullback, twins
-from jax_lstm.referee.diagnose import Diagnosis, Explanation, Given, Table, diagnose
+from jax_lstm.referee.comparison import (
+    PRECISION,
+    compare,
+    compare_routes,
+    precisely,
+    pullback,
+    twins,
+)
+from jax_lstm.referee.deltas import Tap, TapReport, Taps, taps
 from jax_lstm.referee.differences import compare_differences
 from jax_lstm.referee.mutation import Mutant, MutationReport, mutation_test
 from jax_lstm.referee.report import Report, Row, failure, first_line, header
+from jax_lstm.referee.search import Diagnosis, Explanation, Given, Table, diagnose
 from jax_lstm.referee.slopes import Slope, SlopeReport, slope_test
-from jax_lstm.referee.taps import Tap, TapReport, Taps, taps
 
 __all__ = [
     "PRECISION",

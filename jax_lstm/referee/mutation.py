@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm.referee.compare import (
+from jax_lstm.referee.comparison import (
     ROUNDING,
     along,
     exactly,
@@ -26,7 +26,7 @@ from jax_lstm.referee.compare import (
     pullback,
     random_cotangents,
 )
-from jax_lstm.referee.taps import Taps, block_count, forward, local, run
+from jax_lstm.referee.deltas import Taps, block_count, forward, local, run
 
 TURNS = {"zero": 0.0, "sign": -1.0, "factor 1.01": 1.01}
 

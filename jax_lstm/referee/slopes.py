@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm.referee.compare import (
+from jax_lstm.referee.comparison import (
     exactly,
     floating,
     jitted,

@@ -1,0 +1,91 @@
+"""The gradient of a language model by two routes, leaf by leaf, in float32 and in float64."""
+
+import functools
+
+import jax
+import numpy as np
+
+from experiments.kit.record import leaves
+from jax_lstm.referee.comparison import EPS, FACTOR, PRECISION, ROUNDING
+from jax_lstm.training.update import language_model_loss
+
+
+def compare(routes, params, state, tokens, targets):
+    """A row per leaf of params and incoming state: by hand beside autodiff, both beside float64.
+
+    Args:
+      routes: {"by_hand": Route, "autodiff": Route}.
+      params, state, tokens, targets: the model and one batch, (T, B).
+
+    Returns:
+      rows: dicts: leaf, shape; max_abs, relative, angle (1 - cosine) of the two on the whole batch
+        in the model's dtype; by_hand_64 and autodiff_64, the error of each by norm relative to
+        autodiff in float64; float64, how far apart the two are there.
+    """
+    with jax.default_matmul_precision(PRECISION):
+        got = {k: gradient(r, params, state, tokens, targets) for k, r in routes.items()}
+        with jax.enable_x64(True):
+            wide = jax.tree.map(lambda x: np.asarray(x, np.float64), (params, state))
+            exact = {k: gradient(r, *wide, tokens, targets) for k, r in routes.items()}
+    by_hand, autodiff, truth = got["by_hand"], got["autodiff"], exact["autodiff"]
+    return [
+        {
+            "leaf": leaf,
+            "shape": want.shape,
+            "max_abs": float(np.abs(by_hand[leaf] - autodiff[leaf]).max()),
+            "relative": apart(by_hand[leaf], autodiff[leaf]),
+            "angle": angle(by_hand[leaf], autodiff[leaf]),
+            "by_hand_64": apart(by_hand[leaf], want),
+            "autodiff_64": apart(autodiff[leaf], want),
+            "float64": apart(exact["by_hand"][leaf], want),
+        }
+        for leaf, want in truth.items()
+    ]
+
+
+def gradient(route, params, state, tokens, targets):
+    """The loss's gradient by params and incoming state: float64 arrays by name of the leaf."""
+    loss = functools.partial(language_model_loss, route=route)
+    both = jax.jit(jax.grad(loss, (0, 1), has_aux=True))
+    (dparams, dstate), _ = both(params, state, tokens, targets)
+    named = leaves(dparams) | {f"state.{k}": leaf for k, leaf in leaves(dstate).items()}
+    return {k: np.asarray(leaf, np.float64) for k, leaf in named.items()}
+
+
+def apart(got, want):
+    """‖got - want‖ / ‖want‖"""
+    return float(np.linalg.norm(got - want) / (np.linalg.norm(want) or 1.0))
+
+
+def angle(got, want):
+    """1 - cosine, as ½ ‖got/‖got‖ - want/‖want‖‖², which loses no digits."""
+    got, want = (x / (np.linalg.norm(x) or 1.0) for x in (got, want))
+    return float(0.5 * np.linalg.norm(got - want) ** 2)
+
+
+def agree(rows):
+    """By the referee's rule, by norm: to rounding in float64, and in float32 hardly further from
+    float64 than autodiff is."""
+    few = EPS[32] * float(np.finfo(np.float32).eps)
+    return all(
+        row["float64"] <= ROUNDING.relative
+        and row["by_hand_64"] <= FACTOR * row["autodiff_64"] + few
+        for row in rows
+    )
+
+
+def table(rows):
+    """For people."""
+    lines = [
+        "The gradient on the first batch, by hand and by jax.grad; relative errors by norm.",
+        f"{'':26}{'by hand - autodiff, float32':29} | {'float32 - float64':19} | float64",
+        f"{'leaf':12}{'shape':>13} {'max abs':>9} {'relative':>9} {'1-cosine':>9} | "
+        f"{'by hand':>9} {'autodiff':>9} | {'apart':>7}",
+    ]
+    for row in rows:
+        shape = " x ".join(map(str, row["shape"]))
+        first = " ".join(f"{row[k]:9.1e}" for k in ("max_abs", "relative", "angle"))
+        second = " ".join(f"{row[k]:9.1e}" for k in ("by_hand_64", "autodiff_64"))
+        lines.append(f"{row['leaf']:12}{shape:>13} {first} | {second} | {row['float64']:7.1e}")
+    verdict = "agree to rounding" if agree(rows) else "DISAGREE"
+    return "\n".join([*lines, f"The two {verdict} (matrix products at precision {PRECISION!r})."])

@@ -1,0 +1,115 @@
+"""Text as streams of symbols: where it comes from, and how it is cut."""
+
+import hashlib
+import os
+import platform
+import sysconfig
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.kit.command import BadInput
+from jax_lstm.doors import check_range
+
+# Not part of every installation, and not written by hand for it
+NOT_LIBRARY = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
+
+
+class Text(NamedTuple):
+    """The characters, and where they come from."""
+
+    characters: str
+    about: dict
+
+
+def described(characters, **source):
+    sha256 = hashlib.sha256(characters.encode()).hexdigest()
+    return Text(characters, {**source, "characters": len(characters), "sha256": sha256})
+
+
+def from_file(path):
+    """A UTF-8 file as it is."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise BadInput("--text", f"cannot read {path}: {error.strerror}") from None
+    if not data:
+        raise BadInput("--text", f"{path} is empty")
+    try:
+        return described(data.decode("utf-8"), file=str(path))
+    except UnicodeDecodeError as error:
+        raise BadInput("--text", f"{path} is not UTF-8: {error}") from None
+
+
+def from_standard_library(megabytes):
+    """The source files of the running Python's standard library, sorted by name, joined, cut.
+
+    Tests and installed packages are left out. So are files that are not UTF-8, which are counted.
+    """
+    root = Path(sysconfig.get_path("stdlib"))
+    wanted, pieces, files, skipped = round(megabytes * 1e6), [], [], []
+    for name in sorted(python_files(root)):
+        try:
+            pieces.append((root / name).read_bytes().decode("utf-8"))
+            files.append(name)
+        except (OSError, UnicodeDecodeError):
+            skipped.append(name)
+        if sum(map(len, pieces)) >= wanted:
+            break
+    if not any(pieces):
+        raise BadInput(
+            "--text", f"this Python keeps no sources of its library in {root}; name a text file"
+        )
+    python = f"standard library of Python {platform.python_version()}"
+    return described("".join(pieces)[:wanted], source=python, files=len(files), skipped=skipped)
+
+
+def python_files(root):
+    """Names below root, with slashes on every system."""
+    for folder, below, names in os.walk(root):
+        below[:] = [name for name in below if name not in NOT_LIBRARY]
+        here = Path(folder).relative_to(root)
+        yield from ((here / name).as_posix() for name in names if name.endswith(".py"))
+
+
+def tokens_of(characters, vocabulary):
+    """Each character's place in the sorted vocabulary, int32."""
+    points = np.frombuffer(characters.encode("utf-32-le"), np.uint32)
+    known = np.frombuffer("".join(vocabulary).encode("utf-32-le"), np.uint32)
+    tokens = np.searchsorted(known, points).astype(np.int32)
+    for place in np.flatnonzero(known[np.minimum(tokens, len(known) - 1)] != points)[:1]:
+        raise ValueError(f"{characters[place]!r} is not in the vocabulary")
+    return tokens
+
+
+def streams(tokens, B, V):
+    """B contiguous streams, (N, B): stream b is the b-th piece of the text. The rest is dropped."""
+    check_range("tokens", tokens, V - 1, f"[0, V = {V})")
+    N = len(tokens) // B
+    return tokens[: N * B].reshape(B, N).T
+
+
+def windows(streams, T, start=0):
+    """(tokens, targets), (T, B) each, in order along the streams; the last may be shorter."""
+    for t in range(start, len(streams) - 1, T):
+        targets = streams[t + 1 : t + 1 + T]
+        yield streams[t : t + len(targets)], targets
+
+
+def epochs(streams, T, seed, restart=0.0):
+    """Full windows without end: (anew, tokens, targets), anew (B,) where a stream starts anew.
+
+    An epoch starts at a random offset below T, so that the borders between windows, where the
+    gradient is cut, fall elsewhere each time. All streams start there. If that were all, the model
+    would see a start so rarely that it may never recover from one, so a stream also starts anew at
+    any other window with the probability `restart`.
+    """
+    rng = np.random.default_rng(seed)
+    N, B = streams.shape
+    while True:
+        anew = np.ones(B, bool)
+        for tokens, targets in windows(streams, T, int(rng.integers(min(T, N - T)))):
+            if len(tokens) == T:
+                yield anew, tokens, targets
+                anew = rng.random(B) < restart

@@ -1,0 +1,90 @@
+"""Is a run slower than an older one? Paired ratios, then and now; never the times of two runs.
+
+    r = our seconds / theirs, within a round; theirs: A0 and G, which this library does not change
+    slowdown = median of r now / median of r then
+
+Slower means: against every one of A0 and G that both runs hold, the slowdown is beyond 1 +
+threshold, and by a bootstrap over rounds it is above 1 in 99 of 100 draws.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.speed.contestants import OURS
+
+BASES = ("A0", "G")
+DRAWS = 2000
+DOUBT = 0.01  # of the draws may say that nothing got slower
+FEWEST = 5  # rounds, then and now
+
+
+class Row(NamedTuple):
+    """What was compared; the least slowdown over the bases, its base, and the bootstrap's low end.
+    `slower` is None where there are too few rounds for a judgement."""
+
+    what: str
+    base: str
+    slowdown: float
+    low: float
+    slower: bool | None
+
+
+def compare(old, new, threshold):
+    """A Row for everything that both runs hold; [] if that is nothing."""
+    then = {(case["size"], case["variant"]): case["contestants"] for case in old["cases"]}
+    rows = []
+    for case in new["cases"]:
+        before = then.get((case["size"], case["variant"]), {})
+        for name in ours_in(case["contestants"]):
+            for kind in case["contestants"][name]:
+                found = [
+                    judge(before, case["contestants"], name, base, kind)
+                    for base in BASES
+                    if holds(before, name, base, kind)
+                    and holds(case["contestants"], name, base, kind)
+                ]
+                if found:
+                    base, slowdown, low, rounds = min(found, key=lambda row: row[1])
+                    lowest = min(row[2] for row in found)
+                    slower = slowdown > 1 + threshold and lowest > 1
+                    what = f"{case['size']} {case['variant']}, {name}, {kind}"
+                    rows.append(
+                        Row(what, base, slowdown, low, slower if rounds >= FEWEST else None)
+                    )
+    return rows
+
+
+def ours_in(contestants):
+    return [name for name in contestants if name.split(" on ")[0] in OURS]
+
+
+def holds(contestants, name, base, kind):
+    return all("seconds" in contestants.get(n, {}).get(kind, {}) for n in (name, base))
+
+
+def judge(before, now, name, base, kind):
+    """(base, slowdown, its low end, the fewer rounds of the two)."""
+    pairs = [np.divide(*(rows[n][kind]["seconds"] for n in (name, base))) for rows in (before, now)]
+    slowdown = np.median(pairs[1]) / np.median(pairs[0])
+    rng = np.random.default_rng(0)
+    draws = [np.median(rng.choice(pair, (DRAWS, len(pair))), axis=1) for pair in pairs]
+    low = np.quantile(draws[1] / draws[0], DOUBT)
+    return base, float(slowdown), float(low), min(map(len, pairs))
+
+
+def table(rows, threshold):
+    """For people."""
+    words = {True: "SLOWER", False: "", None: f"fewer than {FEWEST} rounds"}
+    lines = [
+        f"| ours / theirs, now / then (flagged: > {1 + threshold:.2f} against all of "
+        f"{', '.join(BASES)}) | against | slowdown | 99 % above | |",
+        "|---|---|---|---|---|",
+    ]
+    return "\n".join(
+        lines
+        + [
+            f"| {r.what} | {r.base} | {r.slowdown:.3f} | {r.low:.3f} | {words[r.slower]} |"
+            for r in rows
+        ]
+    )

@@ -1,0 +1,235 @@
+"""From a contestant to something with a stopwatch on it: compiled, its memory read, its answer
+compared with ours. A contestant that disagrees is an error: what it computes is not the question.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from experiments.speed import hlo
+from experiments.speed.contestants import CONTESTANTS, Absent, ours, valid
+from experiments.speed.floor import products, products_forward
+from experiments.speed.peers_torch import threads, torch_lstm
+
+# By norm, relative, for every output and every cotangent. float32 sums of T steps differ by order,
+# 16 bits by what each library keeps in them (c and the gates are float32 in ours).
+TOLERANCE = {"float64": 1e-10, "float32": 1e-4, "bfloat16": 1e-1}
+ACCELERATOR = 1e-2
+PASSES = ("gradient", "forward")
+
+
+class Disagrees(Exception):
+    """A contestant computes something else."""
+
+
+class Runner(NamedTuple):
+    """run() does the work once and waits for it; facts are what the compiler said, text is what it
+    made (None: torch); errors are relative to ours, by name, None for what has no answer to compare
+    (the bare products)."""
+
+    run: Callable[[], Any]
+    facts: dict
+    text: str | None
+    errors: dict | None
+
+
+def names_of(problem, devices=1):
+    """Everybody who might take part, in the order of a round."""
+    names = list(CONTESTANTS)
+    if problem.lengths is not None:
+        names.insert(1, "no-lengths")
+    if devices > 1:
+        names += [f"{name} on {devices}" for name in ("lstm", "A0")]
+    return [*names, "G", *(f"P{n}" for n in threads())]
+
+
+def runners(name, problem, passes, answer, *, devices=1, budget=None, size=None):
+    """pass -> Runner, or Absent with a reason.
+
+    Args:
+      name: one of `names_of`.
+      problem, passes: what to run.
+      answer: of `reference(problem)`.
+      devices: host devices that "... on N" splits the batch over.
+      budget: bytes; a compiled program that needs more is absent.
+      size: (T, B, H), for the counts.
+    """
+    if name[0] == "P":
+        made = torch_lstm(problem, int(name[1:]))
+        found = {}
+        for kind in passes:
+            run, ours = made[kind]
+            found[kind] = Runner(run, {}, None, compare(name, kind, ours(run()), answer, problem))
+        return found
+    if name == "G":
+        inputs = (problem.layers, problem.states, problem.xs, problem.dhs)
+        forwards = lambda *inputs: [hs for hs, _ in products_forward(*inputs)]
+        both = {"gradient": (products, inputs), "forward": (forwards, inputs[:3])}
+        return {kind: Runner(*compiled(*both[kind], budget, size), None) for kind in passes}
+    return jax_runners(name, problem, passes, answer, devices, budget, size)
+
+
+def jax_runners(name, problem, passes, answer, devices, budget, size):
+    base = name.removesuffix(f" on {devices}")
+    build = ours("full", use_lengths=False) if base == "no-lengths" else CONTESTANTS[base]
+    contestant = build(problem)
+    put = jax.tree.map(jnp.asarray, problem)
+    args = jax.jit(contestant.to)(put.layers, put.states, put.xs)
+    dhs = jnp.moveaxis(put.dhs, 0, contestant.time)
+    programs = {"gradient": gradient, "forward": forward}
+    inputs = {"gradient": (args, dhs, put.lengths), "forward": (args, put.lengths)}
+    if base != name:
+        programs, inputs = over_devices(contestant, devices, args, dhs)
+    found = {}
+    for kind in passes:
+        f = functools.partial(programs[kind], contestant.call)
+        run, facts, text = compiled(f, inputs[kind], budget, size)
+        got = in_our_layout(kind, contestant, problem, run())
+        found[kind] = Runner(run, facts, text, compare(name, kind, got, answer, problem))
+    return found
+
+
+# Programs ---------------------------------------------------------------------------------------
+
+
+def forward(call, args, lengths):
+    return call(args, lengths)
+
+
+def gradient(call, args, dhs, lengths):
+    """Of vdot(hs, dhs), in everything: parameters, states, xs. All of it comes out, so that
+    nothing of it can be left undone."""
+
+    dtype = jnp.promote_types(dhs.dtype, jnp.float32)
+
+    def loss(args):
+        return jnp.vdot(call(args, lengths)[1], dhs, preferred_element_type=dtype)
+
+    return jax.grad(loss)(args)
+
+
+def over_devices(contestant, n, args, dhs):
+    """The same with the batch split over n devices; weight cotangents are summed at the end."""
+    if len(jax.devices()) < n:
+        raise Absent(f"{len(jax.devices())} device(s)")
+    if dhs.shape[1] % n:
+        raise Absent(f"B = {dhs.shape[1]} does not divide by {n}")
+    mesh = jax.make_mesh((n,), ("batch",), devices=jax.devices()[:n])
+    everywhere, rows, steps = (PartitionSpec(*axes) for axes in ((), ("batch",), (None, "batch")))
+    layout = (everywhere, rows, steps)
+    shard = functools.partial(jax.shard_map, mesh=mesh)
+
+    def sharded_forward(call, args):
+        return shard(lambda *a: call(a, None), in_specs=layout, out_specs=(rows, steps))(*args)
+
+    def sharded_gradient(call, args, dhs):
+        def local(layers, states, xs, dhs):
+            layers = jax.tree.map(lambda x: lax.pcast(x, "batch", to="varying"), layers)
+            dlayers, dstates, dxs = gradient(call, (layers, states, xs), dhs, None)
+            return lax.psum(dlayers, "batch"), dstates, dxs
+
+        return shard(local, in_specs=(*layout, steps), out_specs=layout)(*args, dhs)
+
+    def place(trees, specs):
+        return tuple(
+            jax.device_put(tree, NamedSharding(mesh, spec))
+            for tree, spec in zip(trees, specs, strict=True)
+        )
+
+    args, (dhs,) = place(args, layout), place((dhs,), (steps,))
+    programs = {"gradient": sharded_gradient, "forward": sharded_forward}
+    return programs, {"gradient": (args, dhs), "forward": (args,)}
+
+
+def compiled(f, inputs, budget, size):
+    """(function of no arguments, facts, optimised HLO). Traced, lowered and compiled anew: nothing
+    is cached."""
+    jax.clear_caches()
+    start = time.perf_counter()
+    program = jax.jit(f).lower(*inputs).compile()
+    seconds = time.perf_counter() - start
+    facts = {"compile_seconds": seconds}
+    stats = program.memory_analysis()
+    if stats is not None:
+        facts |= {
+            "temp_bytes": stats.temp_size_in_bytes,
+            "argument_bytes": stats.argument_size_in_bytes,
+            "output_bytes": stats.output_size_in_bytes,
+        }
+        total = sum(facts[k] for k in ("temp_bytes", "argument_bytes", "output_bytes"))
+        if budget is not None and total > budget:
+            raise Absent(f"needs {total / 2**20:,.0f} MiB, the budget is {budget / 2**20:,.0f} MiB")
+    if size is not None and size[0] > 1:
+        facts |= hlo.count(program.as_text(), size)._asdict()
+    return lambda: jax.block_until_ready(program(*inputs)), facts, program.as_text()
+
+
+# Answers ----------------------------------------------------------------------------------------
+
+
+def reference(problem):
+    """pass -> our own answer in float32 (float64 where the problem is), by name of the leaf."""
+    dtype = jnp.promote_types(problem.xs.dtype, jnp.float32)
+    wide = lambda tree: jax.tree.map(lambda x: x.astype(dtype), tree)
+    args = wide((problem.layers, problem.states, problem.xs))
+    call = ours("full")(problem).call
+    run = jax.jit(
+        lambda args, dhs, n: {"gradient": gradient(call, args, dhs, n), "forward": call(args, n)}
+    )
+    return jax.tree.map(np.asarray, run(args, wide(problem.dhs), problem.lengths))
+
+
+def in_our_layout(kind, contestant, problem, result):
+    """A JAX contestant's answer as ours has it: a gradient by the transpose of `to`."""
+    if kind == "forward":
+        lasts, hs = result
+        return lasts, jnp.moveaxis(hs, contestant.time, 0)
+    result = jax.tree.map(np.asarray, result)
+    inputs = (problem.layers, problem.states, problem.xs)
+    return jax.jit(lambda inputs, d: jax.vjp(contestant.to, *inputs)[1](d))(inputs, result)
+
+
+def compare(name, kind, got, answer, problem):
+    """Relative errors by norm, leaf by leaf; Disagrees where one is beyond the tolerance."""
+    got, want = named(kind, got), named(kind, answer[kind])
+    if name == "no-lengths" and kind == "forward":  # it goes on through the padding
+        got, want = {"hs": got["hs"]}, {"hs": want["hs"]}
+    if problem.lengths is not None:
+        rows = np.asarray(valid(problem.lengths, len(problem.xs)))
+        got, want = ({k: v * rows if k == "hs" else v for k, v in t.items()} for t in (got, want))
+    errors = {k: apart(got[k], want[k]) for k in want}
+    tolerance = TOLERANCE[problem.xs.dtype.name]
+    if jax.default_backend() != "cpu":  # there float32 products have fewer bits by default
+        tolerance = max(tolerance, ACCELERATOR)
+    if wrong := {k: f"{e:.1e}" for k, e in errors.items() if not e <= tolerance}:
+        raise Disagrees(f"{name} ({kind}) is not what ours computes, to {tolerance:g}: {wrong}")
+    return errors
+
+
+def named(kind, tree):
+    """Arrays by name: hs, h1, c1 of a forward; dW1, dU1, db1, dh1, dc1, dxs of a gradient."""
+    array = lambda x: np.asarray(x).astype(np.float64)
+    if kind == "forward":
+        lasts, hs = tree
+        found = {"hs": array(hs)}
+    else:
+        layers, lasts, dxs = tree
+        found = {"dxs": array(dxs)}
+        for n, layer in enumerate(layers, 1):
+            found |= {f"d{k}{n}": array(x) for k, x in zip("WUb", layer, strict=True)}
+    d = "" if kind == "forward" else "d"
+    for n, last in enumerate(lasts, 1):
+        found |= {f"{d}{k}{n}": array(x) for k, x in zip("hc", last, strict=True)}
+    return found
+
+
+def apart(got, want):
+    """‖got - want‖ / ‖want‖"""
+    return float(np.linalg.norm(got - want) / (np.linalg.norm(want) or 1.0))

@@ -1,0 +1,273 @@
+"""What does the hand-written gradient cost, beside everything else one could use?
+
+    python -m experiments.speed                 S1 to S4, every contestant that is installed
+    python -m experiments.speed --quick         under two minutes
+    python -m experiments.speed --sizes S1,S2,S3,S4,S5,S6 --variants plain,lengths,stack,bfloat16
+                                --devices 2 --end-to-end         all there is
+    python -m experiments.speed --table FILE.json               tables of an earlier run
+    python -m experiments.speed --compare OLD.json              what OLD holds, again: is it slower?
+    python -m experiments.speed --table NEW.json --compare OLD.json         the same without a run
+
+One process, warmed up, the contestants in turn, round by round. Timed are the gradient of
+vdot(hs, dhs) in parameters, state and xs, and the forward alone (hs and the last state); before
+that, every contestant's answer is compared with ours, and one that disagrees is an error.
+
+    lstm      ours, residuals="full"               A0   jax.grad of a plain scan
+    frugal    ours, residuals="auto"               A1   the same with x W before the loop
+    F         flax nn.RNN(OptimizedLSTMCell)       A2   A0 with jax.checkpoint around its step
+    P1, P2    torch.nn.LSTM on 1, 2 threads        G    the bare products: the floor
+    K, E, S   haiku, equinox, Keras on JAX         C    cuDNN (on an NVIDIA GPU)
+
+Milliseconds are those of a machine in an hour: what else it does changes them by half. So ratios
+are taken within a round, between two runs a moment apart, and `--compare` never looks at the times
+of two runs, but at our time over A0's and over G's, then and now. A slowdown is flagged, and the
+exit status is 1, if it is beyond the threshold against both of them and a bootstrap over rounds
+finds it so in 99 of 100 draws; fewer than 5 rounds are no evidence.
+
+Writes results/speed/<run>/speed.json after every case, and pictures beside it.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax.numpy as jnp
+
+from experiments.kit import command, record
+from experiments.kit.command import BadInput, Failed, option
+from experiments.speed import compare as speed_compare
+from experiments.speed import end_to_end, programs, timing
+from experiments.speed import plots as speed_plots
+from experiments.speed import profile as speed_profile
+from experiments.speed import tables as speed_tables
+from experiments.speed.contestants import CONTESTANTS, OURS, Absent, problem
+from experiments.speed.programs import PASSES, Disagrees
+
+SIZES = {
+    "S0": (12, 2, 8),  # the tests'
+    "S1": (128, 4, 32),
+    "S2": (256, 16, 128),
+    "S3": (256, 32, 256),
+    "S4": (128, 64, 512),
+    "S5": (4096, 8, 128),
+    "S6": (65536, 1, 64),
+    "N1": (1024, 16, 256),  # for a GPU
+    "N2": (1024, 32, 512),
+    "N3": (1024, 64, 1024),
+}
+VARIANTS = {
+    "plain": {},
+    "lengths": {"lengths": True},
+    "stack": {"layers": 2},
+    "bfloat16": {"dtype": jnp.bfloat16},
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    sizes: str = option("S1,S2,S3,S4", "which (T, B, D=H): " + str(SIZES)[1:-1].replace("'", ""))
+    variants: str = option(
+        "plain",
+        "plain; lengths, half of them shorter; stack, two layers; bfloat16, and float32 otherwise",
+    )
+    passes: str = option("gradient,forward", "what is timed; gradient is forward and backward")
+    devices: int = option(
+        1, "split the batch over so many host devices too: lstm and A0, plain", low=1, below=65
+    )
+    rounds: int = option(20, "rounds, in each of which every contestant runs once", low=1)
+    budget: float = option(300.0, "at most so many seconds for the rounds of a case", above=0)
+    memory: float = option(4.0, "GiB; a compiled program that needs more is left out", above=0)
+    only: str | None = option(None, "contestants by name, with commas (default: all there are)")
+    end_to_end: bool = option(
+        False, "also char_lm's training step, the longest T and largest B that fit, and rounding"
+    )
+    profile: bool = option(
+        False, "also trace ours and G, kernel by kernel: where the time goes beyond the products"
+    )
+    table: str | None = option(
+        None, "print the tables of this speed.json, run nothing", metavar="FILE"
+    )
+    compare: str | None = option(
+        None,
+        "an older speed.json to be no slower than: runs its sizes, variants and passes with ours, "
+        "A0 and G, or with --table reads",
+        metavar="FILE",
+    )
+    threshold: float = option(0.1, "with --compare: so much slower is too slow", above=0)
+    seed: int = option(0, "seed of the numbers", low=0, below=2**63)
+    results: str = option("results", "folder that the run's folder is made in", metavar="DIR")
+    run: str | None = option(None, "name of the run's folder (default: date and time)")
+
+    @classmethod
+    def tiny(cls):
+        """one tiny size, two rounds"""
+        return cls(sizes="S0", rounds=2, budget=5.0)
+
+    @classmethod
+    def quick(cls):
+        """S1 and S2 in a few rounds, done in two minutes"""
+        return cls(sizes="S1,S2", rounds=10, budget=12.0)
+
+
+def run(config):
+    """The experiment, from a Config to what is written."""
+    command.check(config)
+    old = read("--compare", config.compare)
+    if config.table:
+        new = read("--table", config.table)
+        print(speed_tables.everything(new))
+        return judged(new, old, config)
+    if old:
+        config = like(old, config)
+    cases, only = wanted(config)
+    command.host_devices(config.devices)
+    directory = record.new_directory(config.results, "speed", config.run)
+    result = {
+        "config": dataclasses.asdict(config),
+        "environment": timing.environment(),
+        "peak": timing.peak((256,) if config.sizes == "S0" else (512, 1024, 2048)),
+        "cases": [],
+    }
+    print(f"{result['environment']}\nwriting {directory}")
+    with record.telling_where(directory):
+        try:
+            for size, variant in cases:
+                case = measure(size, variant, config, only)
+                result["cases"].append(case)
+                write(directory, result)
+                print(speed_tables.milliseconds(case))
+            if config.end_to_end:
+                for part in end_to_end.parts(tiny=config.sizes == "S0"):
+                    name, numbers = part(config)
+                    result.setdefault("end_to_end", {})[name] = numbers
+                    write(directory, result)
+        except Disagrees as error:
+            raise Failed(str(error)) from None
+    for path in speed_plots.speed(directory):
+        print(f"drew {path}")
+    print(speed_tables.everything(result))
+    return judged(result, old, config)
+
+
+def measure(size, variant, config, only):
+    """One case: every contestant's facts, and its seconds round by round."""
+    made = problem(SIZES[size], config.seed, **VARIANTS[variant])
+    n = config.devices if variant == "plain" else 1
+    passes = [kind for kind in PASSES if kind in config.passes.split(",")]
+    answer = programs.reference(made)
+    rows, absent, todo, traced = {}, {}, {}, {}
+    for name in programs.names_of(made, n):
+        if only and not is_one_of(name, only):
+            continue
+        try:
+            found = programs.runners(
+                name,
+                made,
+                passes,
+                answer,
+                devices=n,
+                budget=config.memory * 2**30,
+                size=SIZES[size],
+            )
+        except Absent as why:
+            absent[name] = str(why)
+            continue
+        rows[name] = {}
+        for kind, runner in found.items():
+            errors = {} if runner.errors is None else {"error": max(runner.errors.values())}
+            rows[name][kind] = runner.facts | errors
+            todo[name, kind] = runner.run
+            short = SIZES[size][0] <= speed_profile.LONGEST
+            if config.profile and short and name in ("lstm", "G") and kind == "gradient":
+                traced[name] = (runner.run, runner.text)
+    before = timing.load()
+    for (name, kind), seconds in timing.interleaved(
+        todo, config.rounds, config.budget, f"{size} {variant}"
+    ).items():
+        rows[name][kind]["seconds"] = seconds
+    profiles = {name: speed_profile.profile(*program) for name, program in traced.items()}
+    return {
+        "size": size,
+        "variant": variant,
+        **dict(zip("TBH", SIZES[size], strict=True)),
+        "dtype": made.xs.dtype.name,
+        "layers": len(made.layers),
+        "load": [before, timing.load()],
+        "contestants": rows,
+        "absent": absent,
+    } | ({"profiles": profiles} if profiles else {})
+
+
+def write(directory, result):
+    """As a whole, after every case: an interrupted run keeps what it has."""
+    record.write(directory / "speed.json", record.compact(result))
+
+
+def is_one_of(name, only):
+    """P stands for every number of threads, and a name for itself on many devices."""
+    return name in only or name.split(" on ")[0] in only or (name[0] == "P" and "P" in only)
+
+
+# What the user gave -----------------------------------------------------------------------------
+
+
+def chosen(flag, text, known):
+    names = text.split(",")
+    if unknown := [name for name in names if name not in known]:
+        raise BadInput(flag, f"knows {', '.join(known)}; got {', '.join(unknown) or 'nothing'}")
+    return names
+
+
+def wanted(config):
+    """([(size, variant), ...], contestants or None)."""
+    sizes = chosen("--sizes", config.sizes, SIZES)
+    variants = chosen("--variants", config.variants, VARIANTS)
+    chosen("--passes", config.passes, PASSES)
+    known = [*CONTESTANTS, "no-lengths", "G", "P"]
+    only = config.only and chosen("--only", config.only, known)
+    return [(size, variant) for variant in variants for size in sizes], only
+
+
+def read(flag, path):
+    """A result, checked to be one."""
+    if path is None:
+        return None
+    try:
+        result = record.read_json(Path(path))
+        assert all("contestants" in case for case in result["cases"])
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        raise BadInput(flag, f"{path} is not a result of this: {error!r}") from None
+    return result
+
+
+def like(old, config):
+    """The cases and passes that OLD holds, with ours and what they are compared with."""
+    cases = old["cases"]
+    if not cases:
+        raise BadInput("--compare", f"{config.compare} holds no case")
+    unique = lambda key: ",".join(dict.fromkeys(case[key] for case in cases))
+    kinds = {kind for case in cases for row in case["contestants"].values() for kind in row}
+    return dataclasses.replace(
+        config,
+        sizes=unique("size"),
+        variants=unique("variant"),
+        passes=",".join(kind for kind in PASSES if kind in kinds),
+        only=config.only or ",".join([*OURS, *speed_compare.BASES]),
+    )
+
+
+def judged(new, old, config):
+    """Nothing to compare with, or a comparison that has found nothing; else Failed."""
+    if old is None:
+        return new
+    rows = speed_compare.compare(old, new, config.threshold)
+    print("\n" + speed_compare.table(rows, config.threshold))
+    if not rows:
+        raise Failed("the two runs have nothing in common: nothing was compared")
+    if slower := [row for row in rows if row.slower]:
+        raise Failed(f"slower than {config.compare}: {', '.join(row.what for row in slower)}")
+    return new
+
+
+def main(argv=None):
+    return command.main(Config, run, "python -m experiments.speed", __doc__, argv)

@@ -1,0 +1,144 @@
+"""Where the weight gradient comes from: by time step, by gate, and by the way its error came.
+
+The gradient of a weight is a sum over steps, examples and gates (the forks at W, U and b). Each of
+its terms is linear in the cotangent that the step got, and that is a sum as well: the fork at h_t
+and the fork at c_t meet in it,
+
+    dstate_t = (dh_outside, 0)  +  (dh_from_next, 0)  +  (0, dc_from_next)
+                 direct               through h             through c
+
+    direct      the loss's own dL/dh_t at this step
+    through h   what step t+1 said of h_t by its four gates: U
+    through c   what step t+1 said of c_t by its forget product: f_{t+1}
+
+Each of the three goes back through step t alone, by the cell's own hand-written `step_bwd`; the sum
+of the three deltas is the delta, and the sum over steps, ways and gates is the gradient, exactly.
+
+    da_t = da_t(direct) + da_t(h) + da_t(c)
+    dW = Σ_t Σ_way x_tᵀ da_t(way)     dU = Σ_t Σ_way h_{t-1}ᵀ da_t(way)     db = Σ_t Σ_way da_t(way)
+
+The way is that of the last edge: an error that went from c_{t+2} to c_{t+1} and then through the
+gates into h_t came through h. What the loss knows of the last state, `dstate`, comes from after
+it: dh_T through h, dc_T through c. The names are textbook.py's.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jax_lstm.analysis.opened import check_cotangents, every_step, length, nonzero, step_back
+from jax_lstm.engine.segments import cleared, like, widened, zeros_like
+
+
+class Attribution(NamedTuple):
+    """A gradient by its parts, in the fields of params.
+
+    norm: ‖part‖, (T, ways, gates).
+    share: <part, total> / <total, total>, (T, ways, gates): signed, all of a field's add up to 1.
+    total: the gradient.
+
+    The ways are direct, then the fields of the state: h, and for the LSTM c.
+    """
+
+    norm: Any
+    share: Any
+    total: Any
+
+
+def attribute(linear, dhs, dstate=None, *, of=None):
+    """The weight gradient, taken apart by time step, way and gate.
+
+        dW = Σ_t Σ_way Σ_gate part      direct, through h, through c; likewise dU, db
+
+    The head of jax_lstm/analysis/attribution.py says what the ways are. The part of one step is
+    made at a time: a sequence needs room for its states, as its gradient does, not for T copies of
+    the weights.
+
+    Args:
+      linear: Linearised, say of `linearised_lstm(params, state, xs)`.
+      dhs: dL/dh_t from the outside, (T, ..., H), dtype of xs.
+      dstate: cotangent of the last state, like `state`; zeros if not given. It counts as through h
+        and through c.
+      of: `of(part) -> tree`, what is wanted of the part of one step, way and gate: params with W
+        (D, H), U (H, H), b (H,), summed over examples. `of=lambda part: part` keeps every part.
+
+    Returns:
+      Attribution; with `of` what it returned, stacked: (T, ways, gates, ...).
+
+    Raises:
+      ValueError: dhs or dstate of another shape or dtype; parameters that are not gates side by
+        side.
+
+    Source: the forks of jax_lstm/textbook.py; Kanuparthi et al. (2019), "h-detach", for the way
+    through c, which they call the linear temporal path, beside the others.
+    """
+    dstate = check_cotangents(linear, dhs, dstate)
+    cell, gates, steps = linear.cell, len(linear.gates), linear.steps
+
+    def body(dstate, now):
+        now, dh = now
+        back = jax.vmap(lambda d: step_back(linear, now, d))
+        dprevs, deltas = back(apart(dstate, dh))
+        return jax.tree.map(lambda d: d.sum(0), dprevs), deltas  # (F') at h and at c of t-1
+
+    now = (every_step(linear), cleared(steps.mask, dhs))
+    deltas = lax.scan(body, widened(dstate), now, reverse=not linear.reverse)[1]
+    check_blocks(linear, jax.tree.leaves(deltas)[0].shape[-1])
+
+    def gradient(now, deltas):
+        """Of some steps, gates on axis 0."""
+        dparams, _ = cell.weights_bwd(linear.params, linear.consts, *now, deltas)
+        return jax.tree.map(lambda d: jnp.stack(jnp.split(d, gates, axis=-1)), dparams)
+
+    now = (steps.xs, linear.seen, linear.saved)
+    total = gradient(now, jax.tree.map(lambda d: d.sum(1), deltas))
+    duals = jax.tree.map(dual, total)
+
+    def at(step):
+        *now, deltas = jax.tree.map(lambda x: x[None], step)
+        parts = jax.vmap(lambda d: gradient(now, d), in_axes=1)(deltas)
+        return jax.vmap(jax.vmap(of))(parts) if of else measured(parts, duals)
+
+    found = lax.map(at, (*now, deltas))
+    if of:
+        return found
+    packed = jax.tree.map(lambda d: jnp.concatenate(list(d), axis=-1), total)
+    norm, share = found
+    return Attribution(norm, share, like(packed, linear.params))
+
+
+def apart(dstate, dh):
+    """The cotangent of a state as the sum of its ways, (ways, ...): from outside, then by field."""
+    first, *_ = dstate
+    zeros = list(zeros_like(dstate))
+    ways = [[dh.astype(first.dtype), *zeros[1:]]]
+    ways += [[*zeros[:n], d, *zeros[n + 1 :]] for n, d in enumerate(dstate)]
+    return jax.tree.map(lambda *x: jnp.stack(x), *(type(dstate)(*way) for way in ways))
+
+
+def measured(parts, duals):
+    """‖part‖ and <part, total> / <total, total> of parts (ways, gates, ...)."""
+    flat = lambda x: x.reshape((*x.shape[:2], -1))
+    share = lambda part, whole: flat(part * whole).sum(-1)
+    norm = jax.tree.map(lambda part: length(flat(part)), parts)
+    return norm, jax.tree.map(share, parts, duals)
+
+
+def dual(total):
+    """total / <total, total>, or zero. Scaled, as `length` is."""
+    top = nonzero(jnp.abs(total).max(initial=0))
+    scaled = total / top
+    return scaled / nonzero(jnp.square(scaled).sum()) / top
+
+
+def check_blocks(linear, width):
+    """Parameters that end as the delta does, or there is nothing to cut into gates."""
+    for path, leaf in jax.tree.leaves_with_path(linear.params):
+        if len(linear.gates) > 1 and leaf.shape[-1] != width:
+            here = "params" + jax.tree_util.keystr(path)
+            raise ValueError(
+                f"`{here}` {leaf.shape} is not {len(linear.gates)} gates side by side, {width} in "
+                'all; make_linearised(cell, gates=("a",)) leaves them together'
+            )

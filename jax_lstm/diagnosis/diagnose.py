@@ -1,0 +1,403 @@
+"""Who is right? A gradient that somebody brings, beside the truth and beside known mistakes.
+
+Reads what they have (a dict, a .npz, .json or .safetensors file, a function), complains in their
+letters, turns it into our layout, and hands it to the referee with the table of the cell.
+
+    {"layout": "coursera", "problem": {"Wf": ..., "x": ..., "da": ...}, "gradient": {"dWf": ...}}
+
+A gradient need not be whole: null (None) stands for what is not known, of an array or of one
+number, and a single number can be given as it is printed: "dWf[3][1]": -0.0698198561274.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_lstm import referee
+from jax_lstm.diagnosis.brought import dtype_of, numbers, read
+from jax_lstm.diagnosis.catalogue import LOSSES, Problem, clash
+from jax_lstm.diagnosis.slow_backward import MUTANTS
+from jax_lstm.interop.layouts import LAYOUTS, from_ours, shape_of, sizes_of
+
+EXAMPLES = Path(__file__).parent / "examples"
+SETTINGS = ("loss", "scale")  # of a problem, beside its arrays
+ENTRY = re.compile(r"(\w+)((?:\[\d+\])+)")
+PER_STEP = ("das", "dhs", "dcs")  # leaves that few people have
+LARGE = 5e4  # T B H (D + H) from which two mistakes at once take longer than people wait
+DRAWS = 4  # runs that show how large rounding is
+
+
+def diagnose(gradient, problem=None, *, layout=None, cell=None, pairs=None):
+    """Say whether a gradient is right, and if not, which classic mistake it makes.
+
+    Args:
+      gradient: {name: array}, None where an array is not known; or the path of a .npz, .json or
+        .safetensors file; or a function that is given the problem's arrays, {name: array}, and
+        returns such a dict.
+      problem: {name: array}, or the path of a file: weights, states, inputs, and either cotangents
+        of h_t or targets with "loss" ("squared_error", ½ Σ (h - y)²; "binary_cross_entropy" and
+        "softmax_cross_entropy" of h as logits) and "scale", a factor on the sum. None: it stands in
+        the gradient's file. States and what is not given of them are zero.
+      layout: "ours", "torch", "keras", "coursera" or "tmva"; see `describe` for the names of each.
+        Default: what the file says, or "ours".
+      cell: "lstm", "lstmp" or "elman". Default: what the file says, or "lstm".
+      pairs: whether two mistakes at once are tried; None: where no single one explains and the
+        problem is small.
+
+    Returns:
+      Diagnosis: true only when the gradient is right; `.sentence()`, `.table()`, `.to_json()`.
+
+    Raises:
+      ValueError: names, shapes or numbers that cannot be, or a file that is not what it claims.
+    """
+    asked = {"layout": layout, "cell": cell}
+    files = [read(x) if isinstance(x, str | Path) else None for x in (gradient, problem)]
+    found, problem = files[0] or {}, found_problem(files, problem)
+    for key, default in (("layout", "ours"), ("cell", "lstm")):
+        said = [f[key] for f in files if f and key in f]
+        asked[key] = asked[key] or (said[0] if said else default)
+    if problem is None:
+        raise ValueError("the problem is missing: pass `problem`, or a file that holds it too")
+    layout, cell = asked["layout"], asked["cell"]
+    form = the_layout(layout, cell)
+    arrays, settings = split_problem(problem)
+    sizes = check_problem(arrays, form, layout)
+    function = gradient if callable(gradient) else None
+    if function:
+        gradient = called(function, arrays)
+    elif files[0]:
+        gradient = found.get("gradient") or {}
+    if not isinstance(gradient, dict):
+        got = type(gradient).__name__
+        raise ValueError(f"`gradient` must be a dict, a file or a function; got {got}")
+    ours = problem_of(form.to_ours(arrays), settings, cell, sizes)
+    given, dtype = given_of(gradient, form, layout, sizes)
+    verdict = referee.diagnose(given, table_of(cell, ours, given), dtype=dtype, pairs=pairs)
+    if function and not verdict.explanations and len(ours.xs) > 1:
+        alone = one_step_each(function, arrays, settings, form, layout, cell, sizes)
+        verdict = verdict._replace(first=f"{verdict.first}; {alone}")
+    return verdict
+
+
+def table_of(cell, problem, given=()):
+    """The truth and the mistakes for one problem, as the referee wants them."""
+    kind = MUTANTS[cell]
+    (T, B, D), H = problem.xs.shape, problem.state["h"].shape[-1]
+    sizes = {"time": T, "batch": B, "features": H}
+    changes = kind.after(problem) | referee.scalings(sizes, kind.weights)
+    noise = noise_of(kind, problem)
+    every, gates = {g.leaf for g in given}, kind.blocks["dW"]
+
+    def gradients(settings):
+        found = kind.gradients(problem, settings)
+        found = {k: x for k, x in found.items() if k in every or k not in PER_STEP}
+        return found if "db again" not in every else found | {"db again": found["db"]}
+
+    def again(change):  # the second bias of torch: what happens to db happens to both
+        return lambda d: change(d) | ({"db again": change(d)["db"]} if "db again" in d else {})
+
+    return referee.Table(
+        kind.inside(problem),
+        gradients,
+        {k: (says, again(change)) for k, (says, change) in changes.items()},
+        clash,
+        noise | {"db again": noise["db"]},
+        (*kind.weights, "db again"),
+        kind.steps,
+        kind.blocks | {"db again": kind.blocks["db"]},
+        {"dxs": dict(zip(gates, np.split(problem.params["W"].T, len(gates)), strict=True))},
+        T * B * H * (D + H) > LARGE,
+    )
+
+
+def noise_of(kind, problem):
+    """{leaf: norm of the truth's rounding error per eps}, by what float32 makes of the problem.
+
+    Every number is moved by less than its last digit, a few times; the largest error counts, up
+    to a hundredth of the whole gradient: where float32 overflows it says nothing.
+    """
+    truth, rng, largest = kind.gradients(problem, [()]), np.random.default_rng(0), {}
+    eps = float(np.finfo(np.float32).eps)
+    most = 0.01 * np.sqrt(sum(np.sum(x * x) for x in truth.values())) / eps
+
+    def nudged(x):
+        if not isinstance(x, np.ndarray):
+            return x
+        return (x * (1 + eps * rng.uniform(-0.5, 0.5, x.shape))).astype(np.float32)
+
+    for _ in range(DRAWS):
+        found = kind.gradients(jax.tree.map(nudged, problem), [()])
+        for k, x in truth.items():
+            error = np.linalg.norm(found[k].astype(np.float64) - x) / eps
+            error = float(error) if error < most else float(most)
+            largest[k] = max(largest.get(k, 0.0), error)
+    return largest
+
+
+def one_step_each(function, arrays, settings, form, layout, cell, sizes):
+    """A function is asked again, for each step by itself: is a step wrong, or what is carried?"""
+    kind, ours = MUTANTS[cell], form.to_ours(arrays)
+    before = kind.states(problem_of(ours, settings, cell, sizes))
+    ours = {k: x for k, x in ours.items() if k not in ("dh_T", "dc_T")}
+    sizes = sizes | {"T": 1}
+    names = [k for k in form.problem if not set(of_ours(form, k, sizes)) & {"dh_T", "dc_T"}]
+    shapes = {k: form.problem[k] for k in names}
+    for t in reversed(range(len(before))):
+        cut = {k: ours[k][t : t + 1] for k in ("xs", "dhs", "ys") if k in ours}
+        one = ours | cut | {f"{k}0": x for k, x in before[t].items()}
+        known = {k: v for k, v in shapes.items() if set(of_ours(form, k, sizes)) <= set(one)}
+        asked = from_ours(form.to_ours, known, sizes, one)
+        given, dtype = given_of(called(function, asked), form, layout, sizes)
+        given = [g for g in given if g.leaf in kind.blocks]
+        problem = problem_of(one, settings, cell, sizes)
+        found = referee.diagnose(given, table_of(cell, problem, given), dtype=dtype, pairs=False)
+        if not found:
+            said = found.sentence() if found.explanations else f"wrong {found.first}"
+            return f"step t={t} by itself: {said}"
+    return "every step by itself is right: look at what is carried from step to step"
+
+
+def of_ours(form, name, sizes):
+    """Which of our names an array of the layout has; none for a part of one."""
+    return form.to_ours({name: np.zeros(shape_of(form.problem[name], sizes))})
+
+
+# The problem ----------------------------------------------------------------------------------
+
+
+def the_layout(layout, cell):
+    if not isinstance(cell, str) or cell not in LAYOUTS:
+        raise ValueError(f"`cell` must be among {', '.join(LAYOUTS)}; got {cell!r}")
+    if not isinstance(layout, str) or layout not in LAYOUTS[cell]:
+        known = ", ".join(LAYOUTS[cell])
+        raise ValueError(f"`layout` of {cell} must be among {known}; got {layout!r}")
+    return LAYOUTS[cell][layout]
+
+
+def describe(layout, cell="lstm"):
+    """The names and shapes of a layout, as text."""
+    form = the_layout(layout, cell)
+    show = lambda shapes: ", ".join(f"{k} ({v})" for k, v in shapes.items())
+    return f"{form.about}\nproblem: {show(form.problem)}\ngradient: {show(form.gradient)}"
+
+
+def found_problem(files, problem):
+    if files[1] is not None:
+        return files[1].get("problem") or files[1].get("gradient")  # a file of bare names
+    return problem if problem is not None else (files[0] or {}).get("problem")
+
+
+def split_problem(problem):
+    """Its arrays, and what else it says."""
+    if not isinstance(problem, dict):
+        raise ValueError(f"`problem` must be a dict or a file; got {type(problem).__name__}")
+    settings = {k: problem[k] for k in SETTINGS if problem.get(k) is not None}
+    arrays = {}
+    for k, x in problem.items():
+        if k not in SETTINGS and x is not None:
+            values, known, _ = numbers(x, k)
+            if not known.all():
+                raise ValueError(f"`{k}` of the problem must be whole; it has null")
+            check_finite(k, values, "of the problem ")
+            arrays[k] = values
+    return arrays, settings
+
+
+def check_problem(arrays, form, layout):
+    """Every name known, none missing, shapes that belong together; returns the sizes."""
+    unknown = [k for k in arrays if k not in form.problem]
+    missing = [k for k in form.problem if k not in arrays and k not in form.optional]
+    what = f"the problem in layout {layout}"
+    if unknown or missing:
+        raise ValueError(
+            f"{what} {wrong_names(unknown, missing)}; it has {', '.join(form.problem)}"
+            f"{would_fit(arrays, layout, 'problem')}"
+        )
+    sizes = sizes_of(form.problem, arrays)
+    for k, x in arrays.items():
+        check_shape(k, x.shape, form.problem[k], sizes, layout, arrays, "problem")
+    if 0 in sizes.values():
+        raise ValueError(f"the problem must have no axis of size 0; got {sizes}")
+    return sizes
+
+
+def wrong_names(unknown, missing):
+    said = [f"has no {', '.join(unknown)}"] if unknown else []
+    return " and ".join(said + ([f"lacks {', '.join(missing)}"] if missing else []))
+
+
+def check_shape(name, shape, letters, sizes, layout, arrays, part):
+    try:
+        want = shape_of(letters, sizes)
+    except KeyError as error:
+        raise ValueError(
+            f"`{name}` must be ({letters}) in layout {layout}; the size {error} is unknown"
+        ) from None
+    if tuple(shape) != want:
+        same = "; it is transposed" if tuple(shape) == want[::-1] else ""
+        raise ValueError(
+            f"`{name}` must be ({letters}) = {want} in layout {layout}; got {tuple(shape)}{same}"
+            f"{would_fit(arrays, layout, part, sizes)}"
+        )
+
+
+def would_fit(arrays, layout, part, sizes=None):
+    """Which other layouts these names and shapes would belong to."""
+    fits = []
+    for name, form in LAYOUTS["lstm"].items():
+        shapes = getattr(form, part)
+        if name == layout or not arrays or not set(arrays) <= set(shapes):
+            continue
+        try:
+            found = sizes_of(shapes, arrays) if part == "problem" else sizes
+            right = all(x.shape == shape_of(shapes[k], found) for k, x in arrays.items())
+        except (KeyError, TypeError):
+            continue
+        fits += [name] if right else []
+    return f"; it would fit layout {', '.join(fits)}" if fits else ""
+
+
+def problem_of(ours, settings, cell, sizes):
+    """A Problem of what is known, zeros for the rest."""
+    fields = {"lstm": "hc", "lstmp": "hc", "elman": "h"}[cell]
+    params = {k: ours[k] for k in ("W", "U", "b", "P") if k in ours}
+    if "b again" in ours:
+        params["b"] = ours.get("b", 0.0) + ours["b again"]
+    H = params["U"].shape[1] // (1 if cell == "elman" else 4)
+    shapes = {"h": (sizes["B"], params["U"].shape[0]), "c": (sizes["B"], H)}
+    params.setdefault("b", np.zeros(params["U"].shape[1]))
+    state = {k: ours.get(f"{k}0", np.zeros(shapes[k])) for k in fields}
+    last = {k: ours.get(f"d{k}_T", np.zeros(shapes[k])) for k in fields}
+    ends = any(f"d{k}_T" in ours for k in fields)
+    loss = settings.get("loss")
+    loss = loss or ("cotangents" if "ys" not in ours else "squared_error")
+    if loss not in LOSSES:
+        raise ValueError(f"`loss` must be among {', '.join(LOSSES)}; got {loss!r}")
+    if loss != "cotangents" and "ys" not in ours:
+        raise ValueError(f"the problem has the loss {loss} and no targets")
+    if loss == "cotangents" and "dhs" not in ours and not ends:
+        raise ValueError("the problem has neither cotangents nor targets: nothing to differentiate")
+    if loss != "cotangents" and "dhs" in ours:
+        raise ValueError(f"the problem has cotangents of h_t and the loss {loss}: which is it?")
+    dhs = ours.get("dhs", np.zeros((len(ours["xs"]), *shapes["h"])))
+    scale = settings.get("scale", 1.0)
+    if not isinstance(scale, int | float) or not np.isfinite(scale):
+        raise ValueError(f"`scale` must be a number, a factor on the loss; got {scale!r}")
+    return Problem(params, state, ours["xs"], loss, dhs, ours.get("ys"), float(scale), last)
+
+
+# The gradient ---------------------------------------------------------------------------------
+
+
+def given_of(gradient, form, layout, sizes):
+    """What is known of the gradient, in our layout, and the dtype whose rounding it has."""
+    shapes = {k: shape_of(letters, sizes) for k, letters in form.gradient.items()}
+    found = {k: np.zeros((3, *shape)) for k, shape in shapes.items()}  # values, known, unit
+    named, whole, dtypes = set(), {}, []
+    for key, x in gradient.items():
+        match = ENTRY.fullmatch(key)
+        name, index = match.groups() if match else (key, "")
+        if name not in shapes:
+            there = {k: np.asarray(v) for k, v in gradient.items() if v is not None}
+            raise ValueError(
+                f"the gradient in layout {layout} has no {name}; it has "
+                f"{', '.join(form.gradient)}{would_fit(there, layout, 'gradient', sizes)}"
+            )
+        named.add(name)
+        if x is None:
+            continue
+        values, known, unit = numbers(x, key)
+        check_finite(key, np.where(known, values, 0.0), "of the gradient ")
+        at = tuple(int(n) for n in re.findall(r"\d+", index))
+        if index:
+            check_entry(key, at, values.shape, shapes[name])
+        else:
+            whole[name] = values
+            check_shape(name, values.shape, form.gradient[name], sizes, layout, whole, "gradient")
+        for n, part in enumerate((values, known, unit)):
+            found[name][(n, *at)] = part
+        dtypes.append(dtype_of(x, values[known]))
+    missing = [k for k in form.needed if k not in named]
+    if missing:
+        raise ValueError(
+            f"the gradient in layout {layout} lacks {', '.join(missing)}; null (None) stands for "
+            "what is not known"
+        )
+    if not any(x[1].any() for x in found.values()):
+        raise ValueError("nothing is known of the gradient: every number of it is null")
+    values, known, units = (
+        form.gradient_to_ours({k: x[n] for k, x in found.items()}) for n in range(3)
+    )
+    given = [
+        referee.Given(form.labels.get(k, k), k, x, known[k] > 0, float(units[k].max()))
+        for k, x in values.items()
+        if known[k].any()
+    ]
+    return given, max(dtypes, key=lambda k: float(jnp.finfo(k).eps))
+
+
+def check_entry(key, at, got, shape):
+    """A place such as dW[3][1], and the shape of what stands there."""
+    if len(at) > len(shape) or any(n >= size for n, size in zip(at, shape, strict=False)):
+        raise ValueError(f"`{key}` lies outside of its array, whose shape is {shape}")
+    if got not in (shape[len(at) :], ()):
+        raise ValueError(f"`{key}` must have the shape {shape[len(at) :]}; got {got}")
+
+
+def check_finite(name, x, where):
+    if not np.isfinite(x).all():
+        first = tuple(int(n) for n in np.argwhere(~np.isfinite(x))[0])
+        raise ValueError(f"`{name}` {where}has {x[first]}, first at {list(first)}")
+
+
+def called(gradient, arrays):
+    """The gradient by a function of the problem's arrays."""
+    found = gradient(dict(arrays))
+    if not isinstance(found, dict):
+        raise ValueError(f"the function must return a dict of arrays; got {type(found).__name__}")
+    if jnp.result_type(float) != jnp.float64 and any(
+        isinstance(x, jax.Array) for x in found.values()
+    ):
+        raise ValueError(
+            "the problem is float64, and JAX rounded it: jax_enable_x64 is off. Switch it on, or "
+            "bring the arrays themselves"
+        )
+    return found
+
+
+# Files to fill in, and to try ------------------------------------------------------------------
+
+
+def template(layout, cell="lstm", seed=0):
+    """A file to fill in, as JSON: a small problem, and a gradient of which nothing is known yet."""
+    form, rng = the_layout(layout, cell), np.random.default_rng(seed)
+    sizes = {"T": 3, "B": 2, "D": 2, "H": 3, "R": 2}
+    drop = {"ys", "y", "target"}
+    problem = {
+        k: rng.standard_normal(shape_of(letters, sizes)).round(6).tolist()
+        for k, letters in form.problem.items()
+        if k not in drop
+    }
+    blank = {
+        k: np.full(shape_of(letters, sizes), None).tolist()
+        for k, letters in form.gradient.items()
+        if k not in ("das", "dhs", "dcs")
+    }
+    about = (
+        "Put your problem and your gradient here. null stands for what you do not know; a single "
+        'number may stand as NAME[row][column]. Instead of cotangents of h_t, targets and "loss".'
+    )
+    text = json.dumps(
+        {"about": about, "layout": layout, "cell": cell, "problem": problem, "gradient": blank},
+        indent=1,
+    )
+    return re.sub(r"\[[^\[\]{}]*\]", lambda row: " ".join(row[0].split()), text)  # a row, a line
+
+
+def examples():
+    """{name: path} of the examples that come with the package."""
+    return {path.stem: path for path in sorted(EXAMPLES.glob("*.json"))}

@@ -1,0 +1,286 @@
+"""THE MUTANTS: one slow backward per cell, in which each classic mistake is a named switch.
+
+Written apart from the engine, in NumPy, so that it can accuse and be believed.
+
+    forward     a = x W + h_prev U + b;  i, f, g, o;  c = f c_prev + i g;  h = o tanh(c)  (times P)
+    backward    the same bottom-up, see textbook.py; `pick(name, wrong, right)` is the switch
+
+What is done to a finished gradient (the wrong sign, a mean for a sum, clipping) knows no cell and
+stands in referee/changes.py; what is done to its blocks of gates stands here, below each backward.
+"""
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from jax_lstm.diagnosis.catalogue import (
+    NAMES,
+    PERMUTED,
+    Mutants,
+    begin,
+    carried,
+    elman_inside,
+    from_outside,
+    grouped,
+    joined,
+    lstm_inside,
+    over_time,
+    per_setting,
+    rows,
+    seen,
+    sigmoid,
+    switch,
+    total,
+    without,
+)
+from jax_lstm.notation import GATES
+
+# The LSTM, with and without projection --------------------------------------------------------
+
+
+def blocks(x, order):
+    """The blocks of the last axis in another order; order[n] is the block that comes n-th."""
+    parts = np.split(x, len(order), -1)
+    return np.concatenate([parts[n] for n in order], -1)
+
+
+def lstm_forward(problem, changed):
+    """All steps, and the params and gate order they were made with."""
+    p, (h, c) = dict(problem.params), (problem.state["h"], problem.state["c"])
+    order = next(
+        (PERMUTED[k.rsplit("order ", 1)[-1]] for k in changed if "order" in k), (0, 1, 2, 3)
+    )
+    p |= {k: blocks(p[k], np.argsort(order)) for k in "WUb"}
+    if "forget offset" in changed:
+        H = p["b"].size // 4
+        p["b"] = p["b"] + (np.arange(4 * H) // H == 1).astype(p["b"].dtype)
+    h = 0 * h if {"h0 zero", "state zero"} & set(changed) else h
+    c = 0 * c if {"c0 zero", "state zero"} & set(changed) else c
+    steps = []
+    for x in problem.xs:
+        h_prev, c_prev = h, c
+        a_i, a_f, a_g, a_o = np.split(x @ p["W"] + h_prev @ p["U"] + p["b"], 4, -1)  # (1)
+        i, f, g, o = sigmoid(a_i), sigmoid(a_f), np.tanh(a_g), sigmoid(a_o)  # (2)
+        c = f * c_prev + i * g  # (3)
+        m = o * np.tanh(c)  # (4)
+        h = m @ p["P"] if "P" in p else m  # (10)
+        steps.append((h_prev, c_prev, i, f, g, o, c, m, h))
+    return p, order, steps
+
+
+def lstm_states(problem):
+    _, _, steps = lstm_forward(problem, ())
+    return [{"h": step[0], "c": step[1]} for step in steps]
+
+
+def slope_of(pick, k, y):
+    """s'(a) = s (1 - s), or 1 - tanh², from the output."""
+    squash, slope = (np.tanh, lambda y: 1 - y * y) if k == "g" else (sigmoid, lambda y: y * (1 - y))
+    one = np.ones_like(y)
+    right = pick("slopes at the outputs", slope(squash(y)), slope(y))
+    right = right if k == "g" else pick("slope of the sigmoids", one, right)
+    return pick(f"slope of {k}", one, pick("slope of every gate", one, right))
+
+
+def lstm_run(problem, through, changed, settings):
+    """All steps in reverse; every `pick` is one place where people went wrong."""
+    n, pick = len(settings), switch(settings)
+    p, order, steps = lstm_forward(problem, changed)
+    hs = [step[-1] for step in steps]
+    dh_next, dc_next = (begin(problem, through, pick, k) for k in "hc")
+    dh_prev, dc_prev = dh_next, dc_next  # of no step at all
+    U = pick("U for its transpose", turned(p["U"]), p["U"])
+    weights: dict[str, Any] = {f"d{k}": np.zeros_like(x[None]) for k, x in p.items()}
+    every: list[Any] = [None] * len(steps)
+    for t in reversed(range(len(steps))):
+        h_prev, c_prev, i, f, g, o, c, m, h = steps[t]
+        dh_outside = from_outside(problem, hs, pick, t)
+        dh = (
+            np.where(through.enters[:, t, None, None], dh_outside, 0 * dh_outside) + dh_next
+        )  # (F')
+        dm = dh @ p["P"].T if "P" in p else dh  # (10')
+        s = pick("tanh of c of t-1", np.tanh(c_prev), np.tanh(c))
+        s = pick("c for tanh(c)", c, s)
+        slope = pick("no slope of tanh(c)", np.ones_like(s), 1 - s * s)
+        do, dc_from_h = dm * s, dm * o * slope  # (4')
+        dc = pick("dc only carried", 0 * dc_from_h, dc_from_h) + dc_next  # (F')
+        c_before = c_prev
+        if t == 0:
+            c_before = pick("c0 zero in backward", 0 * c_before, c_before)
+            c_before = pick("state zero in backward", 0 * c_before, c_before)
+        c_before = pick("c of t", c, c_before)
+        df = dc * pick("state of t", c, c_before)  # (3')
+        di, dg = dc * pick("i and g swapped", i, g), dc * pick("i and g swapped", g, i)
+        keeps = pick("1 - f", 1 - f, pick("f of t-1", steps[t - 1][3] if t else f, f))
+        dc_prev = dc * keeps
+        outputs = dict(zip(GATES, (i, f, g, o), strict=True))
+        dgates = zip(GATES, (di, df, dg, do), strict=True)
+        da = joined([d * slope_of(pick, k, outputs[k]) for k, d in dgates])  # (2')
+        dh_prev = without(pick, "recurrence", da, GATES) @ rows(U)  # (1')
+        dx = total(without(pick, "input", da, GATES)) @ p["W"].T
+        x, h_before = seen(problem, pick, t, problem.xs, h, h_prev)
+        weights["dW"] = weights["dW"] + rows(x) @ total(da)
+        weights["dU"] = weights["dU"] + rows(h_before) @ total(da)
+        weights["db"] = weights["db"] + total(da).sum(-2, keepdims=True)
+        if "P" in p:
+            weights["dP"] = weights["dP"] + rows(m) @ total(dh)
+        every[t] = dx, total(da), total(dh), total(dc)
+        if t:
+            dh_next = carried(through, pick, t - 1, dh_prev, "dh not carried")
+            dc_next = carried(through, pick, t - 1, dc_prev, "dc not carried")
+    weights["db"] = weights["db"].reshape((-1, 1, p["b"].size))
+    found = {k: per_setting(n, x) for k, x in weights.items()}
+    found["db"] = found["db"][:, 0]
+    found |= {k: blocks(found[k], order) for k in ("dW", "dU", "db")}
+    found |= {"dh0": per_setting(n, total(dh_prev)), "dc0": per_setting(n, total(dc_prev))}
+    dxs, das, dhs, dcs = (over_time(n, x) for x in zip(*every, strict=True))
+    return found | {"dxs": dxs, "das": blocks(das, order), "dhs": dhs, "dcs": dcs}
+
+
+def after_lstm(problem):
+    """Layout: blocks in another order, transposed, the offset counted twice, leaves mixed up."""
+    H = problem.params["b"].size // 4
+    table: dict[str, Any] = {
+        f"gradient in order {name}": (
+            f"the gates' blocks in the order {name}",
+            functools.partial(reordered, order=order),
+        )
+        for name, order in PERMUTED.items()
+    }
+    if problem.params["U"].shape[0] == H:
+        table["dU transposed"] = (
+            "dU transposed, gate by gate",
+            functools.partial(transposed, leaf="dU"),
+        )
+    if problem.params["W"].shape[0] == H:
+        table["dW transposed"] = (
+            "dW transposed, gate by gate",
+            functools.partial(transposed, leaf="dW"),
+        )
+    if "P" in problem.params and len(set(problem.params["P"].shape)) == 1:
+        table["dP transposed"] = "dP transposed", lambda d: d | {"dP": rows(d["dP"])}
+    if problem.state["h"].shape == problem.state["c"].shape:
+        table["dh0 and dc0 swapped"] = (
+            "dh0 and dc0 swapped (the others' order of the state)",
+            lambda d: d | {"dh0": d["dc0"], "dc0": d["dh0"]},
+        )
+    return table | after_any(problem)
+
+
+def reordered(d, order):
+    leaves = [k for k in ("dW", "dU", "db", "das") if k in d]
+    return d | {k: blocks(d[k], order) for k in leaves}
+
+
+def transposed(d, leaf):
+    return d | {leaf: turned(d[leaf])}
+
+
+def turned(x):
+    """Square blocks side by side, each transposed; anything else as it is."""
+    rest = x.shape[-1] % x.shape[-2]
+    parts = [] if rest else np.split(x, x.shape[-1] // x.shape[-2], -1)
+    return x if rest else np.concatenate([rows(part) for part in parts], -1)
+
+
+def after_any(problem):
+    """What can happen to the gradient of any cell."""
+    leaves = [f"d{k}" for k in problem.params] + ["dxs"] + [f"d{k}0" for k in problem.state]
+    ends = [f"d{k}0" for k in problem.state]
+    return (
+        {
+            "b doubled": (
+                "db doubled (two biases, one gradient)",
+                lambda d: d | {"db": 2 * d["db"]},
+            ),
+            "b halved": ("db halved", lambda d: d | {"db": d["db"] / 2}),
+            "dxs reversed": (
+                "dxs in reverse order of time",
+                lambda d: d | {"dxs": d["dxs"][:, ::-1]},
+            ),
+        }
+        | {f"sign of {k}": (f"the sign of {k}", functools.partial(negated, leaf=k)) for k in leaves}
+        | {f"{k} zero": (f"{k} left at zero", functools.partial(zeroed, leaf=k)) for k in ends}
+    )
+
+
+def negated(d, leaf):
+    return d | {leaf: -d[leaf]}
+
+
+def zeroed(d, leaf):
+    return d | {leaf: 0 * d[leaf]}
+
+
+# Elman's network ------------------------------------------------------------------------------
+
+
+def elman_forward(problem, changed):
+    p, h = problem.params, problem.state["h"]
+    h = 0 * h if "h0 zero" in changed else h
+    steps = []
+    for x in problem.xs:
+        h_prev, h = h, np.tanh(x @ p["W"] + h @ p["U"] + p["b"])
+        steps.append((h_prev, h))
+    return p, steps
+
+
+def elman_states(problem):
+    _, steps = elman_forward(problem, ())
+    return [{"h": h_prev} for h_prev, _ in steps]
+
+
+def elman_run(problem, through, changed, settings):
+    n, pick = len(settings), switch(settings)
+    p, steps = elman_forward(problem, changed)
+    hs = [h for _, h in steps]
+    U = pick("U for its transpose", turned(p["U"]), p["U"])
+    dh_next = dh_prev = begin(problem, through, pick, "h")
+    weights: dict[str, Any] = {f"d{k}": np.zeros_like(x[None]) for k, x in p.items()}
+    every: list[Any] = [None] * len(steps)
+    for t in reversed(range(len(steps))):
+        h_prev, h = steps[t]
+        dh_outside = from_outside(problem, hs, pick, t)
+        dh = (
+            np.where(through.enters[:, t, None, None], dh_outside, 0 * dh_outside) + dh_next
+        )  # (F')
+        da = dh * pick("slope of a", np.ones_like(h), 1 - h * h)  # (2')
+        dh_prev = pick("recurrence of a", 0 * da, da) @ rows(U)  # (1')
+        dx = total(pick("input of a", 0 * da, da)) @ p["W"].T
+        x, h_before = seen(problem, pick, t, problem.xs, h, h_prev)
+        weights["dW"] = weights["dW"] + rows(x) @ total(da)
+        weights["dU"] = weights["dU"] + rows(h_before) @ total(da)
+        weights["db"] = weights["db"] + total(da).sum(-2, keepdims=True)
+        every[t] = dx, total(da), total(dh)
+        if t:
+            dh_next = carried(through, pick, t - 1, dh_prev, "dh not carried")
+    weights["db"] = weights["db"].reshape((-1, 1, p["b"].size))
+    found = {k: per_setting(n, x) for k, x in weights.items()}
+    found["db"] = found["db"][:, 0]
+    dxs, das, dhs = (over_time(n, x) for x in zip(*every, strict=True))
+    found["dh0"] = per_setting(n, total(dh_prev))
+    return found | {"dxs": dxs, "das": das, "dhs": dhs}
+
+
+def after_elman(problem):
+    table: dict[str, Any] = {}
+    H = problem.params["b"].size
+    for k in "WU":
+        if problem.params[k].shape == (H, H):
+            table[f"d{k} transposed"] = (
+                f"d{k} transposed",
+                functools.partial(transposed, leaf=f"d{k}"),
+            )
+    return table | after_any(problem)
+
+
+GATED = ("dW", "dU", "db", "das")  # leaves with a block per gate
+BLOCKS: dict[str, tuple[str, ...]] = dict.fromkeys(GATED, tuple(NAMES.values()))
+PLAIN: dict[str, tuple[str, ...]] = dict.fromkeys(GATED, ("tanh",))
+STEPS = ("dhs", "dcs", "das", "dxs")  # in the order of the backward
+WEIGHTS = ("dW", "dU", "db")
+LSTM = Mutants(lstm_inside, grouped(lstm_run), after_lstm, lstm_states, WEIGHTS, STEPS, BLOCKS)
+LSTMP = LSTM._replace(weights=(*WEIGHTS, "dP"))
+ELMAN = Mutants(elman_inside, grouped(elman_run), after_elman, elman_states, WEIGHTS, STEPS, PLAIN)
+MUTANTS = {"lstm": LSTM, "lstmp": LSTMP, "elman": ELMAN}

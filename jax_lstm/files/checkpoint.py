@@ -1,0 +1,255 @@
+"""FILES OF OUR OWN: parameters, states, an optimizer's state and notes, as safetensors.
+
+    save("model.safetensors", {"params": params, "state": state}, notes={"step": 200})
+    tree, notes = load("model.safetensors")
+
+Any program that reads safetensors reads the arrays, by names such as "params.layers.0.1.W". The
+header also holds, as texts, for whoever opens the file without us:
+
+    format, version     "jax_lstm", "1"
+    gates               their order, and on which side the weights stand
+    cells               {where: {"cell": "lstm", "D": ..., "H": ...}}
+    tree                tuples, lists, dicts and NamedTuples around the names of the leaves
+    sha256              {leaf: of its dtype, shape and bytes}
+    notes               whatever JSON can say
+    header              sha256 of all of the above
+
+A file that was cut off or altered is refused, and the leaf is named. Nothing in a file is executed.
+"""
+
+import hashlib
+import json
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_lstm.cells.elman import ElmanParams, ElmanState
+from jax_lstm.cells.lstm import LSTMParams, LSTMState
+from jax_lstm.cells.lstmp import LSTMPParams, LSTMPState
+from jax_lstm.files import arrays as tensorfile
+from jax_lstm.interop.convert import PARAMS, listed, to_jax
+from jax_lstm.interop.layouts import WEIGHTS, sizes_of
+from jax_lstm.networks.sizes import StackParams
+from jax_lstm.notation import GATES
+from jax_lstm.stages.readout import DenseParams
+
+VERSION = 1
+OURS = (
+    *(LSTMParams, LSTMState, LSTMPParams, LSTMPState, ElmanParams, ElmanState),
+    *(StackParams, DenseParams),
+)
+ORDER = f"{' '.join(GATES)}, blocks side by side; x @ W with W (D, 4H), U (H, 4H), b (4H,)"
+
+
+class Saved(NamedTuple):
+    """What `load` returns: the tree that was saved, and its notes."""
+
+    tree: Any
+    notes: Any
+
+
+def save(path, tree, *, notes=None):
+    """Write a tree of arrays to a .safetensors file, as a whole or not at all.
+
+    Args:
+      path: of the file; what stood there is replaced at the last moment, atomically.
+      tree: arrays of any dtype in NamedTuples, tuples, lists and dicts with text for keys: params,
+        states, `{"params": ..., "opt_state": ...}`.
+      notes: what JSON can say: a vocabulary, the step, a configuration.
+
+    Raises:
+      ValueError: what is no array, or notes that are no JSON; nothing is written then.
+
+    Source: this file's.
+    """
+    arrays, cells = {}, {}
+    shape = described(tree, "", arrays, cells)
+    try:
+        said = json.dumps(notes, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`notes` must be what JSON can say: {error}") from None
+    metadata = {
+        "format": "jax_lstm",
+        "version": str(VERSION),
+        "gates": ORDER,
+        "cells": json.dumps(cells),
+        "tree": json.dumps(shape),
+        "sha256": json.dumps({name: digest(x) for name, x in arrays.items()}),
+        "notes": said,
+    }
+    metadata["header"] = digest_of_header(metadata)
+    tensorfile.write(path, tensorfile.encode(arrays, metadata))
+
+
+def load(path, *, like=None):
+    """The tree of a file that `save` wrote, and its notes.
+
+    Args:
+      path: of the file.
+      like: a tree of the same form, dtypes and shapes: of arrays, or of `jax.eval_shape`. It brings
+        NamedTuples that are not this package's, an optimizer's state say, and a file of another
+        form is refused.
+
+    Returns:
+      Saved(tree, notes), JAX arrays.
+
+    Raises:
+      ValueError: no file of ours, or of a later version; a file that was cut off or altered, with
+        the leaf's name; float64 with JAX's x64 off; what differs from `like`.
+
+    Source: this file's.
+    """
+    arrays, metadata = read(path)
+    types = {kind.__name__: kind for kind in OURS} | types_of(like)
+    arrays = {name: to_jax(name, x) for name, x in arrays.items()}
+    try:
+        tree = rebuilt(json.loads(metadata["tree"]), arrays, types, path)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} says of its tree what is none: {error!r}") from None
+    if like is not None:
+        check_like(tree, like, path)
+    return Saved(tree, json.loads(metadata["notes"]))
+
+
+def read(path):
+    """(arrays by name, metadata) of a file that `save` wrote, every sum of it checked."""
+    arrays, metadata = tensorfile.read(path)
+    if metadata.get("format") != "jax_lstm":
+        raise ValueError(
+            f"{path} was not written by jax_lstm.save; it holds {listed(arrays)}. `python -m "
+            "jax_lstm inspect` shows what is in it, jax_lstm.interop reads other systems' weights"
+        )
+    if metadata.get("version") != str(VERSION):
+        raise ValueError(
+            f"{path} is of version {metadata.get('version')}; this jax_lstm reads {VERSION}"
+        )
+    if metadata.get("header") != digest_of_header(metadata):
+        raise ValueError(f"{path} was altered in its header: its sha256 is another")
+    sums = json.loads(metadata["sha256"])
+    if set(arrays) != set(sums):
+        raise ValueError(
+            f"{path} was altered in its header: it names {listed(set(arrays) - set(sums))}, where "
+            f"{listed(set(sums) - set(arrays))} was written"
+        )
+    bad = [name for name in sums if digest(arrays[name]) != sums[name]]
+    if bad:
+        raise ValueError(
+            f"{path} is damaged in {', '.join(f'`{name}`' for name in bad)}: not the bytes, dtype "
+            "and shape that were written, by their sha256"
+        )
+    return {name: arrays[name] for name in sums}, metadata
+
+
+def notes_of(metadata):
+    return json.loads(metadata["notes"])
+
+
+# Sums -----------------------------------------------------------------------------------------
+
+
+def digest(x):
+    """Of dtype, shape and bytes."""
+    what = hashlib.sha256(f"{x.dtype} {x.shape} ".encode())
+    what.update(x.tobytes())
+    return what.hexdigest()
+
+
+def digest_of_header(metadata):
+    """Of all texts but itself; the sums among them answer for names, dtypes and shapes."""
+    said = {k: v for k, v in metadata.items() if k != "header"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+# Trees ----------------------------------------------------------------------------------------
+
+
+def described(node, where, arrays, cells):
+    """The form of a tree as JSON can say it; fills `arrays` with its leaves, and `cells`."""
+
+    def inside(key, x):
+        return described(x, f"{where}.{key}" if where else str(key), arrays, cells)
+
+    if node is None:
+        return None
+    if hasattr(node, "_fields"):
+        fields = dict(zip(node._fields, node, strict=True))
+        found = {
+            "type": type(node).__name__,
+            "fields": {k: inside(k, x) for k, x in fields.items()},
+        }
+        for form in WEIGHTS["ours"]:
+            if isinstance(node, PARAMS[form.cell]):
+                cells[where] = {"cell": form.cell} | sizes_of(form.shapes, fields)
+        return found
+    if isinstance(node, tuple | list):
+        kind = "tuple" if isinstance(node, tuple) else "list"
+        return {kind: [inside(n, x) for n, x in enumerate(node)]}
+    if isinstance(node, dict):
+        if not all(isinstance(key, str) for key in node):
+            raise ValueError(f"the keys of {where or 'a dict'} must be texts; got {listed(node)}")
+        return {"dict": {key: inside(key, x) for key, x in node.items()}}
+    name = where or "array"
+    if jnp.issubdtype(getattr(node, "dtype", float), jax.dtypes.prng_key):
+        raise ValueError(f"`{name}` is a key; save jax.random.key_data of it")
+    if not isinstance(node, jax.Array | np.ndarray | np.generic):
+        raise ValueError(
+            f"`{name}` must be an array, in NamedTuples, tuples, lists and dicts; got "
+            f"{type(node).__name__}"
+        )
+    if name in arrays or name == tensorfile.META:
+        raise ValueError(f"two leaves would be called `{name}`; rename a key")
+    arrays[name] = np.asarray(node)
+    return name
+
+
+def types_of(tree):
+    """{name: type} of the NamedTuples in a tree."""
+    if isinstance(tree, dict):
+        return types_of(tuple(tree.values()))
+    if not isinstance(tree, tuple | list):
+        return {}
+    found = {type(tree).__name__: type(tree)} if hasattr(tree, "_fields") else {}
+    return found | {k: kind for x in tree for k, kind in types_of(x).items()}
+
+
+def rebuilt(node, arrays, types, path):
+    """The tree of its description."""
+
+    def inside(x):
+        return rebuilt(x, arrays, types, path)
+
+    if node is None:
+        return None
+    if isinstance(node, str):
+        return arrays[node]
+    if "type" not in node:
+        ((kind, parts),) = node.items()
+        return (
+            {key: inside(x) for key, x in parts.items()}
+            if kind == "dict"
+            else {"tuple": tuple, "list": list}[kind](inside(x) for x in parts)
+        )
+    kind = types.get(node["type"])
+    if kind is None or set(kind._fields) != set(node["fields"]):
+        raise ValueError(
+            f"{path} holds a {node['type']}({', '.join(node['fields'])}), which is not jax_lstm's: "
+            "give a tree of the same form, load(path, like=...)"
+        )
+    return kind(**{key: inside(x) for key, x in node["fields"].items()})
+
+
+def check_like(tree, like, path):
+    got, want = jax.tree.structure(tree), jax.tree.structure(like)
+    if got != want:
+        raise ValueError(f"{path} has another form than `like`: it is {got}, `like` is {want}")
+    wanted = jax.tree.leaves(like)
+    for (place, x), y in zip(jax.tree.leaves_with_path(tree), wanted, strict=True):
+        name = jax.tree_util.keystr(place, simple=True, separator=".")
+        if not (hasattr(y, "shape") and hasattr(y, "dtype")):
+            raise ValueError(f"`{name}` of `like` must be an array; got {type(y).__name__}")
+        if (x.shape, x.dtype) != (y.shape, y.dtype):
+            raise ValueError(
+                f"`{name}` of {path} is {x.dtype} {x.shape}; `like` has {y.dtype} {y.shape}"
+            )

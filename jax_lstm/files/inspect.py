@@ -1,0 +1,319 @@
+"""WHAT IS IN A FILE of weights: whose layout it seems to be, and how its recurrent cells stand.
+
+    norm      of a gate's columns of W and U, and of its part of b (of torch's two: of their sum)
+    mean b    of the gate's part; that of f is the forget bias
+    radius    largest |eigenvalue| of the gate's recurrent block U_k (H, H); with a projection that
+              of P U_k, which leads from o tanh(c) of one step to the net input of the next
+
+The layout is told by the names of the arrays and held against their shapes. Reads any .safetensors
+and .npz file; of one that `jax_lstm.save` wrote, every sum is checked first.
+"""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jax_lstm.files import arrays as tensorfile
+from jax_lstm.files import checkpoint
+from jax_lstm.files.arrays import TORCH_SAVE, arrays_of_npz
+from jax_lstm.interop import convert as door
+from jax_lstm.interop.layouts import WEIGHTS
+from jax_lstm.notation import GATES
+
+WIDE = 60  # characters of a note that are shown
+
+
+class Array(NamedTuple):
+    """An array as it stands in the file. norm, least and largest are None for what has no numbers;
+    NaN where it holds NaN."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    norm: float | None
+    least: float | None
+    largest: float | None
+    nans: int
+    infinities: int
+
+
+class Gate(NamedTuple):
+    """One gate of a cell. See the top of the file."""
+
+    gate: str
+    W: float
+    U: float
+    b: float
+    mean_b: float
+    radius: float
+
+
+class Recurrent(NamedTuple):
+    """A recurrent cell of the file; `problem` says why its gates are not shown."""
+
+    where: str
+    layer: int | None
+    direction: str | None
+    layout: str
+    about: str
+    cell: str | None
+    sizes: dict[str, int]
+    gates: tuple[Gate, ...]
+    notes: tuple[str, ...]
+    problem: str | None
+
+
+class Inspection(NamedTuple):
+    """A file: arrays and recurrent cells, and the layouts they seem to have, keys of WEIGHTS."""
+
+    file: str
+    format: str
+    notes: Any
+    layouts: tuple[str, ...]
+    arrays: tuple[Array, ...]
+    cells: tuple[Recurrent, ...]
+
+    def table(self):
+        return table(self)
+
+    def to_json(self):
+        """Numbers that JSON has not are the texts "nan", "inf" and "-inf"."""
+        found = self._asdict() | {
+            "arrays": [x._asdict() for x in self.arrays],
+            "cells": [c._asdict() | {"gates": [g._asdict() for g in c.gates]} for c in self.cells],
+        }
+        return json.dumps(sayable(found), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def inspect(path):
+    """Say what is in a file of weights.
+
+    Args:
+      path: a .safetensors or .npz file: of `jax_lstm.save`, of a torch state_dict, of the trees of
+        flax's cells with names joined by "/" or ".", of Keras' variables by path, or of
+        `np.savez(file, *layer.get_weights())`.
+
+    Returns:
+      Inspection.
+
+    Raises:
+      ValueError: no such file, or one that was cut off or altered.
+
+    Source: this file's.
+    """
+    arrays, form, notes = opened(Path(path))
+    cells, _ = door.cells_among({k: x for k, x in arrays.items() if numeric(x)})
+    with np.errstate(all="ignore"):  # what is not finite is shown
+        cells = tuple(recurrent(found) for found in cells or numbered(arrays))
+        rows = tuple(array(name, x) for name, x in arrays.items())
+    layouts = tuple(dict.fromkeys(c.layout for c in cells))
+    return Inspection(str(path), form, notes, layouts, rows, cells)
+
+
+# Reading --------------------------------------------------------------------------------------
+
+
+def opened(path):
+    """(arrays by name, what the file is, its notes)."""
+    if not path.is_file():
+        raise ValueError(f"{path} is no file")
+    if path.suffix == ".npz":
+        return arrays_of_npz(path), "NumPy's .npz", None
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path} must end in .safetensors or .npz{TORCH_SAVE}")
+    arrays, metadata = tensorfile.read(path)
+    if metadata.get("format") != "jax_lstm":
+        return arrays, "safetensors", metadata or None
+    arrays, metadata = checkpoint.read(path)
+    form = f"jax_lstm.save, version {metadata['version']}, every sum right"
+    return arrays, form, checkpoint.notes_of(metadata)
+
+
+def numbered(arrays):
+    """Cells among arr_0, arr_1, ... of `np.savez`: Keras' order, where the shapes are those."""
+    if not all(re.fullmatch(r"arr_\d+", name) for name in arrays):
+        return []
+    names, found, forms = sorted(arrays, key=lambda name: int(name[4:])), [], WEIGHTS["keras"]
+    while names:
+        for n in (3, 2, 1):
+            keys = ("kernel", "recurrent_kernel", "bias")[:n]
+            own = {k: arrays[name] for k, name in zip(keys, names[:n], strict=False)}
+            form = door.form_of(own, forms)
+            if form is not None or n == 1:
+                break
+        if form is not None:
+            found.append(door.Found("keras", f"{names[0]} to {names[n - 1]}", 0, 0, own, form))
+        names = names[n:]
+    return found
+
+
+def numeric(x):
+    return x.dtype.kind in "fiub" or jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def array(name, x):
+    if not numeric(x):
+        return Array(name, str(x.dtype), x.shape, None, None, None, 0, 0)
+    x, dtype = x.astype(np.float64), str(x.dtype)
+    ends = (float(x.min()), float(x.max())) if x.size else (None, None)
+    nans, infinities = int(np.isnan(x).sum()), int(np.isinf(x).sum())
+    return Array(name, dtype, x.shape, norm(x), *ends, nans, infinities)
+
+
+def norm(x):
+    """sqrt Σ x², without overflow on the way."""
+    scale = float(np.abs(x).max(initial=0.0))
+    if not math.isfinite(scale) or scale == 0:
+        return scale
+    return scale * float(np.sqrt(np.sum((x / scale) ** 2)))
+
+
+def recurrent(found):
+    """A cell's gates, in our layout whatever its own is."""
+    torch = found.layout == "torch"
+    place = (found.layer, "reverse" if found.direction else "forward") if torch else (None, None)
+    if found.form is None:
+        why = door.complaint(found.arrays, WEIGHTS[found.layout])
+        about = READ_AS[found.layout]
+        return Recurrent(found.where, *place, found.layout, about, None, {}, (), (), why)
+    ours = found.form.to_ours({k: np.asarray(x, np.float64) for k, x in found.arrays.items()})
+    U, blocks = ours["U"], 1 if found.form.cell == "elman" else 4
+    sizes = {"D": ours["W"].shape[0], "H": U.shape[1] // blocks}
+    sizes |= {"R": U.shape[0]} if "P" in ours else {}
+    b = ours.get("b", np.zeros(U.shape[1])) + ours.get("b again", 0.0)
+    lead = ours["P"].shape if "P" in ours else None
+    gates = []
+    parts = (np.split(x, blocks, axis=-1) for x in (ours["W"], U, b))
+    for name, W_k, U_k, b_k in zip(GATES if blocks == 4 else ("a",), *parts, strict=True):
+        square = U_k if lead is None else U_k @ ours["P"]  # of R x R: the eigenvalues of P U_k
+        mean = float(b_k.mean()) if b_k.size else 0.0
+        gates.append(Gate(name, norm(W_k), norm(U_k), norm(b_k), mean, radius(square)))
+    about, cell = found.form.about, found.form.cell
+    where, notes = found.where, order(gates)
+    return Recurrent(where, *place, found.layout, about, cell, sizes, tuple(gates), notes, None)
+
+
+READ_AS = {layout: forms[0].about for layout, forms in WEIGHTS.items()}
+
+
+def radius(square):
+    """The largest |eigenvalue|; NaN where there is NaN or an infinity."""
+    if not np.isfinite(square).all():
+        return math.nan
+    return float(np.abs(np.linalg.eigvals(square)).max(initial=0.0))
+
+
+def order(gates):
+    """A forget bias in another gate's block: the order of the gates may be another."""
+    if len(gates) != 4:
+        return ()
+    means = [g.mean_b for g in gates]
+    most = max(range(4), key=means.__getitem__)
+    rest = [abs(m) for n, m in enumerate(means) if n != most]
+    if GATES[most] == "f" or means[most] < 0.5 or max(rest) > 0.25:
+        return ()
+    return (
+        f"only the block of {GATES[most]} has a bias with a mean of {means[most]:.2f}: if that is "
+        "the forget bias, the order of the gates is not i, f, g, o",
+    )
+
+
+# Showing --------------------------------------------------------------------------------------
+
+
+def table(found):
+    lines = [f"{found.file}: {found.format}", *says(found.notes), ""]
+    head = ("array", "dtype", "shape", "norm", "least", "largest", "")
+    rows = [
+        (x.name, x.dtype, str(x.shape), *map(number, (x.norm, x.least, x.largest)), marks(x))
+        for x in found.arrays
+    ]
+    lines += aligned(head, rows)
+    for c in found.cells:
+        sizes = ", ".join(f"{k} = {n}" for k, n in c.sizes.items())
+        lines += ["", f"{place(c)}: {c.about}{f', {sizes}' if sizes else ''}"]
+        if c.problem:
+            lines.append(f"  not read: {c.problem}")
+            continue
+        rows = [(f"  {g.gate}", *map(number, g[1:]), "" if finite(g) else "<-") for g in c.gates]
+        lines += aligned(("  gate", "|W|", "|U|", "|b|", "mean b", "radius U", ""), rows)
+        if len(c.gates) == 4:
+            lines.append(f"  forget bias, mean: {number(c.gates[1].mean_b)}")
+        lines += [f"  {note}" for note in c.notes]
+    lines += ["", verdict(found)]
+    bad = [x for x in found.arrays if x.nans or x.infinities]
+    if bad:
+        lines.append(f"NOT FINITE: {', '.join(x.name for x in bad)}")
+    return "\n".join(lines)
+
+
+def verdict(found):
+    total = sum(math.prod(x.shape) for x in found.arrays)
+    size = f"{len(found.arrays)} arrays, {total:,} numbers"
+    if not found.cells:
+        known = "; ".join(f"{k}: {', '.join(list(f[0].shapes)[:3])}" for k, f in WEIGHTS.items())
+        return f"{size}; no recurrent cell by its names. Known are {known}"
+    seems = []
+    for layout in found.layouts:
+        whole = all(c.problem is None for c in found.cells if c.layout == layout)
+        ours = layout == "ours" and found.format.startswith("jax_lstm")
+        reader = "jax_lstm.load" if ours else door.READERS[layout]
+        seems.append(f"{layout} ({reader})" if whole else f"{layout} by its names, not its shapes")
+    word = "cell" if len(found.cells) == 1 else "cells"
+    return f"{size}, {len(found.cells)} recurrent {word}; the layout seems to be {'; '.join(seems)}"
+
+
+def place(c):
+    at = f"layer {c.layer}, {c.direction}" if c.layer is not None else ""
+    return ": ".join(part for part in (c.where, at) if part) or "the cell"
+
+
+def says(notes):
+    """Notes on lines of their own, cut where they are long."""
+    if notes is None:
+        return []
+    if not isinstance(notes, dict):
+        notes = {"notes": notes}
+    texts = {k: json.dumps(v, ensure_ascii=False) for k, v in notes.items()}
+    return [f"  {k}: {v if len(v) <= WIDE else v[:WIDE] + '...'}" for k, v in texts.items()]
+
+
+def marks(x):
+    words = [f"{x.nans} NaN"] * bool(x.nans) + [f"{x.infinities} inf"] * bool(x.infinities)
+    return f"<- {', '.join(words)}" if words else ""
+
+
+def finite(gate):
+    return all(math.isfinite(x) for x in gate[1:])
+
+
+def number(x):
+    return "" if x is None else f"{x:.4g}"
+
+
+def aligned(head, rows):
+    """Names to the left, numbers to the right."""
+    rows = [head, *rows]
+    widths = [max(len(row[n]) for row in rows) for n in range(len(head))]
+    left = head.index("norm") if "norm" in head else 1
+    return [
+        "  ".join(
+            cell.ljust(w) if n < left or n == len(head) - 1 else cell.rjust(w)
+            for n, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def sayable(x):
+    """What JSON can say: no infinities, no NaN."""
+    if isinstance(x, dict):
+        return {k: sayable(v) for k, v in x.items()}
+    if isinstance(x, tuple | list):
+        return [sayable(v) for v in x]
+    return str(x) if isinstance(x, float) and not math.isfinite(x) else x

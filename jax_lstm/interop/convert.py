@@ -1,0 +1,333 @@
+"""THE DOOR of the converters, in and out: what was found, what was expected, what would fit.
+
+A cell is a few arrays by name; `layouts.WEIGHTS` knows the names and shapes of every system.
+Nothing is cast on the way: a weight comes out in the dtype in which it went in.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from jax_lstm.cells.elman import ElmanParams, ElmanState
+from jax_lstm.cells.lstm import LSTMParams, LSTMState
+from jax_lstm.cells.lstmp import LSTMPParams, LSTMPState
+from jax_lstm.interop.layouts import WEIGHTS, from_ours, shape_of, sizes_of
+from jax_lstm.networks.sizes import StackParams
+from jax_lstm.notation import wide
+
+PARAMS = {"lstm": LSTMParams, "lstmp": LSTMPParams, "elman": ElmanParams}
+READERS = {
+    "ours": "jax_lstm.LSTMParams",
+    "torch": "jax_lstm.interop.torch.from_state_dict",
+    "linen": "jax_lstm.interop.flax.from_linen",
+    "nnx": "jax_lstm.interop.flax.from_nnx",
+    "keras": "jax_lstm.interop.keras.from_weights",
+}
+BLOCKS = {1: "a simple RNN has 1", 2: "a minimal gated unit has 2", 3: "a GRU has 3"}
+SHOWN = 8  # names in a complaint
+
+
+# Arrays ---------------------------------------------------------------------------------------
+
+
+def array_of(name, x):
+    """The numbers as NumPy holds them, dtype kept: of NumPy, JAX, torch, Keras or flax."""
+    if hasattr(x, "detach"):  # torch: NumPy knows no bfloat16, and float32 holds all of it
+        x = x.detach().cpu()
+        narrow = str(x.dtype).endswith("bfloat16")
+        x = x.float().numpy().astype(jnp.bfloat16) if narrow else x.numpy()
+    if isinstance(x, Tracer):
+        raise ValueError(f"`{name}` is traced: weights are converted outside of jit and grad")
+    if not hasattr(x, "__array__"):
+        none = "; no gradient has reached it" if x is None else ""
+        raise ValueError(f"`{name}` must be an array; got {type(x).__name__}{none}")
+    x = np.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"`{name}` must be floating point; got {x.dtype} {x.shape}")
+    return x
+
+
+def to_jax(name, x):
+    """A JAX array of the same dtype, or a complaint: JAX would round float64 with a warning."""
+    if jax.dtypes.canonicalize_dtype(x.dtype) != x.dtype:
+        raise ValueError(
+            f"`{name}` is {x.dtype}, which JAX holds after jax.config.update('jax_enable_x64', "
+            "True) only; set that, or convert it yourself"
+        )
+    return jnp.asarray(x)
+
+
+def listed(names):
+    """`a, b, c and 5 more`"""
+    names = [str(name) for name in names]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return (", ".join(names[:SHOWN]) + more) or "nothing"
+
+
+# One cell -------------------------------------------------------------------------------------
+
+
+def form_of(arrays, forms):
+    """The Weights among `forms` whose names and shapes these arrays have, or None."""
+    for form in forms:
+        needed = [k for k in form.shapes if k not in form.optional]
+        whole = set(form.shapes), set(needed)
+        if set(arrays) in whole and not misfits(arrays, form):
+            return form
+    return None
+
+
+def misfits(arrays, form):
+    """{name: shape it must have}, of those that have another."""
+    shapes = {k: v for k, v in form.shapes.items() if k in arrays}
+    sizes = sizes_of(shapes, arrays)
+    if not {"D", "H"} <= set(sizes) or ("R" not in sizes and form.cell == "lstmp"):
+        return {k: f"of {len(v.split(','))} axes" for k, v in shapes.items()}
+    want = {k: shape_of(v, sizes) for k, v in shapes.items()}
+    return {k: v for k, v in want.items() if np.shape(arrays[k]) != v}
+
+
+def complaint(arrays, forms, where=""):
+    """Why no form fits: against the one that comes closest."""
+    form = max(forms, key=lambda form: nearness(arrays, form))
+    here = f" of {where}" if where else ""
+    needed = [k for k in form.shapes if k not in form.optional or set(form.optional) & set(arrays)]
+    missing = [k for k in needed if k not in arrays]
+    strange = [k for k in arrays if k not in form.shapes]
+    if missing or strange:
+        return (
+            f"the weights{here} must be {listed(needed)}, as {form.about} has them; "
+            + (f"{listed(missing)} is missing; " if missing else "")
+            + (f"{listed(strange)} does not belong there; " if strange else "")
+            + f"found {listed(arrays)}{elsewhere(arrays, forms)}"
+        )
+    wrong = misfits(arrays, form)
+    turned = {k: np.transpose(x) for k, x in arrays.items()}
+    if form_of(turned, forms):
+        got = ", ".join(f"{k} {np.shape(x)}" for k, x in arrays.items())
+        return f"the weights{here} fit {form.about} when they are transposed; got {got}"
+    counted = {k: blocks(form.shapes[k], np.shape(arrays[k])) for k in wrong}
+    name = next((k for k in wrong if counted[k]), next(iter(wrong)))
+    letters, want, got = form.shapes[name], wrong[name], np.shape(arrays[name])
+    if isinstance(want, str):
+        return f"`{name}`{here} must be ({letters}); got {got}"
+    hint = "; it is transposed" if got == want[::-1] and len(got) == 2 else counted[name]
+    hint = hint or elsewhere(arrays, forms)
+    return f"`{name}`{here} must be ({letters}) = {want}, as {form.about} has it; got {got}{hint}"
+
+
+def blocks(letters, got):
+    """How many blocks there are instead of four, where that can be read off: (3H, H)."""
+    axes = letters.split(",")
+    if sorted(axes) != ["4H", "H"] or len(got) != 2:
+        return ""
+    H, rows = got[axes.index("H")], got[axes.index("4H")]
+    if H == 0 or rows % H or rows == 4 * H:
+        return ""
+    return f": {rows // H} block(s) of H = {H} where an LSTM has 4" + (
+        f" ({BLOCKS[rows // H]})" if rows // H in BLOCKS else ""
+    )
+
+
+def elsewhere(arrays, forms):
+    """Which system's names these are, if not that of the forms."""
+    for layout, others in WEIGHTS.items():
+        if others is not forms and form_of(arrays, others):
+            return f"; that would fit {READERS[layout]}"
+    return ""
+
+
+def cell_of(arrays, forms, where="", join=None):
+    """The parameters of a cell from a system's arrays.
+
+    Args:
+      arrays: {name: NumPy array}, names as the Weights have them.
+      forms: of `layouts.WEIGHTS`.
+      where: for complaints.
+      join: `(b, b again) -> b` for two biases; their sum if None.
+    """
+    form = form_of(arrays, forms)
+    if form is None:
+        raise ValueError(complaint(arrays, forms, where))
+    check_one_dtype(arrays)
+    found = form.to_ours(arrays)
+    again = found.pop("b again", None)
+    if again is not None:
+        found["b"] = (np.add if join is None else join)(found["b"], again)
+    found.setdefault("b", np.zeros(found["W"].shape[1], found["W"].dtype))
+    params = PARAMS[form.cell]
+    at = f" of {where}" if where else ""
+    return params(*(to_jax(f"{k}{at}", found[k]) for k in params._fields))
+
+
+def arrays_of(params, forms, bias=True, again=None):
+    """A system's arrays from the parameters of a cell, {name: NumPy array}: the way back.
+
+    Args:
+      params: LSTMParams, LSTMPParams or ElmanParams.
+      forms: of `layouts.WEIGHTS`.
+      bias: whether there are biases; if not, b must be zero.
+      again: what becomes of a second bias, a function of b; zeros if None.
+    """
+    name = next((k for k, kind in PARAMS.items() if isinstance(params, kind)), None)
+    known: dict[str, Any] = {}
+    for form in forms:
+        known.setdefault(form.cell, form)
+    if name is None or name not in known:
+        takes = ", ".join(PARAMS[k].__name__ for k in known)
+        abouts = ", ".join(form.about for form in known.values())
+        raise ValueError(f"{abouts} take {takes}; got {type(params).__name__}")
+    form, ours = known[name], WEIGHTS["ours"]
+    arrays = {k: array_of(k, x) for k, x in zip(params._fields, params, strict=True)}
+    check_one_dtype(arrays)
+    own = next(f for f in ours if f.cell == name)
+    wrong = misfits(arrays, own)
+    if wrong:
+        raise ValueError(complaint(arrays, (own,)))
+    sizes = sizes_of(own.shapes, arrays)
+    shapes = (
+        form.shapes if bias else {k: v for k, v in form.shapes.items() if k not in form.optional}
+    )
+    if not bias:
+        check_no_bias(arrays.pop("b"))
+    elif again is not None:
+        arrays["b again"] = again(arrays["b"])
+    return from_ours(form.to_ours, shapes, sizes, arrays, arrays["W"].dtype)
+
+
+def check_one_dtype(arrays):
+    if len({x.dtype for x in arrays.values()}) > 1:
+        kinds = ", ".join(f"{k} {x.dtype}" for k, x in arrays.items())
+        raise ValueError(f"the weights of a cell must share one dtype; got {kinds}")
+
+
+def check_no_bias(b):
+    if np.any(b):
+        raise ValueError(
+            f"b must be zero where there is no bias; its largest element is {np.abs(b).max():.3g}"
+        )
+
+
+# A stack --------------------------------------------------------------------------------------
+
+
+def layers_of(params):
+    """layers[l][direction] of StackParams, or of a cell's own parameters alone."""
+    if not isinstance(params, StackParams):
+        return ((params,),)
+    if params.initial is not None:
+        raise ValueError(
+            "`params.initial` must be None: learnt initial states are no weights elsewhere; give "
+            "params._replace(initial=None), and the states of init_stack_state beside them"
+        )
+    return params.layers
+
+
+def nested(name, tree, is_one):
+    """one -> ((one,),), [one, ...] -> ((one,), ...), [(one, one), ...] as it is; is_one tells."""
+    if is_one(tree):
+        return ((tree,),)
+    if not isinstance(tree, Sequence) or isinstance(tree, str) or not len(tree):
+        raise ValueError(
+            f"`{name}` must be that of a cell, or [(forward[, reverse]), ...] with those of each "
+            f"layer; got {type(tree).__name__}"
+        )
+    layers = tuple((layer,) if is_one(layer) else tuple(layer) for layer in tree)
+    for n, layer in enumerate(layers):
+        if len(layer) not in (1, 2) or not all(is_one(one) for one in layer):
+            raise ValueError(
+                f"`{name}[{n}]` must be (forward,) or (forward, reverse); got {len(layer)} entries "
+                f"of {', '.join(sorted({type(one).__name__ for one in layer})) or 'no type'}"
+            )
+    return layers
+
+
+def state_of(where, h, c=None):
+    """The state of a cell, by its sizes: an LSTMPState where h is smaller than c. c is widened to
+    float32 where it has 16 bits, which rounds nothing."""
+    h = to_jax(where, array_of(where, h))
+    if c is None:
+        return ElmanState(h)
+    c = to_jax(where, array_of(where, c))
+    if h.shape[:-1] != c.shape[:-1] or not h.ndim:
+        raise ValueError(f"h and c of {where} must be (..., H) alike; got {h.shape} and {c.shape}")
+    c = c.astype(wide(c.dtype))
+    return (LSTMState if h.shape == c.shape else LSTMPState)(h, c)
+
+
+# Whose are they? ------------------------------------------------------------------------------
+
+
+class Found(NamedTuple):
+    """A cell among named arrays.
+
+    layout: a key of WEIGHTS.   where: what its names begin with.   layer, direction: torch's.
+    arrays: {name as the Weights have it: array}.   form: the Weights that fit, or None.
+    """
+
+    layout: str
+    where: str
+    layer: int
+    direction: int
+    arrays: dict[str, Any]
+    form: Any
+
+
+TORCH = re.compile(r"(?:(.*)[./])?((?:weight_[ih]h|weight_hr|bias_[ih]h)_l)(\d+)(_reverse)?")
+
+OF_DENSE = {"W", "b", "kernel", "bias"}  # alone these are a dense layer
+IN_PARTS = {k for forms in WEIGHTS.values() for form in forms for k in form.shapes if "/" in k}
+
+
+def flat(tree, above=()):
+    """{"a/b": leaf} of a nested mapping; anything else is a leaf."""
+    if not isinstance(tree, Mapping):
+        return {"/".join(above): tree}
+    parts = [flat(x, (*above, str(k))) for k, x in tree.items()]
+    return {k: x for part in parts for k, x in part.items()}
+
+
+def split(name):
+    """(what the name begins with, torch's layer, its direction, the name of layer 0)."""
+    match = TORCH.fullmatch(name)
+    if match:
+        where, kind, layer, reverse = match.groups()
+        return where or "", int(layer), 1 if reverse else 0, f"{kind}0"
+    parts = re.split(r"[./]", name)
+    last = "/".join(parts[-2:])
+    local = last if last in IN_PARTS else parts[-1]
+    return name[: len(name) - len(local)].rstrip("./"), 0, 0, local
+
+
+def cells_among(arrays):
+    """([Found, ...], names that belong to none) of {name: array}, nested or not."""
+    groups: dict[Any, dict[str, str]] = {}
+    arrays = flat(arrays)
+    for name in arrays:
+        *place, local = split(name)
+        groups.setdefault((*place, local.endswith("_l0")), {})[local] = name
+    found, rest = [], []
+    for (where, layer, direction, _), names in groups.items():
+        own = {local: arrays[name] for local, name in names.items()}
+        layout = next((k for k, forms in WEIGHTS.items() if form_of(own, forms)), None)
+        if layout is None:  # wrong shapes, or a name is missing
+            near = {k: max(nearness(own, form) for form in v) for k, v in WEIGHTS.items()}
+            layout = max(near, key=near.__getitem__)
+            layout = layout if near[layout] > 0 and set(own) - OF_DENSE else None
+        if layout is None:
+            rest.extend(names.values())
+        else:
+            form = form_of(own, WEIGHTS[layout])
+            found.append(Found(layout, where, layer, direction, own, form))
+    return found, rest
+
+
+def nearness(arrays, form):
+    """How many more names belong to this form than are missing or strange."""
+    here, needed = set(arrays), set(form.shapes) - set(form.optional)
+    return len(here & set(form.shapes)) - len(here - set(form.shapes)) - len(needed - here)

@@ -1,0 +1,124 @@
+"""Masks, drawn outside the loop: of dropout and of zoneout, for a state or for a stack of them."""
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from jax_lstm.doors import broadcasts
+from jax_lstm.stages.between import drop as drop_autodiff
+from jax_lstm.stages.between import drop_bwd
+from jax_lstm.stages.twins import with_twin
+
+
+def dropout_mask(key, rate, shape, dtype=jnp.float32):
+    """0 with probability `rate`, else 1 / (1 - rate).
+
+    Args:
+      key: a key of `jax.random.key`.
+      rate: in [0, 1). Under jit it may be an argument, whose value cannot be looked at.
+      shape: of the mask. (T, B, H) is a mask per step, (B, H) one for the whole sequence, (V, 1)
+        drops rows of an embedding table, and U's shape is weight drop.
+      dtype: of what it multiplies.
+
+    Raises:
+      ValueError: a rate outside [0, 1).
+    """
+    check_rate(rate)
+    return jax.random.bernoulli(key, 1 - rate, shape).astype(dtype) / jnp.asarray(1 - rate, dtype)
+
+
+def zoneout_mask(key, rate, shape, dtype=jnp.float32, *, train=True):
+    """1 with probability `rate` in training, the expectation `rate` everywhere at test time.
+
+    Args:
+      key: a key of `jax.random.key`.
+      rate: probability that a unit keeps its old value, in [0, 1).
+      shape: (T, ..., H) in training; at test time (T, 1, ..., 1) will do and costs no memory.
+      dtype: of the state's field it is for.
+      train: whether to sample.
+
+    Raises:
+      ValueError: a rate outside [0, 1).
+    """
+    check_rate(rate)
+    sampled = jax.random.bernoulli(key, rate, shape).astype(dtype)
+    return sampled if train else jnp.full(shape, rate, dtype)
+
+
+def recurrent_dropout_masks(key, rate, states):
+    """One mask (..., H) for each state, as `consts` of a `recurrent_dropout` cell.
+
+    Args:
+      key: a key of `jax.random.key`.
+      rate: in [0, 1).
+      states: a state (h, ...), or a tree of them, say the states of a stack.
+
+    Returns:
+      The tree, with a mask in place of each state, in the shape and dtype of its h.
+
+    Raises:
+      ValueError: a rate outside [0, 1).
+    """
+
+    def mask(key, state):
+        return dropout_mask(key, rate, state[0].shape, state[0].dtype)
+
+    return for_each_state(mask, key, states)
+
+
+def zoneout_masks(key, rate, states, T, *, train=True):
+    """Masks for each state, one per field, as a `zoneout` cell reads them beside xs.
+
+    Args:
+      key: a key of `jax.random.key`.
+      rate: probability that a unit keeps its old value, in [0, 1): for all fields of a state, or
+        a tuple with one per field, for the LSTM of h and of c.
+      states: a state, or a tree of them, say the states of a stack.
+      T: the number of steps.
+      train: whether to sample. If not, every mask is the expectation, `rate`.
+
+    Returns:
+      The tree, with a tuple of masks in place of each state: (T, ..., H), or (T, 1, ..., 1) if not
+      sampled.
+
+    Raises:
+      ValueError: a rate outside [0, 1), or not one per field.
+    """
+
+    def masks(key, state):
+        rates = rate if isinstance(rate, tuple | list) else (rate,) * len(state)
+        if len(rates) != len(state):
+            raise ValueError(f"`rate` must be one number, or one per field of {state._fields}")
+        fields = zip(jax.random.split(key, len(state)), rates, state, strict=True)
+        shape = lambda x: (T, *x.shape) if train else (T, *(1,) * x.ndim)
+        return tuple(zoneout_mask(k, r, shape(x), x.dtype, train=train) for k, r, x in fields)
+
+    return for_each_state(masks, key, states)
+
+
+def for_each_state(draw, key, states):
+    """`draw(key, state)` for every state of a tree, each with a key of its own."""
+    found, tree = jax.tree.flatten(states, is_leaf=lambda x: hasattr(x, "_fields"))
+    if not all(hasattr(x, "_fields") for x in found):
+        raise ValueError("`states` must be a state, or a tree of states; see jax_lstm.LSTMState")
+    keys = jax.random.split(key, len(found))
+    return tree.unflatten([draw(k, state) for k, state in zip(keys, found, strict=True)])
+
+
+def check_rate(rate):
+    """Under jit a rate may be an argument, and cannot be looked at."""
+    if not isinstance(rate, Tracer) and not 0 <= rate < 1:
+        raise ValueError(f"`rate` must lie in [0, 1); got {rate}")
+
+
+def check_drop(x, mask):
+    if x.dtype != mask.dtype or not broadcasts(mask, x):
+        raise ValueError(
+            f"`mask` must be {x.dtype}, broadcastable to {x.shape}; got {mask.dtype} {mask.shape}"
+        )
+
+
+# Decorated last: `drop` with its twin, `drop_autodiff` as JAX sees it.
+drop = with_twin(
+    drop_autodiff, lambda args, dy: (drop_bwd(args[1], dy), jnp.zeros_like(args[1])), check_drop
+)

@@ -1,0 +1,366 @@
+"""Equation by equation: every delta of every time step, by hand and by JAX.
+
+    by hand     t = T-1 ... 0:   dstate_t = from outside + from t+1
+                                 dstate_{t-1}, delta_t = cell.step_bwd(..., dstate_t)
+    by JAX      the plain loop over `cell.project` and `cell.step`, where zeros are added to each
+                intermediate; the cotangent of such a zero is the delta at that place
+
+What comes "from t+1" at the last step is the cotangent of the last state.
+
+A cell is any record with prepare, project, step, step_bwd, weights_bwd as in engine/cell.py.
+Nobody runs the engine here: a disagreement is the cell's own. The first one in backward order is
+where to look; what follows it inherits the error.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_lstm.referee.comparison import (
+    EPS,
+    FACTOR,
+    ROUNDING,
+    distance,
+    exactly,
+    host,
+    jitted,
+    lowest_dtype,
+    precisely,
+    random_cotangents,
+)
+
+
+class Taps(NamedTuple):
+    """What a cell says about its own inside, so that a disagreement has a name. All optional.
+
+    gates: names of the equal blocks of delta's last axis, for a cell whose delta is the cotangent
+      of what `project` returns, one array that enters the net inputs as a summand.
+    step(w, consts, state_prev, z, tap) -> state: the cell's step once more, in which intermediates
+      go through `value = tap("name", value)`, an identity.
+    deltas(delta) -> {"name": array}: which cotangents `step_bwd` hands over, by these names.
+    step_bwd(w, consts, state_prev, saved, dstate, tap) -> dstate_prev, delta: the rule, where it
+      tells more: `dc = tap("c", dc)` for the cotangent of what `step` calls "c".
+    says: {"name": text}: the stage or gate of a name, for the report.
+    blame(names) -> text or None: what it means that these disagree together at one step.
+    """
+
+    gates: tuple[str, ...] = ()
+    step: Callable[..., Any] | None = None
+    deltas: Callable[..., Any] | None = None
+    step_bwd: Callable[..., Any] | None = None
+    says: dict[str, str] | None = None
+    blame: Callable[..., Any] | None = None
+
+
+class Tap(NamedTuple):
+    """One cotangent of one time step: by hand beside by JAX. relative: by norm, over all draws."""
+
+    t: int
+    name: str
+    says: str
+    max_abs: float
+    relative: float
+    allowed: float
+    ok: bool
+
+
+class TapReport(NamedTuple):
+    """Every tap in backward order. True only when all agree.
+
+    unordered: names within a step of which none is known to come before another.
+    """
+
+    taps: tuple[Tap, ...]
+    dtype: str
+    blame: str
+    unordered: tuple[str, ...] = ()
+
+    def __bool__(self):
+        return bool(self.taps) and all(tap.ok for tap in self.taps)
+
+    def failures(self):
+        return tuple(tap for tap in self.taps if not tap.ok)
+
+    def first(self):
+        """The first disagreement in backward order, None if there is none."""
+        return next(iter(self.failures()), None)
+
+    def sentence(self):
+        first = self.first()
+        if first is None:
+            return f"all {len(self.taps)} taps agree to the rounding of {self.dtype}"
+        says = f", {first.says}" if first.says else ""
+        blame = f"; {self.blame}" if self.blame else ""
+        also = [
+            f"{tap.name} ({tap.relative:.1e})"
+            for tap in self.failures()
+            if tap.t == first.t and tap != first and {tap.name, first.name} <= set(self.unordered)
+        ]
+        beside = f" beside {', '.join(also)}, whose order is not told" if also else ""
+        return (
+            f"first disagreement at t={first.t}: {first.name}{says} "
+            f"(relative error {first.relative:.1e}){beside}{blame}"
+        )
+
+    def table(self):
+        """A line per name, a column per time step, later steps first: the order of the backward."""
+        times = sorted({tap.t for tap in self.taps}, reverse=True)
+        lines = [f"{'relative error':20} " + " ".join(f"{f't={t}':>8}" for t in times)]
+        for name in dict.fromkeys(tap.name for tap in self.taps):
+            found = {tap.t: tap for tap in self.taps if tap.name == name}
+            cells = (
+                f"{found[t].relative:7.0e}{' ' if found[t].ok else '!'}" if t in found else " " * 8
+                for t in times
+            )
+            lines.append(f"{name:20} " + " ".join(cells))
+        return "\n".join([*lines, self.sentence()])
+
+    def to_json(self, **facts):
+        taps = [tap._asdict() for tap in self.taps]
+        found = {"ok": bool(self), "sentence": self.sentence(), "facts": facts, "taps": taps}
+        return json.dumps(found, indent=1)
+
+
+def taps(cell, params, state, xs, *, consts=None, inside=None, seed=0):
+    """Compare every hand-written delta of a cell with JAX's, time step by time step.
+
+    Args:
+      cell: a `Cell`, one of the package's or one's own.
+      params, state, xs: as for the cell's sequence function; xs (T, ..., D), float32 or float64.
+      consts: what the cell sees at every step.
+      inside: Taps, the names of its intermediates. Without it, a delta in the shapes of what
+        `cell.project` returns is taken for the cotangent of that, and its blocks are numbered.
+      seed: of the random cotangents on every h_t and on the last state.
+
+    Returns:
+      TapReport: `.sentence()` names the first disagreement, `.table()` has all.
+
+    Raises:
+      ValueError: no time step, 16-bit arrays, or float64 where JAX has it switched off.
+    """
+    inside = inside or Taps()
+    dtype = lowest_dtype((params, state, xs))
+    if jnp.finfo(dtype).bits == 16:
+        raise ValueError(f"taps are compared in float32 or float64; got {dtype}")
+    if len(jax.tree.leaves(xs)[0]) == 0:
+        raise ValueError("`xs` has no time step: there is nothing to tap")
+    args = params, state, xs
+    order: dict[str, None] = {}  # of the names in a step's backward; jit sorts them
+
+    def noted(found):
+        order.update(dict.fromkeys(name for d in found for name in d))
+        return found
+
+    hand = jitted(lambda args, dy: noted(by_hand(cell, inside, consts, args, dy)))
+    auto = jitted(lambda args, dy: by_jax(cell, inside, consts, args, dy))
+    dys = random_cotangents(lambda *args: run(cell, inside, consts, args), args, seed)
+    got, own = ([f(args, dy) for dy in dys] for f in (hand, auto))
+    with precisely():
+        want = [auto(exactly(args), dy) for dy in exactly(dys)]
+    found = list(judged(got, own, want, dtype, inside, list(order)))
+    first = next((tap.t for tap in found if not tap.ok), None)
+    wrong = {tap.name for tap in found if tap.t == first and not tap.ok}
+    blame = (inside.blame or blame_function)(wrong) if wrong else None
+    unordered = () if inside.deltas else tuple(name for name in order if name.startswith("dz"))
+    return TapReport(tuple(found), str(dtype), blame or "", unordered)
+
+
+def blame_function(names):
+    """Which of a cell's functions it was, as far as that shows."""
+    after = [name for name in names if name == "dx" or name.startswith(("dparams", "dx["))]
+    if len(after) == len(names):
+        return "in weights_bwd"
+    before = [name for name in names if name not in after and not name.endswith("_prev")]
+    return "in step_bwd, the delta" if before else "in step_bwd, what it hands to t-1"
+
+
+def judged(got, own, want, dtype, inside, order):
+    """A Tap per time step and name, in backward order."""
+    bits, eps = jnp.finfo(dtype).bits, float(jnp.finfo(dtype).eps)
+    for t in reversed(range(len(got[0]))):
+        for name in order:
+            if name not in want[0][t] or name not in got[0][t]:
+                continue
+            g, o, w = (np.stack([host(d[t][name]) for d in ds]) for ds in (got, own, want))
+            every = np.sqrt(sum(np.sum(host(d[k][name]) ** 2) for d in want for k in range(len(d))))
+            max_abs, relative, _ = distance(g, w, every, dtype)
+            _, beside, _ = distance(o, w, every, dtype)
+            rounding = ROUNDING.worst if bits == 64 else FACTOR * beside + EPS[bits] * eps
+            ok = bool(relative <= rounding)
+            says = (inside.says or {}).get(name, "")
+            yield Tap(t, name, says, max_abs, relative, float(rounding), ok)
+
+
+# By hand --------------------------------------------------------------------------------------
+
+
+def forward(cell, consts, args):
+    """The loop over steps: the states before each step, what it saved, the last state."""
+    params, state, xs = args
+    w, seen, saved = cell.prepare(params), [], []
+    for t in range(len(jax.tree.leaves(xs)[0])):
+        seen.append(state)
+        z = cell.project(w, at(xs, t))
+        state, kept = cell.step(w, consts, state, z)
+        saved.append(kept)
+    return w, seen, saved, state
+
+
+def local(cell, w, consts, state_prev, saved):
+    """What `step_bwd` gets: what was saved, or what the cell makes of it."""
+    linearize = getattr(cell, "linearize", None)
+    return linearize(w, consts, state_prev, saved) if linearize else saved
+
+
+def by_hand(cell, inside, consts, args, dy):
+    """[{name: cotangent}] per time step: what `step_bwd` and `weights_bwd` say."""
+    params, _, xs = args
+    dstate, dhs = dy
+    w, seen, saved, _ = forward(cell, consts, args)
+    found: list[dict[str, Any]] = [{}] * len(seen)
+    for t in reversed(range(len(seen))):
+        told: dict[str, Any] = {}
+        h, *rest = dstate
+        name = dstate._fields[0]
+        d = {f"d{name} from outside": dhs[t]}
+        d |= {f"d{k} from t+1": x for k, x in dstate._asdict().items()}
+        dstate = type(dstate)(h + dhs[t], *rest)  # (F')
+        d[f"d{name}"] = dstate[0]
+        step = (w, consts, seen[t], local(cell, w, consts, seen[t], saved[t]), dstate)
+        if inside.step_bwd:
+
+            def tap(name, value, told=told):
+                told[name] = value
+                return value
+
+            dstate, delta = inside.step_bwd(*step, tap)
+        else:
+            dstate, delta = cell.step_bwd(*step)
+        z = jax.eval_shape(cell.project, w, at(xs, t))
+        named = inside.deltas(delta) if inside.deltas else plain_deltas(inside, dstate, z, delta)
+        d |= {f"d{k}": x for k, x in (told | named).items()}
+        d |= {f"d{k}_prev": x for k, x in dstate._asdict().items()}
+        one = jax.tree.map(lambda x: x[None], (at(xs, t), seen[t], saved[t], delta))
+        dparams, dx = cell.weights_bwd(params, consts, *one)
+        d |= leaves_of("x", at(dx, 0)) | leaves_of("params", dparams)
+        found[t] = d
+    return found
+
+
+def plain_deltas(inside, state, z, delta):
+    """A delta that looks like z is taken for dz, block by block; of any other nothing is known."""
+    shapes = [[x.shape for x in jax.tree.leaves(tree)] for tree in (z, delta)]
+    if shapes[0] != shapes[1] or not shapes[0]:
+        return {}
+    return blocks_of(inside, state, delta)
+
+
+def blocks_of(inside, state, z):
+    """{"z, block 0": array}, or by the names of the gates; other pytrees leaf by leaf."""
+    if len(jax.tree.leaves(z)) > 1:
+        return {k[1:]: x for k, x in leaves_of("z", z).items()}
+    (x,) = jax.tree.leaves(z)
+    size = x.shape[-1]
+    n = len(inside.gates) or block_count(size, state)
+    if size % n:
+        raise ValueError(f"`gates` names {n} blocks; the last axis of z has {size} numbers")
+    names = inside.gates or [f"block {k}" for k in range(n)]
+    parts = jnp.split(x, n, axis=-1)
+    return {f"z, {name}" if n > 1 else "z": part for name, part in zip(names, parts, strict=True)}
+
+
+def block_count(size, state):
+    """How many blocks of a state's size make up an axis; 1 if that does not fit."""
+    sizes = [x.shape[-1] for x in state if x.shape[-1] and size % x.shape[-1] == 0]
+    return size // sizes[0] if sizes else 1
+
+
+# By JAX ---------------------------------------------------------------------------------------
+
+
+def run(cell, inside, consts, args, tap_of=lambda t: untapped):
+    """The plain loop, in which everything that has a name goes through `tap_of(t)(name, value)`.
+
+    The params of each step are tapped too: their cotangent is the step's share of dW.
+    """
+    params, state, xs = args
+    hs = []
+    for t in range(len(jax.tree.leaves(xs)[0])):
+        tap = tap_of(t)
+        w = cell.prepare(tapped(tap, "params", params))
+        z = tapped_blocks(tap, inside, state, cell.project(w, tapped(tap, "x", at(xs, t))))
+        seen = fields(state, lambda k, x, tap=tap: tap(f"{k}_prev", x))
+        if inside.step:
+            h, *rest = inside.step(w, consts, seen, z, tap)
+        else:
+            (h, *rest), _ = cell.step(w, consts, seen, z)
+        h = tap(state._fields[0], h)
+        hs.append(tap(f"{state._fields[0]} from outside", h))
+        state = type(state)(h, *rest)
+        state = fields(state, lambda k, x, tap=tap: tap(f"{k} from t+1", x))
+    return state, jnp.stack(hs)
+
+
+def untapped(name, value):
+    return value
+
+
+def by_jax(cell, inside, consts, args, dy):
+    """[{name: cotangent}] per time step, of zeros added to the same intermediates."""
+    shapes = [{} for _ in jax.tree.leaves(args[2])[0]]
+
+    def recorder(t):
+        def record(name, value):
+            if name in shapes[t]:
+                raise ValueError(f"two intermediates of a step have the name {name!r}")
+            shapes[t][name] = jax.ShapeDtypeStruct(value.shape, value.dtype)
+            return value
+
+        return record
+
+    jax.eval_shape(lambda *args: run(cell, inside, consts, args, recorder), *args)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    def tapped_run(zeros):
+        return run(cell, inside, consts, args, lambda t: lambda k, x: x + zeros[t][k])
+
+    _, vjp = jax.vjp(tapped_run, zeros)
+    (found,) = vjp(dy)
+    return [{f"d{k}": x for k, x in d.items()} for d in found]
+
+
+# Trees ----------------------------------------------------------------------------------------
+
+
+def fields(state, change):
+    return type(state)(*(change(k, x) for k, x in state._asdict().items()))
+
+
+def at(tree, t):
+    return jax.tree.map(lambda x: x[t], tree)
+
+
+def leaves_of(name, tree):
+    """{"dx": leaf}, or {"dparams.W": leaf, ...}."""
+    return {
+        f"d{name}{jax.tree_util.keystr(path)}": leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def tapped(tap, name, tree):
+    return jax.tree_util.tree_map_with_path(
+        lambda path, x: tap(name + jax.tree_util.keystr(path), x), tree
+    )
+
+
+def tapped_blocks(tap, inside, state, z):
+    """z through the taps of its blocks."""
+    if len(jax.tree.leaves(z)) > 1:
+        return tapped(tap, "z", z)
+    parts = [tap(k, x) for k, x in blocks_of(inside, state, z).items()]
+    return jax.tree.map(lambda _: jnp.concatenate(parts, axis=-1), z)

@@ -1,0 +1,46 @@
+"""WHAT IS THE DERIVATIVE OF ...? Each stage, its twin right below it.
+
+step       a step of the LSTM, (1) to (4), and the fork (F)
+packed     (2) in one loop over all four gates
+between    masks, and what stands between layers, (11) to (18)
+readout    dense, embedding, (5) and (6)        losses    (7) to (9)
+twins      what makes JAX obey the law of twins
+"""
+
+from jax_lstm.stages.between import add as add
+from jax_lstm.stages.between import add_bwd as add_bwd
+from jax_lstm.stages.between import clear as clear
+from jax_lstm.stages.between import clear_bwd as clear_bwd
+from jax_lstm.stages.between import concatenate as concatenate
+from jax_lstm.stages.between import concatenate_bwd as concatenate_bwd
+from jax_lstm.stages.between import drop as drop
+from jax_lstm.stages.between import drop_bwd as drop_bwd
+from jax_lstm.stages.between import keep as keep
+from jax_lstm.stages.between import keep_bwd as keep_bwd
+from jax_lstm.stages.between import mean as mean
+from jax_lstm.stages.between import mean_bwd as mean_bwd
+from jax_lstm.stages.between import product as product
+from jax_lstm.stages.between import product_bwd as product_bwd
+from jax_lstm.stages.between import repeat as repeat
+from jax_lstm.stages.between import repeat_bwd as repeat_bwd
+from jax_lstm.stages.packed import blocks as blocks
+from jax_lstm.stages.packed import gates as gates
+from jax_lstm.stages.packed import gates_bwd as gates_bwd
+from jax_lstm.stages.packed import packed_gates as packed_gates
+from jax_lstm.stages.packed import plain_gates as plain_gates
+from jax_lstm.stages.step import bias as bias
+from jax_lstm.stages.step import bias_bwd as bias_bwd
+from jax_lstm.stages.step import cell_state as cell_state
+from jax_lstm.stages.step import cell_state_bwd as cell_state_bwd
+from jax_lstm.stages.step import fork as fork
+from jax_lstm.stages.step import fork_bwd as fork_bwd
+from jax_lstm.stages.step import hidden_state as hidden_state
+from jax_lstm.stages.step import hidden_state_bwd as hidden_state_bwd
+from jax_lstm.stages.step import linear as linear
+from jax_lstm.stages.step import linear_bwd as linear_bwd
+from jax_lstm.stages.step import linear_bwd_input as linear_bwd_input
+from jax_lstm.stages.step import linear_bwd_weight as linear_bwd_weight
+from jax_lstm.stages.step import sigmoid as sigmoid
+from jax_lstm.stages.step import sigmoid_bwd as sigmoid_bwd
+from jax_lstm.stages.step import tanh as tanh
+from jax_lstm.stages.step import tanh_bwd as tanh_bwd

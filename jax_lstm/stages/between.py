@@ -1,0 +1,177 @@
+"""What stands around a step and between layers: masks, sums, products, and forks into examples."""
+
+import itertools
+
+import jax.numpy as jnp
+
+from jax_lstm.notation import wide
+
+
+def keep(mask, old, new):
+    """Keep part of the old value, take the rest from the new one: zoneout.
+
+        y = m ⊙ old + (1 - m) ⊙ new                                          (11)
+
+    Args:
+      mask: m in [0, 1], 1 where the old value stays; its probability for the expectation.
+      old, new: (..., H).
+
+    Returns:
+      y: (..., H).
+
+    Source: Krueger et al. (2017), "Zoneout".
+    """
+    return mask * old + (1 - mask) * new
+
+
+def keep_bwd(mask, dy):
+    """dold = m ⊙ dy        dnew = (1 - m) ⊙ dy       the mask is a constant  (11')"""
+    return mask * dy, (1 - mask) * dy
+
+
+def drop(x, mask):
+    """Dropout with a mask drawn outside: zero, or 1 / (1 - rate).
+
+        y = x ⊙ m                                                            (12)
+
+    Args:
+      x: any shape.
+      mask: m, broadcastable to x, dtype of x.
+
+    Returns:
+      y: shape and dtype of x.
+
+    Source: Srivastava et al. (2014).
+    """
+    return x * mask
+
+
+def drop_bwd(mask, dy):
+    """dx = dy ⊙ m                                the mask is a constant      (12')"""
+    return dy * mask
+
+
+# Between layers -------------------------------------------------------------------------------
+
+
+def concatenate(*xs):
+    """Features side by side.
+
+        y = [x_1, x_2, ... x_n]                                              (13)
+
+    Args:
+      xs: (..., D_1), (..., D_2), ... of one dtype.
+
+    Returns:
+      y: (..., D_1 + D_2 + ...).
+
+    Source: Schuster & Paliwal (1997) for two directions, Graves (2013) for skip connections.
+    """
+    return jnp.concatenate(xs, axis=-1)
+
+
+def concatenate_bwd(xs, dy):
+    """dx_1, dx_2, ... dx_n = dy, cut where the features meet                (13')"""
+    ends = list(itertools.accumulate(x.shape[-1] for x in xs))
+    return tuple(jnp.split(dy, ends[:-1], axis=-1))
+
+
+def add(x, y):
+    """A sum: two directions, or a layer and the way around it.
+
+        z = x + y                                                            (14)
+
+    Args:
+      x, y: (..., H).
+
+    Returns:
+      z: (..., H).
+
+    Source: He et al. (2016) for residual connections.
+    """
+    return x + y
+
+
+def add_bwd(dz):
+    """dx = dz      dy = dz      a fork, read from right to left             (14')"""
+    return dz, dz
+
+
+def mean(x, y):
+    """Half of each.
+
+        z = (x + y) / 2                                                      (15)
+
+    Args:
+      x, y: (..., H).
+
+    Returns:
+      z: (..., H).
+    """
+    return (x + y) / 2
+
+
+def mean_bwd(dz):
+    """dx = dz / 2      dy = dz / 2                                          (15')"""
+    return dz / 2, dz / 2
+
+
+def product(x, y):
+    """Each a gate for the other.
+
+        z = x ⊙ y                                                            (16)
+
+    Args:
+      x, y: (..., H).
+
+    Returns:
+      z: (..., H).
+    """
+    return x * y
+
+
+def product_bwd(residual, dz):
+    """dx = dz ⊙ y      dy = dz ⊙ x                                          (16')"""
+    x, y = residual
+    return dz * y, dz * x
+
+
+def clear(valid, x):
+    """Zero where a step is no step. Chosen, not multiplied: 0 times NaN is NaN.
+
+        y = x where valid, 0 elsewhere                                       (17)
+
+    Args:
+      valid: booleans (...).
+      x: (..., D).
+
+    Returns:
+      y: shape and dtype of x.
+    """
+    return jnp.where(valid[..., None], x, jnp.zeros_like(x))
+
+
+def clear_bwd(valid, dy):
+    """dx = dy where valid, 0 elsewhere                                      (17')"""
+    return clear(valid, dy)
+
+
+def repeat(x, batch_shape):
+    """The same for every example: a fork into all of them, as (F) for a learnt initial state.
+
+        x_n = x for every example n                                          (18)
+
+    Args:
+      x: (...).
+      batch_shape: of the examples.
+
+    Returns:
+      xs: (*batch_shape, ...).
+    """
+    return jnp.broadcast_to(x, (*batch_shape, *x.shape))
+
+
+def repeat_bwd(x, dxs):
+    """dx = Σ_n dx_n                                                         (18')"""
+    axes = tuple(range(dxs.ndim - x.ndim))
+    return dxs.astype(wide(x.dtype)).sum(axes).astype(x.dtype)

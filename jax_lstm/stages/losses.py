@@ -1,0 +1,117 @@
+"""Losses with twins. Each returns one number per example; sums and means are the caller's.
+
+A twin gets the cotangent dl of that number, so a mean over n examples is dl = 1/n.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jax_lstm.doors import check_floats, check_range
+from jax_lstm.stages.twins import with_twin
+
+
+def softmax_cross_entropy(logits, targets):
+    """Negative log likelihood of a symbol under softmax(logits), in nats.
+
+        l = log Σ_v exp(y_v) - y_target                                       (7)
+
+    Args:
+      logits: y, (..., V).
+      targets: integers in [0, V), (...).
+
+    Returns:
+      l: (...), dtype of logits.
+    """
+    y_target = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return jax.nn.logsumexp(logits, axis=-1) - y_target
+
+
+def softmax_cross_entropy_bwd(residual, dl):
+    """dy_v = dl (softmax(y)_v - [v = target])                                (7')"""
+    logits, targets = residual
+    one_hot = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
+    return dl[..., None] * (jax.nn.softmax(logits, axis=-1) - one_hot), None
+
+
+def binary_cross_entropy_with_logits(logits, targets):
+    """Negative log likelihood of independent yes/no answers, in nats, summed over the last axis.
+
+        l = Σ_k max(y_k, 0) - y_k p_k + log(1 + exp(-|y_k|))                  (8)
+
+    Args:
+      logits: y, (..., V).
+      targets: p in [0, 1], (..., V), dtype of logits.
+
+    Returns:
+      l: (...), dtype of logits.
+    """
+    y, p = logits, targets
+    return (jnp.maximum(y, 0) - y * p + jnp.log1p(jnp.exp(-jnp.abs(y)))).sum(-1)
+
+
+def binary_cross_entropy_with_logits_bwd(residual, dl):
+    """dy = dl (sigmoid(y) - p)      dp = - dl y                               (8')"""
+    y, p = residual
+    return dl[..., None] * (jax.nn.sigmoid(y) - p), -dl[..., None] * y
+
+
+def squared_error(y, targets):
+    """Half the squared distance, summed over the last axis.
+
+        l = ½ Σ_k (y_k - p_k)²                                                (9)
+
+    Args:
+      y: (..., V).
+      targets: p, (..., V), dtype of y.
+
+    Returns:
+      l: (...), dtype of y.
+    """
+    return 0.5 * ((y - targets) ** 2).sum(-1)
+
+
+def squared_error_bwd(residual, dl):
+    """dy = dl (y - p)      dp = - dy                                         (9')"""
+    y, targets = residual
+    dy = dl[..., None] * (y - targets)
+    return dy, -dy
+
+
+# Doors, and decorated last: each loss with its twin, `..._autodiff` as JAX sees it
+
+
+def check_classes(logits, targets):
+    check_floats("logits", logits, "(..., V)", 1)
+    if not hasattr(targets, "dtype"):
+        raise ValueError(f"`targets` must be an array; got {type(targets).__name__}")
+    if not jnp.issubdtype(targets.dtype, jnp.integer) or targets.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"`targets` must be integers {logits.shape[:-1]}, one per row of logits "
+            f"{logits.shape}; got {targets.dtype} {targets.shape}"
+        )
+    V = logits.shape[-1]
+    check_range("targets", targets, V - 1, f"[0, V = {V})")
+
+
+def check_same(y, targets):
+    check_floats("y", y, "(..., V)", 1)
+    check_floats("targets", targets, "(..., V)", 1)
+    if y.shape != targets.shape or y.dtype != targets.dtype:
+        raise ValueError(
+            f"`targets` must be {y.dtype} {y.shape} like the scores; "
+            f"got {targets.dtype} {targets.shape}"
+        )
+
+
+softmax_cross_entropy_autodiff, softmax_cross_entropy = (
+    softmax_cross_entropy,
+    with_twin(softmax_cross_entropy, softmax_cross_entropy_bwd, check_classes),
+)
+binary_cross_entropy_with_logits_autodiff, binary_cross_entropy_with_logits = (
+    binary_cross_entropy_with_logits,
+    with_twin(binary_cross_entropy_with_logits, binary_cross_entropy_with_logits_bwd, check_same),
+)
+squared_error_autodiff, squared_error = (
+    squared_error,
+    with_twin(squared_error, squared_error_bwd, check_same),
+)

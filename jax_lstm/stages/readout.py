@@ -1,0 +1,123 @@
+"""From symbols to vectors and from hidden states to scores: two stages with twins."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jax_lstm.doors import check_floats, check_range
+from jax_lstm.notation import wide
+from jax_lstm.stages import bias, bias_bwd, linear, linear_bwd
+from jax_lstm.stages.twins import with_twin
+
+
+class DenseParams(NamedTuple):
+    """W (H, V) and b (V,) of a dense readout."""
+
+    W: jax.Array
+    b: jax.Array
+
+
+def init_dense(key, input_size, output_size, *, dtype=jnp.float32):
+    """A dense layer with lecun-normal W (input_size, output_size) and zero b (output_size,)."""
+    W = jax.nn.initializers.lecun_normal()(key, (input_size, output_size), dtype)
+    return DenseParams(W, jnp.zeros((output_size,), dtype))
+
+
+def dense(params, x):
+    """An affine map of each example.
+
+        y = x W + b                                                           (5)
+
+    Args:
+      params: DenseParams, W (H, V) and b (V,).
+      x: (..., H), dtype of W.
+
+    Returns:
+      y: scores, (..., V), float32 for 16-bit x, else the dtype of x.
+    """
+    return bias(linear(x, params.W), params.b)
+
+
+def dense_bwd(residual, dy):
+    """dW = Σ xᵀ dy    db = Σ dy    dx = dy Wᵀ                                 (5')"""
+    params, x = residual
+    dy, db = bias_bwd(dy)
+    dx, dW = linear_bwd((x, params.W), dy)
+    return DenseParams(dW.astype(params.W.dtype), db.astype(params.b.dtype)), dx.astype(x.dtype)
+
+
+def init_embedding(key, vocabulary_size, size, *, dtype=jnp.float32):
+    """A table E (vocabulary_size, size) of standard normal numbers: inputs of variance 1."""
+    return jax.random.normal(key, (vocabulary_size, size), dtype)
+
+
+def embedding(E, tokens):
+    """A row of the table for each symbol: `one_hot(tokens) @ E` without the product.
+
+        x = E[token]                                                          (6)
+
+    Args:
+      E: table, (V, D).
+      tokens: integers in [0, V), any shape. Or one-hot rows (..., V) in E's dtype: the product
+        then adds exact zeros, so the result is the same to the bit.
+
+    Returns:
+      x: (..., D), dtype of E.
+    """
+    if jnp.issubdtype(tokens.dtype, jnp.integer):
+        return E[tokens]
+    return linear(tokens, E).astype(E.dtype)
+
+
+def embedding_bwd(residual, dx):
+    """dE[v] = Σ over the places where token = v of dx; a one-hot row gets dx Eᵀ (6')"""
+    E, tokens = residual
+    if not jnp.issubdtype(tokens.dtype, jnp.integer):
+        dtokens, dE = linear_bwd((tokens, E), dx.astype(wide(E.dtype)))
+        return dE.astype(E.dtype), dtokens.astype(tokens.dtype)
+    rows = dx.reshape((-1, dx.shape[-1])).astype(wide(E.dtype))
+    dE = jnp.zeros(E.shape, rows.dtype).at[tokens.reshape(-1)].add(rows)
+    return dE.astype(E.dtype), None
+
+
+# Doors, and decorated last: each with its twin, `..._autodiff` as JAX sees it
+
+
+def check_dense(params, x):
+    if not isinstance(params, DenseParams):
+        raise ValueError(f"`params` must be DenseParams(W, b); got {type(params).__name__}")
+    check_floats("x", x, "(..., H)", 1)
+    check_floats("params.W", params.W, "(H, V)", 2)
+    if params.W.ndim != 2 or params.b.shape != params.W.shape[1:]:
+        raise ValueError(
+            f"`params` must be W (H, V), b (V,); got {params.W.shape}, {params.b.shape}"
+        )
+    if x.shape[-1] != params.W.shape[0]:
+        raise ValueError(
+            f"`x` must be (..., H) with H = {params.W.shape[0]} (rows of params.W); got {x.shape}"
+        )
+    if not x.dtype == params.W.dtype == params.b.dtype:
+        raise ValueError(
+            f"`x` and params must share one dtype; got {x.dtype}, W {params.W.dtype}, "
+            f"b {params.b.dtype}"
+        )
+
+
+def check_embedding(E, tokens):
+    check_floats("E", E, "(V, D)", 2)
+    if E.ndim != 2:
+        raise ValueError(f"`E` must be (V, D); got shape {E.shape}")
+    if not hasattr(tokens, "dtype"):
+        raise ValueError(f"`tokens` must be an array; got {type(tokens).__name__}")
+    if jnp.issubdtype(tokens.dtype, jnp.integer):
+        check_range("tokens", tokens, E.shape[0] - 1, f"[0, V = {E.shape[0]})")
+    elif tokens.ndim < 1 or tokens.shape[-1] != E.shape[0] or tokens.dtype != E.dtype:
+        raise ValueError(
+            f"`tokens` must be integers, or one-hot rows (..., V = {E.shape[0]}) of {E.dtype}; "
+            f"got {tokens.dtype} {tokens.shape}"
+        )
+
+
+dense_autodiff, dense = dense, with_twin(dense, dense_bwd, check_dense)
+embedding_autodiff, embedding = embedding, with_twin(embedding, embedding_bwd, check_embedding)

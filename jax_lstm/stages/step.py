@@ -1,0 +1,195 @@
+"""THE DERIVATION: each functional stage of a recurrent step, its derivative right below it.
+
+The forward of an LSTM step, top to bottom, and its reverse, bottom to top:
+
+    a = x W + h_prev U + b                             (1)   linear, bias
+    i, f, o = sigmoid(a_i, a_f, a_o);  g = tanh(a_g)   (2)   gates (of sigmoid and tanh)
+    c = f * c_prev + i * g                             (3)   cell_state
+    h = o * tanh(c)                                    (4)   hidden_state
+
+What is used more than once is a fork; its cotangents are added (F):
+
+    h_t             goes into the readout and into the four gates of step t+1
+    c_t             goes into tanh(c_t) and into the forget product of step t+1
+    x_t, h_{t-1}    go into four gates
+    W, U, b         go into every time step and every example
+
+No function here knows time. The letters are those of notation.py.
+Sources: Gers, Schmidhuber & Cummins (2000) for the cell with a forget gate, Greff et al. (2017)
+for its backward pass in this order, Kang & Seo for the reading as stages, chain rule and forks.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jax_lstm.notation import wide
+
+
+def linear(x, W):
+    """A linear map of each example: a product per row, summed in `wide` precision.
+
+        y = x W                                                               (1)
+
+    Args:
+      x: (..., D).
+      W: (D, M), dtype of x.
+
+    Returns:
+      y: (..., M), wide.
+    """
+    return jnp.matmul(x, W, preferred_element_type=wide(x.dtype))
+
+
+def linear_bwd(residual, dy):
+    """dx = dy Wᵀ      dW = Σ_examples xᵀ dy      (two halves)                (1')"""
+    x, W = residual
+    return linear_bwd_input(W, dy), linear_bwd_weight(x, dy)
+
+
+def linear_bwd_input(W, dy):
+    """dx = dy Wᵀ      the input half: sequential, it carries dh to step t-1  (1'x)"""
+    return jnp.matmul(dy, W.T.astype(dy.dtype))
+
+
+def linear_bwd_weight(x, dy):
+    """dW = Σ xᵀ dy    the weight half: one product for any number of steps   (1'W)
+
+    A float32 product adds its terms one after the other, and the rounding grows with their number.
+    Small weights are therefore added in parts of 64 rows, which costs nothing there and is more
+    exact than adding step by step; for large ones the parts would cost more than the product.
+    """
+    dy = dy.reshape((-1, dy.shape[-1]))
+    x = x.reshape((dy.shape[0], x.shape[-1])).astype(dy.dtype)
+    R, D = x.shape
+    if R <= 64 or D * dy.shape[-1] > 2**14:
+        return jnp.matmul(x.T, dy)
+    parts = [jnp.pad(y, ((0, -R % 64), (0, 0))).reshape((-1, 64, y.shape[-1])) for y in (x, dy)]
+    return jnp.einsum("nrd,nrm->ndm", *parts).sum(0)
+
+
+def bias(y, b):
+    """The same offset for every example: b is a fork into all of them.
+
+        a = y + b                                                             (1)
+
+    Args:
+      y: (..., M).
+      b: (M,).
+
+    Returns:
+      a: (..., M), dtype of y.
+    """
+    return y + b.astype(y.dtype)
+
+
+def bias_bwd(da):
+    """dy = da         db = Σ_examples da                                     (1'b)"""
+    return da, da.reshape((-1, da.shape[-1])).sum(0)
+
+
+def sigmoid(a):
+    """The logistic function.
+
+        s = 1 / (1 + exp(-a))                                                 (2)
+
+    Args:
+      a: any shape.
+
+    Returns:
+      s: in (0, 1), shape and dtype of a.
+    """
+    return jax.nn.sigmoid(a)
+
+
+def sigmoid_bwd(s, ds):
+    """da = ds ⊙ s ⊙ (1 - s)                                                  (2')"""
+    return ds * s * (1 - s)
+
+
+def tanh(a):
+    """The hyperbolic tangent.
+
+        t = tanh(a)                                                           (2)
+
+    Args:
+      a: any shape.
+
+    Returns:
+      t: in (-1, 1), shape and dtype of a.
+    """
+    return jnp.tanh(a)
+
+
+def tanh_bwd(t, dt):
+    """da = dt ⊙ (1 - t²), as (1 + t)(1 - t): exact where |t| is near 1       (2')"""
+    return dt * (1 + t) * (1 - t)
+
+
+def cell_state(f, c_prev, i, g):
+    """Keep part of the old cell, write part of the new one.
+
+        c = f ⊙ c_prev + i ⊙ g                                                (3)
+
+    Args:
+      f, i: forget and input gates in (0, 1), (..., H).
+      c_prev: cell state of the previous step, (..., H).
+      g: candidate in (-1, 1), (..., H).
+
+    Returns:
+      c: cell state, (..., H).
+
+    Source: Gers, Schmidhuber & Cummins (2000).
+    """
+    return f * c_prev + i * g
+
+
+def cell_state_bwd(residual, dc):
+    """df = dc ⊙ c_prev    dc_prev = dc ⊙ f    di = dc ⊙ g    dg = dc ⊙ i     (3')"""
+    f, c_prev, i, g = residual
+    return dc * c_prev, dc * f, dc * g, dc * i
+
+
+def hidden_state(o, c):
+    """Show part of the cell to the outside.
+
+        h = o ⊙ tanh(c)                                                       (4)
+
+    Args:
+      o: output gate in (0, 1), (..., H).
+      c: cell state, (..., H).
+
+    Returns:
+      h: hidden state in (-1, 1), (..., H).
+
+    Source: Hochreiter & Schmidhuber (1997).
+    """
+    return o * tanh(c)
+
+
+def hidden_state_bwd(residual, dh):
+    """do = dh ⊙ tanh(c)      dc = dh ⊙ o ⊙ (1 - tanh²(c))                    (4')"""
+    o, c = residual
+    s = tanh(c)
+    return dh * s, tanh_bwd(s, dh * o)
+
+
+def fork(x, n):
+    """One value, used n times: the stage that derivations forget.
+
+        x_1 = x,  x_2 = x,  ...  x_n = x                                      (F)
+
+    Args:
+      x: any shape.
+      n: number of branches.
+
+    Returns:
+      n times x.
+
+    Source: Kang & Seo, "Understanding Backpropagation as Applied to LSTM".
+    """
+    return (x,) * n
+
+
+def fork_bwd(dxs):
+    """dx = dx_1 + dx_2 + ... + dx_n                                          (F')"""
+    return sum(dxs[1:], start=dxs[0])

@@ -1,0 +1,190 @@
+"""Truth and mistake side by side: one classic mistake, and where its first number differs.
+
+The backward in which each mistake is a switch is diagnosis/slow_backward.py; here its numbers are
+laid beside those of the truth, in the order in which a backward makes them.
+"""
+
+import difflib
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jax_lstm import referee
+from jax_lstm.diagnosis.catalogue import is_forward
+from jax_lstm.diagnosis.slow_backward import MUTANTS, elman_forward, lstm_forward
+from jax_lstm.notation import GATES
+from jax_lstm.teaching import paper as worked
+from jax_lstm.teaching.paper import EACH, number
+
+SAME = 1e-12  # relative to the largest number of the array
+FORWARD = {  # what runs it, and where its numbers stand in a step
+    "lstm": (
+        lstm_forward,
+        {"h_prev": 0, "c_prev": 1, "i": 2, "f": 3, "g": 4, "o": 5, "c": 6, "h": 8},
+    ),
+    "elman": (elman_forward, {"h_prev": 0, "h": 1}),
+}
+NAMES = {"dhs": "dh", "dcs": "dc", "das": "da", "dxs": "dx"}
+
+
+class Pair(NamedTuple):
+    """One number twice. part: "forward", "backward" or "over time"; t: its time step, if any."""
+
+    part: str
+    t: int | None
+    name: str
+    truth: float
+    mistake: float
+    differs: bool
+
+
+class Beside(NamedTuple):
+    """All pairs in the order of the work; `says` is the mistake in a sentence."""
+
+    name: str
+    says: str
+    pairs: tuple[Pair, ...]
+
+    def first(self):
+        """The first pair that differs, None if none does."""
+        return next((pair for pair in self.pairs if pair.differs), None)
+
+    def sentence(self):
+        first = self.first()
+        if first is None:
+            return "no number differs: here this mistake makes no difference"
+        where = first.part if first.t is None else f"{first.part} at t={first.t}"
+        return (
+            f"first difference, {where}: {first.name} is {number(first.truth)}, and "
+            f"{number(first.mistake)} with the mistake"
+        )
+
+    def table(self, every=EACH):
+        """Truth and mistake in columns; of larger arrays, the number that differs most."""
+        lines = [f"{self.name}: {self.says}"]
+        at: Any = None
+        shown = list(self.shown(every))
+        if len(shown) < len(self.pairs):
+            few = f"Of an array of more than {every} numbers, the one that differs most is shown."
+            lines += ["", f"{few} --json and --csv have all."]
+        for pair in shown:
+            if (pair.part, pair.t) != at:
+                at = pair.part, pair.t
+                head = pair.part + ("" if pair.t is None else f", t = {pair.t}")
+                lines += ["", f"{head:24} {'truth':>12} {'mistake':>12}"]
+            marks = "   <-- FIRST DIFFERENCE" if pair is self.first() else "   *"
+            line = f"  {pair.name:22} {number(pair.truth):>12} {number(pair.mistake):>12}"
+            lines.append(line + marks * pair.differs + worked.mark([pair.truth, pair.mistake]))
+        return "\n".join([*lines, "", self.sentence()])
+
+    def shown(self, every):
+        groups: dict[Any, list[Pair]] = {}
+        for pair in self.pairs:
+            groups.setdefault((*pair[:2], pair.name.split("[")[0]), []).append(pair)
+        for pairs in groups.values():
+            first = [pair for pair in pairs if pair is self.first()]
+            far = max(pairs, key=lambda pair: abs(pair.truth - pair.mistake))
+            yield from pairs if len(pairs) <= every else first or [far]
+
+
+def to_json(runs):
+    """{"runs": [...]}, numbers in full.
+
+    Args:
+      runs: [(title, Beside), ...].
+    """
+    found = [
+        {"title": title, "mutant": b.name, "says": b.says, "sentence": b.sentence()}
+        | {"rows": [pair._asdict() for pair in b.pairs]}
+        for title, b in runs
+    ]
+    return json.dumps({"runs": worked.plain(found)}, indent=1, allow_nan=False)
+
+
+def to_csv(runs):
+    """A line per number: run, part, t, name, truth, mistake."""
+    rows = [
+        (title, p.part, "" if p.t is None else p.t, p.name, p.truth, p.mistake)
+        for title, b in runs
+        for p in b.pairs
+    ]
+    return worked.csv_text(["run", "part", "t", "name", "truth", "mistake"], rows)
+
+
+def beside(problem, cell, name):
+    """The truth beside one mistake.
+
+    Args:
+      problem: a Problem of diagnosis/catalogue.py.
+      cell: "lstm" or "elman".
+      name: of the mistake, as in diagnosis/catalogue.py: "dc not carried".
+
+    Returns:
+      Beside: `.table()`, `.first()`, `.sentence()`.
+
+    Raises:
+      ValueError: no such mistake of this problem.
+    """
+    kind = MUTANTS[cell]
+    inside = kind.inside(problem)
+    (T, B, _), H = problem.xs.shape, problem.state["h"].shape[-1]
+    after = kind.after(problem) | referee.scalings(
+        {"time": T, "batch": B, "features": H}, kind.weights
+    )
+    if name not in inside and name not in after:
+        close = difflib.get_close_matches(name, [*inside, *after], 3, 0.4)
+        near = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+        usual = ", ".join(list(inside)[:24])
+        raise ValueError(f"no mistake {name!r}; {near}Among them: {usual}")
+    (truth,) = split(kind.gradients(problem, [()]))
+    if name in inside:
+        says, (wrong,) = inside[name], split(kind.gradients(problem, [(name,)]))
+    else:
+        says, change = after[name]
+        (wrong,) = split(change(kind.gradients(problem, [()])))
+    found = [*forward_pairs(problem, cell, name), *backward_pairs(truth, wrong, T, cell)]
+    return Beside(name, says, tuple(found))
+
+
+def forward_pairs(problem, cell, name):
+    """Gates and states, where the mistake is already in the forward."""
+    if not is_forward(name):
+        return
+    run, names = FORWARD[cell]
+    steps, wrong = (run(problem, changed)[-1] for changed in ((), (name,)))
+    for t, (a, b) in enumerate(zip(steps, wrong, strict=True)):
+        for k, n in names.items():
+            yield from pairs("forward", t, k, a[n], b[n], a[n], cell)
+
+
+def split(gradient):
+    """One dict per setting."""
+    n = len(next(iter(gradient.values())))
+    return [{k: np.asarray(x[m], np.float64) for k, x in gradient.items()} for m in range(n)]
+
+
+def backward_pairs(truth, wrong, T, cell):
+    """In backward order: dh, dc, da, dx of each step, and then what is left."""
+    steps = [k for k in NAMES if k in truth]
+    for t in reversed(range(T)):
+        for k in steps:
+            yield from pairs("backward", t, NAMES[k], truth[k][t], wrong[k][t], truth[k], cell)
+    for k in ("dh0", "dc0", "dW", "dU", "db"):
+        if k in truth:
+            yield from pairs("over time", None, k, truth[k], wrong[k], truth[k], cell)
+
+
+def pairs(part, t, name, truth, wrong, every, cell):
+    """An array number by number; blocks of gates by their letters."""
+    gated = cell == "lstm" and name in ("da", "dW", "dU", "db")
+    H = truth.shape[-1] // (len(GATES) if gated else 1)
+    scale = np.max(np.abs(every[np.isfinite(every)]), initial=0.0)
+    for place in sorted(np.ndindex(truth.shape), key=lambda n: n[-1] // H):
+        block, last = divmod(place[-1], H)
+        a, b = float(truth[place]), float(wrong[place])
+        lone = truth.size == (len(GATES) if gated else 1)
+        index = "" if lone else "".join(f"[{n}]" for n in (*place[:-1], last))
+        same = a == b or abs(a - b) <= SAME * scale or (np.isnan(a) and np.isnan(b))
+        letter = f"_{GATES[block]}" if gated else ""
+        yield Pair(part, t, name + letter + index, a, b, not same)

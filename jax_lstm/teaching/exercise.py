@@ -1,0 +1,118 @@
+"""THE EXERCISE: the stages with their twins left blank, and the loop over time likewise.
+
+    python -m jax_lstm exercise > my_lstm.py        fill in the blanks, then
+    python -m jax_lstm grade my_lstm.py
+
+The text is the source of stages/step.py and textbook.py with the answers cut out: it cannot drift
+from them, and the solution is what was cut.
+"""
+
+import inspect
+import re
+
+from jax_lstm import stages, textbook
+from jax_lstm.notation import GATES
+
+# stage -> what its twin is given, and what it answers
+TWINS = {
+    "linear": ("residual = x (B, D), W (D, M) and dy (B, M)", ("dx", "dW")),
+    "bias": ("da (B, M)", ("dy", "db")),
+    "sigmoid": ("s (B, H), which the forward returned (not a), and ds (B, H)", ("da",)),
+    "tanh": ("t (B, H), which the forward returned (not a), and dt (B, H)", ("da",)),
+    "cell_state": ("residual = f, c_prev, i, g and dc, all (B, H)", ("df", "dc_prev", "di", "dg")),
+    "hidden_state": ("residual = o, c and dh, all (B, H)", ("do", "dc")),
+    "fork": ("dxs, a cotangent for each branch, all of the shape of x", ("dx",)),
+}
+HALVES = {"linear": ("linear_bwd_input", "linear_bwd_weight")}  # of a twin, for the solution
+
+ABOUT = '''"""The gradient of the LSTM, derived by hand: an exercise of one evening.
+
+{picture}
+
+Below each stage stands its twin, `stage_bwd`, which is blank, and so is the chain rule in
+`backward` at the end. Derive them with paper and pencil, fill them in, in any order, and ask as
+often as you like who is right:
+
+    python -m jax_lstm grade THIS_FILE
+
+The law of twins: dX is dL/dX and has the shape of X. A twin returns the cotangents of the forward's
+arguments in their order. `residual` is what it may use of the forward: its arguments, or its
+result. What was used more than once is a fork.
+
+Sizes: B examples, D input features, H hidden units, M columns of a matrix, T time steps.
+"""
+'''
+LOOP = """\
+        # YOURS: the forward of one step, read bottom-up, twin by twin. Every fork is an addition.
+        # Put into d: dx, and for each gate k of GATES dW_k, dU_k and db_k. At the end of the body
+        # dh_from_next and dc_from_next are what step t-1 needs.
+        d = {}
+        raise NotImplementedError
+        deltas[t] = d
+"""
+SHORTER = {
+    "jnp.matmul(x, W, preferred_element_type=wide(x.dtype))": "x @ W",
+    ", summed in `wide` precision": "",
+    "(..., M), wide.": "(..., M).",
+}
+IN_NUMPY = {"jax.nn.sigmoid(a)": "1 / (1 + np.exp(-a))", "jnp.": "np."}
+
+
+def exercise(*, numpy=False, solution=False):
+    """The exercise as the text of a Python file.
+
+    Args:
+      numpy: in NumPy, not JAX.
+      solution: with the blanks filled in.
+
+    Returns:
+      Source text. It needs nothing but NumPy, or JAX.
+    """
+    parts = [ABOUT.format(picture=picture()), imports(numpy)]
+    for name in TWINS:
+        parts += [source(getattr(stages, name)), twin(name, solution)]
+    parts += [source(x) for x in (textbook.Params, textbook.Gradients, textbook.forward)]
+    parts.append(source(textbook.backward) if solution else blank_loop())
+    text = "\n\n".join(part.rstrip("\n") + "\n" for part in parts)
+    for old, new in (SHORTER | (IN_NUMPY if numpy else {})).items():
+        text = text.replace(old, new)
+    return text.replace('"""\n\n\nfrom', '"""\n\nfrom', 1)
+
+
+def picture():
+    """The step as textbook.py draws it."""
+    lines = (textbook.__doc__ or "").splitlines()
+    return "\n".join(line for line in lines if line.startswith("    "))
+
+
+def imports(numpy):
+    library = "import numpy as np" if numpy else "import jax\nimport jax.numpy as jnp"
+    gates = repr(GATES).replace("'", '"')
+    return f"from typing import Any, NamedTuple\n\n{library}\n\nGATES = {gates}\n"
+
+
+def source(thing):
+    return inspect.getsource(thing)
+
+
+def twin(name, solution):
+    """A twin with its halves; or blank, with the number of its equation."""
+    rule = getattr(stages, f"{name}_bwd")
+    if solution:
+        halves = [source(getattr(stages, half)) for half in HALVES.get(name, ())]
+        return "\n\n".join([source(rule), *halves])
+    given, answers = TWINS[name]
+    number = re.search(r"\(\w+'\w?\)", rule.__doc__ or "")
+    equations = "    ".join(f"{answer} = ?" for answer in answers)
+    return (
+        f"def {name}_bwd{inspect.signature(rule)}:\n"
+        f'    """{equations:74}{number[0] if number else ""}\n\n    Given {given}.\n    """\n'
+        "    raise NotImplementedError\n"
+    )
+
+
+def blank_loop():
+    """textbook.backward without what happens in a step."""
+    head, first, rest = source(textbook.backward).partition("        s = steps[t]\n")
+    _, last, tail = rest.partition("    dparams = ")
+    return head + first + LOOP + last + tail

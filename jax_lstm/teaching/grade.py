@@ -1,0 +1,423 @@
+"""Which twins of an exercise are right, which are missing, and what the wrong ones got wrong.
+
+Every twin is called by itself at random numbers and compared, answer by answer, with the twin of
+stages/step.py; where it differs, with a table of classic mistakes. The loop over time is graded by
+itself as well: with right twins in the place of those that are not, its gradient goes to diagnose.
+
+The file is run in this process: grade only what you would run.
+"""
+
+import contextlib
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_lstm import referee, stages, textbook
+from jax_lstm.diagnosis.catalogue import MEMORY
+from jax_lstm.diagnosis.diagnose import diagnose
+from jax_lstm.teaching.exercise import TWINS
+
+T, B, D, H, M = 4, 3, 2, 5, 6  # all different, so that no transposed axis can pass
+RIGHT, WRONG, MISSING = "right", "WRONG", "missing"
+LOOP = "backward"
+EPS = 64.0  # times eps of the dtype and the largest number: the rounding of a twin
+
+
+class Grade(NamedTuple):
+    """A twin's name; RIGHT, WRONG or MISSING; and what is to be said about it."""
+
+    name: str
+    verdict: str
+    says: str = ""
+
+
+class Stage(NamedTuple):
+    """A stage as its twin sees it.
+
+    args: letters of the forward's arguments. given(args, y, dy): what the twin is called with.
+    wrong(args, y, dy): {answer: {a mistake: what comes of it}}.
+    """
+
+    args: tuple[str, ...]
+    forward: Callable[..., Any]
+    given: Callable[..., Any]
+    wrong: Callable[..., Any]
+
+
+# The classic mistakes of each stage -----------------------------------------------------------
+
+
+def sums(each):
+    """What was to be added over the examples, (B, ...)."""
+    return {
+        "the sum over the examples missing": each,
+        "the mean over the examples where their sum belongs": each.mean(0),
+        "the first example alone": each[0],
+        "the last example alone": each[-1],
+    }
+
+
+def wrong_linear(args, y, dy):
+    x, W = args
+    return {
+        "dx": {"dy missing: a sum of Wᵀ": np.broadcast_to(W.sum(1), x.shape)},
+        "dW": sums(x[:, :, None] * dy[:, None, :])
+        | {"x missing: dy alone, summed": np.broadcast_to(dy.sum(0), W.shape)},
+    }
+
+
+def wrong_bias(args, y, dy):
+    return {"dy": {"b where dy belongs": args[1] + 0 * dy}, "db": sums(dy)}
+
+
+def wrong_sigmoid(args, s, ds):
+    again = 1 / (1 + np.exp(-s))
+    return {
+        "da": {
+            "the derivative factor missing": ds,
+            "the factor 1 - s missing": ds * s,
+            "the factor s missing": ds * (1 - s),
+            "ds missing": s * (1 - s),
+            "1 + s for 1 - s": ds * s * (1 + s),
+            "the derivative factor of tanh": ds * (1 - s * s),
+            "sigmoid once more: what is given is the result already": ds * again * (1 - again),
+        }
+    }
+
+
+def wrong_tanh(args, t, dt):
+    again = np.tanh(t)
+    return {
+        "da": {
+            "the derivative factor missing": dt,
+            "dt missing": 1 - t * t,
+            "t for t²": dt * (1 - t),
+            "1 + t² for 1 - t²": dt * (1 + t * t),
+            "t² for 1 - t²": dt * t * t,
+            "(1 - t)² for 1 - t²": dt * (1 - t) ** 2,
+            "the derivative factor of the sigmoid": dt * t * (1 - t),
+            "tanh once more: what is given is the result already": dt * (1 - again**2),
+        }
+    }
+
+
+def wrong_cell_state(args, y, dc):
+    factor: dict[str, Any] = dict(zip(("f", "c_prev", "i", "g"), args, strict=True))
+    partner = {"df": "c_prev", "dc_prev": "f", "di": "g", "dg": "i"}
+    table = {}
+    for answer, right in partner.items():
+        table[answer] = {f"{k} for {right}": dc * x for k, x in factor.items() if k != right}
+        table[answer][f"the factor {right} missing"] = dc
+        table[answer]["dc missing"] = factor[right]
+    table["di"][MEMORY["i and g swapped"]] = table["di"].pop("i for g")
+    table["dg"][MEMORY["i and g swapped"]] = table["dg"].pop("g for i")
+    table["dc_prev"][MEMORY["1 - f"]] = dc * (1 - args[0])
+    return table
+
+
+def wrong_hidden_state(args, y, dh):
+    o, c = args
+    t = np.tanh(c)
+    return {
+        "do": {
+            MEMORY["c for tanh(c)"]: dh * c,
+            "dh missing": t,
+            "the factor tanh(c) missing": dh,
+            "1 - tanh²(c) for tanh(c)": dh * (1 - t * t),
+        },
+        "dc": {
+            MEMORY["no slope of tanh(c)"]: dh * o,
+            "the factor o missing in dc": dh * (1 - t * t),
+            "dh missing": o * (1 - t * t),
+            "1 - tanh(c) for 1 - tanh²(c)": dh * o * (1 - t),
+            "1 - c² for 1 - tanh²(c)": dh * o * (1 - c * c),
+            "tanh²(c) for 1 - tanh²(c)": dh * o * t * t,
+            "tanh of tanh(c)": dh * o * (1 - np.tanh(t) ** 2),
+            "tanh(c) for 1 - tanh²(c)": dh * o * t,
+        },
+    }
+
+
+def wrong_fork(args, y, dxs):
+    return {
+        "dx": {
+            "the first branch alone": dxs[0],
+            "the last branch alone: the others dropped": dxs[-1],
+            "the first branch dropped": dxs[1] + dxs[2],
+            "the mean of the branches where their sum belongs": sum(dxs) / 3,
+            "the product of the branches where their sum belongs": dxs[0] * dxs[1] * dxs[2],
+        }
+    }
+
+
+STAGES = {
+    "linear": Stage(("BD", "DM"), stages.linear, lambda a, y, dy: (a, dy), wrong_linear),
+    "bias": Stage(("BM", "M"), stages.bias, lambda a, y, dy: (dy,), wrong_bias),
+    "sigmoid": Stage(("BH",), stages.sigmoid, lambda a, y, dy: (y, dy), wrong_sigmoid),
+    "tanh": Stage(("BH",), stages.tanh, lambda a, y, dy: (y, dy), wrong_tanh),
+    "cell_state": Stage(("BH",) * 4, stages.cell_state, lambda a, y, dy: (a, dy), wrong_cell_state),
+    "hidden_state": Stage(
+        ("BH",) * 2, stages.hidden_state, lambda a, y, dy: (a, dy), wrong_hidden_state
+    ),
+    "fork": Stage(("BH",), lambda x: stages.fork(x, 3), lambda a, y, dy: (dy,), wrong_fork),
+}
+
+
+def anywhere(answer, truths):
+    """Mistakes that any twin can make."""
+    truth = truths[answer]
+    return {
+        "the sign": -truth,
+        "zero": 0 * truth,
+        "half of it": truth / 2,
+        "twice it": 2 * truth,
+        "divided by the number of examples": truth / B,
+    } | {f"{k} in its place: the answers in another order": x for k, x in truths.items()}
+
+
+# Grading --------------------------------------------------------------------------------------
+
+
+def grade(path):
+    """Grade a file of `python -m jax_lstm exercise`, filled in or not. The file is run.
+
+    Args:
+      path: of a Python file.
+
+    Returns:
+      A Grade for each twin, and one for the loop over time.
+
+    Raises:
+      ValueError: a file that cannot be run, or with nothing of the exercise in it.
+    """
+    module = loaded(Path(path))
+    names = [f"{k}_bwd" for k in TWINS]
+    if not any(callable(getattr(module, k, None)) for k in (*names, LOOP)):
+        raise ValueError(f"{path} has no function of the exercise, such as {names[0]} or {LOOP}")
+    with referee.precisely():
+        grades = [twin_grade(module, name) for name in TWINS]
+        return [*grades, loop_grade(module, [g.name for g in grades if g.verdict != RIGHT])]
+
+
+def table(grades):
+    """All grades for people, and their sum."""
+    count = {v: sum(g.verdict == v for g in grades) for v in (RIGHT, WRONG, MISSING)}
+    lines = [f"{g.name:18}{g.verdict:9}{g.says}".rstrip() for g in grades]
+    parts = [f"{count[RIGHT]} of {len(grades)} right"]
+    parts += [f"{n} {v.lower()}" for v, n in count.items() if n and v != RIGHT]
+    return "\n".join([*lines, "", ", ".join(parts)])
+
+
+def loaded(path):
+    """The file as a module."""
+    try:
+        code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except SyntaxError as error:
+        where = f", line {error.lineno}" if error.lineno else ""
+        raise ValueError(f"{path} is not Python{where}: {error.msg}") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not Python: {error}") from None
+    module = types.ModuleType(path.stem)
+    module.__file__ = str(path)
+    try:
+        exec(code, module.__dict__)
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{path} cannot be run: {referee.first_line(error)}") from None
+    return module
+
+
+def twin_grade(module, name):
+    stage, (_, answers) = STAGES[name], TWINS[name]
+    twin, name = getattr(module, f"{name}_bwd", None), f"{name}_bwd"
+    rng = np.random.default_rng(0)
+    sizes = {"B": B, "D": D, "H": H, "M": M}
+    args = tuple(rng.uniform(0.2, 0.9, [sizes[k] for k in letters]) for letters in stage.args)
+    y = jax.tree.map(np.asarray, stage.forward(*args))
+    dy = jax.tree.map(lambda x: rng.standard_normal(x.shape), y)
+    given = stage.given(args, y, dy)
+    right = several(getattr(stages, name)(*given), answers)
+    truths = {k: np.asarray(x) for k, x in zip(answers, right, strict=True)}
+    with right_twins(module, [f"{k}_bwd" for k in TWINS if f"{k}_bwd" != name]):  # it may use them
+        verdict, found = called(twin, *jax.tree.map(array_of(module), given))
+    if verdict:
+        return Grade(name, verdict, found)
+    found = several(found, answers)
+    if not isinstance(found, tuple | list) or len(found) != len(answers):
+        got = len(found) if isinstance(found, tuple | list) else type(found).__name__
+        return Grade(name, WRONG, f"must return {', '.join(answers)}; got {got} of them")
+    table = stage.wrong(args, y, dy)
+    says = [
+        said
+        for answer, x in zip(answers, found, strict=True)
+        if (said := fault(answer, x, truths, table.get(answer, {})))
+    ]
+    return Grade(name, WRONG if says else RIGHT, "; ".join(says))
+
+
+def several(found: Any, answers: Any) -> Any:
+    """A twin with one answer returns it bare."""
+    return (found,) if len(answers) == 1 else found
+
+
+def called(function: Any, *args: Any) -> tuple[str, Any]:
+    """("", result), or a verdict and why."""
+    if not callable(function):
+        return MISSING, ""
+    try:
+        with np.errstate(all="ignore"):
+            found = function(*args)
+    except NotImplementedError:
+        return MISSING, ""
+    except (Exception, SystemExit) as error:
+        return WRONG, f"raises {referee.first_line(error)}"
+    return (MISSING, "") if found is None else ("", found)
+
+
+def array_of(module):
+    """The arrays of the file: JAX's, unless it knows NumPy alone."""
+    return jnp.asarray if {"jnp", "jax"} & set(vars(module)) else np.array
+
+
+def fault(answer, x, truths, table):
+    """What is wrong with one answer; nothing when it is right."""
+    truth = truths[answer]
+    try:
+        kind = np.asarray(x).dtype
+        x = np.asarray(x, np.float64)
+    except (TypeError, ValueError):
+        return f"{answer} must be an array; got {type(x).__name__}"
+    eps = np.finfo(kind if kind in (np.float32, np.float16) else np.float64).eps
+
+    def off(candidate):
+        same = candidate.shape == x.shape
+        return np.abs(candidate - x).max() if same else np.inf
+
+    def is_right(candidate):
+        return off(candidate) <= EPS * eps * max(1.0, np.abs(candidate).max())
+
+    if not np.isfinite(x).all():
+        first = tuple(int(n) for n in np.argwhere(~np.isfinite(x))[0])
+        return f"{answer} has {x[first]}, first at {list(first)}"
+    if is_right(truth):
+        return ""
+    for says, wrong in (table | anywhere(answer, truths)).items():
+        if is_right(wrong):
+            return f"{answer}: {says}: largest difference {off(wrong):.0e}"
+    if x.shape != truth.shape:
+        flipped = "; it is transposed" if x.T.shape == truth.shape and is_right(truth.T) else ""
+        return f"{answer} must have the shape {truth.shape}; got {x.shape}{flipped}"
+    at = [int(n) for n in np.unravel_index(np.abs(truth - x).argmax(), x.shape)]
+    return (
+        f"{answer}: no known mistake explains it; it is off by up to {off(truth):.2g}, at {at}, "
+        f"where {x[tuple(at)]:.6g} must be {truth[tuple(at)]:.6g}"
+    )
+
+
+# The loop over time ---------------------------------------------------------------------------
+
+
+def loop_grade(module, wrong_twins):
+    """The gradient of `backward` by itself, to diagnose."""
+    function = getattr(module, LOOP, None)
+    problem, with_right = a_problem(), ""
+    if callable(function) and (said := forward_fault(module, problem)):
+        return Grade(LOOP, WRONG, said)
+    if wrong_twins:
+        with_right = f"with the right {', '.join(wrong_twins)} in place: "
+        if len(wrong_twins) == len(TWINS):
+            with_right = "with all twins right: "
+    with right_twins(module, wrong_twins):
+        verdict, found = called(gradient_by(module, function), problem)
+        if verdict:
+            said = f"{with_right}{found}" if found else ""
+            return Grade(LOOP, verdict, said)
+        try:
+            diagnosis = diagnose(gradient_by(module, function), problem)
+        except (Exception, SystemExit) as error:
+            return Grade(LOOP, WRONG, with_right + str(error).splitlines()[0])
+    if diagnosis:
+        return Grade(LOOP, RIGHT, with_right.removesuffix(": "))
+    return Grade(LOOP, WRONG, with_right + diagnosis.sentence().replace("\n", "; "))
+
+
+def a_problem():
+    """Random numbers everywhere, also in what is remembered and in the last cotangents."""
+    rng = np.random.default_rng(1)
+    shapes = {"W": (D, 4 * H), "U": (H, 4 * H), "b": (4 * H,), "xs": (T, B, D), "dhs": (T, B, H)}
+    shapes |= dict.fromkeys(("h0", "c0", "dh_T", "dc_T"), (B, H))
+    return {k: rng.standard_normal(shape) for k, shape in shapes.items()}
+
+
+def forward_by(module, arrays):
+    """The parameters as the file has them, a matrix for each gate, and its steps."""
+    form = array_of(module)
+    each = [x for k in ("W", "U", "b") for x in np.split(arrays[k], 4, axis=-1)]
+    params = module.Params(*map(form, each))
+    return params, module.forward(params, *(form(arrays[k]) for k in ("xs", "h0", "c0")))
+
+
+def forward_fault(module, problem):
+    """What was given must be as it was: the forward, and Params."""
+
+    def hs_by(module):
+        return [np.asarray(step["h"], np.float64) for step in forward_by(module, problem)[1]]
+
+    verdict, found = called(hs_by, module)
+    if verdict:
+        return f"`forward`, which was given, {found or 'is missing'}"
+    right = hs_by(textbook)
+    if len(found) != len(right) or any(h.shape != right[0].shape for h in found):
+        return "`forward`, which was given, was changed: its steps are not those it had"
+    for t, (a, b) in enumerate(zip(found, right, strict=True)):
+        # h is within (-1, 1): float32's rounding of a few steps, and far from any change of (1)-(4)
+        if not np.allclose(a, b, rtol=0, atol=1e-5):
+            return f"`forward`, which was given, was changed: h differs from t={t} on"
+    return ""
+
+
+def gradient_by(module: Any, function: Any) -> Any:
+    """A function of the problem's arrays by the forward and the backward of the file."""
+    if not callable(function):
+        return None
+
+    def gradient(arrays):
+        arrays = {k: np.asarray(x) for k, x in arrays.items()}
+        form, zeros = array_of(module), np.zeros_like(arrays["h0"])
+        params, steps = forward_by(module, arrays)
+        last = [form(arrays.get(f"d{k}_T", zeros)) for k in "hc"]
+        found: Any = function(params, steps, form(arrays["dhs"]), *last)
+        if found is None:
+            return None
+        packed = [np.asarray(x) for x in found.dparams]
+        dW, dU, db = (np.concatenate(packed[n : n + 4], axis=-1) for n in (0, 4, 8))
+        rest = {k: np.asarray(getattr(found, k)) for k in ("dxs", "dh0", "dc0")}
+        return {"dW": dW, "dU": dU, "db": db} | rest
+
+    return gradient
+
+
+@contextlib.contextmanager
+def right_twins(module, names):
+    """The twins of stages/step.py in the place of these."""
+    form = array_of(module)
+
+    def right(name):
+        return lambda *given: jax.tree.map(
+            lambda x: form(np.asarray(x)), getattr(stages, name)(*given)
+        )
+
+    before = {name: vars(module)[name] for name in names if name in vars(module)}
+    vars(module).update({name: right(name) for name in names})
+    try:
+        yield
+    finally:
+        for name in names:
+            del vars(module)[name]
+        vars(module).update(before)

@@ -1,0 +1,270 @@
+"""What is kept for the backward, and what it costs: compile the choices, read their bytes.
+
+Nothing is run and nothing is estimated: every number is what XLA says of a compiled gradient
+(`memory_analysis`) on the device that is there. A sequence's share of a training step is
+
+    arguments    params, state, xs, and the cotangents from above (dhs and that of the last state)
+    outputs      the last state, hs, and the cotangents of params, state and xs
+    temporaries  what is kept between forward and backward, and what the loops need
+
+and all of it must fit. The moments of an optimiser, and the layers above and below, are not the
+sequence's: take them off the budget first.
+"""
+
+import math
+from collections.abc import Hashable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jax_lstm.cells.lstm import init_lstm, init_lstm_state, lstm
+from jax_lstm.doors import check_function, check_size
+from jax_lstm.engine.doors import check_options
+
+CLOSE = 1.03  # the largest T and B are found to this ratio
+
+
+class MemoryRow(NamedTuple):
+    """One choice of residuals: bytes at the T and B asked for, and how far it goes.
+
+    total = arguments + outputs + temporaries, and fits if it is at most the budget. largest_T has
+    B as asked for and largest_B has T as asked for; both were compiled and fit, and 3 % more did
+    not, or was more than `limit` times what was asked for. 0: not even one. Of other T than
+    asked for only those are tried that are cut without a rest: squares for "auto", multiples of K.
+    """
+
+    residuals: Hashable
+    arguments: int
+    outputs: int
+    temporaries: int
+    total: int
+    fits: bool
+    largest_T: int
+    largest_B: int
+
+
+class MemoryPlan(NamedTuple):
+    """What to use, and how far it goes.
+
+    residuals: for `lstm(..., residuals=...)`; None if nothing fits.
+    largest_T, largest_B: of that choice; if nothing fits, the most that any choice reaches.
+    words: all of it for people.
+    rows: every choice, in the order it was given.
+    budget: in bytes.
+    """
+
+    residuals: Any
+    largest_T: int
+    largest_B: int
+    words: str
+    rows: tuple[MemoryRow, ...]
+    budget: int
+
+
+def memory_plan(
+    budget,
+    *,
+    T,
+    B,
+    D,
+    H,
+    sequence=lstm,
+    init=init_lstm,
+    init_state=init_lstm_state,
+    dtype=jnp.float32,
+    residuals=("full", "auto", 16, 64),
+    last_only=False,
+    limit=16,
+):
+    """Which `residuals` to use so that a sequence's forward and backward fit into a budget.
+
+    "full" is the fastest, so it is the answer if it fits. All others run the forward twice; of
+    those that fit the answer is the one with the fewest bytes.
+
+    Args:
+      budget: bytes.
+      T, B, D, H: sizes of the sequence; see notation.py.
+      sequence, init, init_state: of the cell, say `elman, init_elman, init_elman_state`, or `lstmp,
+        lambda key, D, H, dtype: init_lstmp(key, D, H, R, dtype=dtype), init_lstmp_state`.
+        `sequence` takes `residuals=`; an autodiff twin ignores it, and all of its rows are equal.
+      dtype: of params, xs and h.
+      residuals: the choices to compare.
+      last_only: the loss looks at the last state alone, not at hs: two arrays of (T, B, H) fewer.
+      limit: largest_T and largest_B are looked for up to so many times what is asked for.
+
+    Returns:
+      MemoryPlan: `print(plan.words)`, `lstm(..., residuals=plan.residuals)`. Compiling takes about
+      eight programs for each choice.
+
+    Raises:
+      ValueError: sizes, budget, choices or a dtype that cannot be; before anything is compiled.
+    """
+    sizes = {"T": T, "B": B, "D": D, "H": H, "limit": limit}
+    functions = {"sequence": sequence, "init": init, "init_state": init_state}
+    check(budget, sizes, functions, residuals, dtype)
+    T, B, D, H, limit = map(int, sizes.values())
+
+    def measure(kept):
+        def compiled(T, B):
+            args = shapes(init, init_state, T, B, D, H, jnp.dtype(dtype))
+            return bytes_of(gradient(sequence, kept, last_only), args, last_only)
+
+        asked = compiled(T, B)
+        total = sum(asked)
+        most_T = largest(lambda n: sum(compiled(n, B)), T, total, budget, limit, next_T(kept))
+        most_B = largest(lambda n: sum(compiled(T, n)), B, total, budget, limit, next_T(1))
+        return MemoryRow(kept, *asked, total, total <= budget, most_T, most_B)
+
+    rows = tuple(measure(kept) for kept in residuals)
+    best = choose(rows)
+    reach = rows if best is None else (best,)
+    most_T, most_B = max(row.largest_T for row in reach), max(row.largest_B for row in reach)
+    words = describe(budget, T, B, D, H, rows, best, limit)
+    return MemoryPlan(best and best.residuals, most_T, most_B, words, rows, int(budget))
+
+
+def choose(rows):
+    """The row to use, or None."""
+    fitting = [row for row in rows if row.fits]
+    full = [row for row in fitting if row.residuals == "full"]
+    return min(full or fitting, key=lambda row: row.total, default=None)
+
+
+# Bytes ----------------------------------------------------------------------------------------
+
+
+def shapes(init, init_state, T, B, D, H, dtype):
+    """Shapes of params, state and xs."""
+    params = jax.eval_shape(lambda: init(jax.random.key(0), D, H, dtype=dtype))
+    state = jax.eval_shape(lambda params: init_state(params, (B,)), params)
+    return params, state, jax.ShapeDtypeStruct((T, B, D), dtype)
+
+
+def gradient(sequence, residuals, last_only):
+    """What a training step asks of a sequence: its outputs, and with their cotangents its own."""
+
+    def forward(*args):
+        state, hs = sequence(*args, residuals=residuals)
+        return state if last_only else (state, hs)
+
+    def both(args, dy):
+        y, back = jax.vjp(forward, *args)
+        return y, back(dy)
+
+    return both
+
+
+def bytes_of(both, args, last_only):
+    """(arguments, outputs, temporaries) of the compiled gradient."""
+    _, state, xs = args
+    dy = state
+    if not last_only:
+        h = state[0]
+        dy = (state, jax.ShapeDtypeStruct((xs.shape[0], *h.shape), h.dtype))
+    stats = jax.jit(both).lower(args, dy).compile().memory_analysis()
+    if stats is None:
+        raise RuntimeError(f"{jax.default_backend()} does not say what a program needs")
+    return stats.argument_size_in_bytes, stats.output_size_in_bytes, stats.temp_size_in_bytes
+
+
+def largest(total, n, now, budget, limit, step):
+    """The most of n that fits, found by compiling; `now` is total(n).
+
+    A line through the two last points says where to look. Numbers are steps of the grid: for others
+    a frugal run has segments of two lengths, and memory would not grow smoothly.
+    """
+    low, high = (0, limit * n + 1) if now <= budget else (0, n)
+    low = n if now <= budget else low
+    known = [(0, 0.0), (n, float(now))]
+    while (nearest := step(max(low, int(low * CLOSE)))) < high:
+        (n0, bytes0), (n1, bytes1) = known[-2:]
+        slope = (bytes1 - bytes0) / (n1 - n0)
+        aim = int(0.99 * (n0 + (budget - bytes0) / slope)) if slope else 0
+        guess = max(nearest, step(min(aim, high - 1) - 1))
+        guess = nearest if guess >= high else guess
+        known.append((guess, float(total(guess))))
+        low, high = (guess, high) if known[-1][1] <= budget else (low, guess)
+    return low
+
+
+def next_T(residuals):
+    """The next number of steps that is cut without a rest: squares for "auto", multiples of K.
+
+    Fewer than K are one segment.
+    """
+    if residuals == "auto":
+        return lambda n: (math.isqrt(max(n, 0)) + 1) ** 2
+    K = residuals if isinstance(residuals, int) else 1
+    return lambda n: n + 1 if n < K else (n // K + 1) * K
+
+
+# Words ----------------------------------------------------------------------------------------
+
+
+def describe(budget, T, B, D, H, rows, best, limit):
+    """The plan for people: a sentence or two, and the table."""
+    device = jax.devices()[0]
+    asked = f"T = {T:,}, B = {B:,}, D = {D:,}, H = {H:,} in {megabytes(budget)}"
+    if best is None:
+        least = min(rows, key=lambda row: row.total)
+        far = max(rows, key=lambda row: row.largest_T)
+        wide = max(rows, key=lambda row: row.largest_B)
+        said = [
+            f"Nothing fits {asked}.",
+            f"The least is residuals={least.residuals!r} with {megabytes(least.total)}.",
+            f"What fits: T = {far.largest_T:,} (residuals={far.residuals!r}), or B = "
+            f"{wide.largest_B:,} (residuals={wide.residuals!r})."
+            if far.largest_T or wide.largest_B
+            else "Not even one step, and not even one example, fits.",
+        ]
+    else:
+        why = "the fastest, and it fits" if best.residuals == "full" else "the fewest bytes"
+        said = [
+            f"Use residuals={best.residuals!r} for {asked}: {why} ({megabytes(best.total)}).",
+            f"It fits up to T = {best.largest_T:,}{more(best.largest_T, T, limit)}, or up to B = "
+            f"{best.largest_B:,}{more(best.largest_B, B, limit)}.",
+        ]
+    head = f"{'residuals':>9} {'arguments':>13} {'outputs':>13} {'temporaries':>13} {'total':>13}"
+    lines = [f"{head}  fits {'largest T':>11} {'largest B':>11}"]
+    sizes = [(row.arguments, row.outputs, row.temporaries, row.total) for row in rows]
+    least = [min(column) for column in zip(*sizes, strict=True)]  # one unit per column
+    for row, numbers in zip(rows, sizes, strict=True):
+        numbers = " ".join(f"{megabytes(*n):>13}" for n in zip(numbers, least, strict=True))
+        fits = "yes" if row.fits else "no"
+        lines.append(
+            f"{row.residuals!s:>9} {numbers}  {fits:>4} {row.largest_T:>11,} {row.largest_B:>11,}"
+        )
+    return "\n".join([" ".join(said), *lines, f"As compiled for {device.device_kind}."])
+
+
+def more(found, asked, limit):
+    return " and more (as far as was tried)" if found * CLOSE > limit * asked else ""
+
+
+def megabytes(n, least=None):
+    """MiB, or bytes where they, or the least of those beside them, would be 0.0 MiB."""
+    enough = (n if least is None else least) >= 2**17
+    return f"{n / 2**20:,.1f} MiB" if enough else f"{n:,.0f} B"
+
+
+def check(budget, sizes, functions, residuals, dtype):
+    for name, n in sizes.items():
+        check_size(name, n, 1)
+    for name, function in functions.items():
+        check_function(name, function)
+    number = isinstance(budget, int | float) and not isinstance(budget, bool)
+    if not number or not 0 < budget < math.inf:
+        raise ValueError(f"`budget` must be a number of bytes > 0; got {budget!r}")
+    if isinstance(residuals, str | int) or not residuals:
+        raise ValueError(
+            f'`residuals` must be choices, say ("full", "auto", 16); got {residuals!r}'
+        )
+    for kept in residuals:
+        check_options(kept, 1)
+    try:
+        floating = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        floating = False
+    if not floating:
+        raise ValueError(f"`dtype` must be floating point; got {dtype!r}")

@@ -1,0 +1,118 @@
+"""A language model, its loss and its optax update: pure functions, with the route as an argument.
+
+    x = embedding(E, tokens)         (6)     stages/readout.py
+    state, h = sequence(lstm, state, x)      cells/, or anything with that signature
+    y = dense(readout, h)            (5)     stages/readout.py
+    L = mean over time and streams of softmax_cross_entropy(y, targets)     (7)   stages/losses.py
+
+A `Route` says whose derivatives these four stages use. BY_HAND and AUTODIFF compute the same loss.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jax_lstm.cells.lstm import LSTMParams, init_lstm, lstm, lstm_autodiff
+from jax_lstm.stages.losses import softmax_cross_entropy, softmax_cross_entropy_autodiff
+from jax_lstm.stages.readout import (
+    DenseParams,
+    dense,
+    dense_autodiff,
+    embedding,
+    embedding_autodiff,
+    init_dense,
+    init_embedding,
+)
+
+BITS = 1 / math.log(2)  # bits per nat
+
+
+class LanguageModel(NamedTuple):
+    """Parameters: E (V, D), the cell's own, W (H, V) and b (V,)."""
+
+    embedding: jax.Array
+    lstm: LSTMParams
+    readout: DenseParams
+
+
+class Route(NamedTuple):
+    """The four stages of the model, each with the derivative it brings along."""
+
+    embedding: Callable[..., Any]
+    sequence: Callable[..., Any]
+    dense: Callable[..., Any]
+    loss: Callable[..., Any]
+
+
+BY_HAND = Route(embedding, lstm, dense, softmax_cross_entropy)
+AUTODIFF = Route(embedding_autodiff, lstm_autodiff, dense_autodiff, softmax_cross_entropy_autodiff)
+
+
+class Step(NamedTuple):
+    """What an update hands on, and what it saw: the loss in nats and the norm of the gradient
+    before clipping."""
+
+    params: Any
+    opt_state: Any
+    state: Any
+    loss: jax.Array
+    gradient_norm: jax.Array
+
+
+def init_language_model(key, vocabulary_size, embedding_size, hidden_size, *, dtype=jnp.float32):
+    """LanguageModel for V symbols, with D and H as given; each part drawn as its own init does."""
+    keys = jax.random.split(key, 3)
+    return LanguageModel(
+        init_embedding(keys[0], vocabulary_size, embedding_size, dtype=dtype),
+        init_lstm(keys[1], embedding_size, hidden_size, dtype=dtype),
+        init_dense(keys[2], hidden_size, vocabulary_size, dtype=dtype),
+    )
+
+
+def language_model_loss(params, state, tokens, targets, *, route=BY_HAND):
+    """Mean negative log likelihood of the next symbol.
+
+        L = 1/(T B) Σ_t Σ_b softmax_cross_entropy(y_tb, target_tb)
+
+    Args:
+      params: LanguageModel.
+      state: what the cell carries; of the stream so far, or zeros at its start. No gradient flows
+        from one window into the one before: truncated backpropagation through time.
+      tokens, targets: integers in [0, V), (T, ...). Usually targets[t] is tokens[t + 1].
+      route: whose derivatives: BY_HAND, AUTODIFF, or stages of your own.
+
+    Returns:
+      L: in nats, dtype of the loss; state: after the last step. As `jax.value_and_grad(...,
+      has_aux=True)` wants them.
+    """
+    xs = route.embedding(params.embedding, tokens)
+    state, hs = route.sequence(params.lstm, state, xs)
+    return route.loss(route.dense(params.readout, hs), targets).mean(), state
+
+
+def make_update(optimizer, loss):
+    """One step of an optax optimizer down the gradient of a loss with a carried state.
+
+    Args:
+      optimizer: `optax.GradientTransformation`.
+      loss: `loss(params, state, *batch) -> (number, state)`, say `language_model_loss`.
+
+    Returns:
+      update: `update(params, opt_state, state, *batch) -> Step`. Pure; to be jitted by the caller,
+      with `donate_argnums=(0, 1, 2)` so that the new values take the place of the old ones.
+    """
+    value_and_grad = jax.value_and_grad(loss, has_aux=True)
+
+    def update(params, opt_state, state, *batch):
+        (value, state), dparams = value_and_grad(params, state, *batch)
+        with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises floats to integer powers
+            norm = optax.tree.norm(dparams)
+            updates, opt_state = optimizer.update(dparams, opt_state, params)
+            params = optax.apply_updates(params, updates)
+        return Step(params, opt_state, state, value, norm)
+
+    return update

@@ -1,0 +1,269 @@
+"""Doors: bad input gets a ValueError in the reader's letters, before anything is traced."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jax_lstm as jl
+from tests.tables import CELLS, SIZE, problem
+
+T, B, D, H = SIZE
+PARAMS, STATE, XS = problem(CELLS["lstm"])
+f32 = jnp.float32
+
+
+def lstm(params=PARAMS, state=STATE, xs=XS, **options):
+    return jl.lstm(params, state, xs, **options)
+
+
+BAD = {
+    "rank of xs": ({"xs": XS[0, 0, 0]}, "`xs` must be (T, ..., D)"),
+    "features of xs": (
+        {"xs": jnp.zeros((7, 2, 4))},
+        "`xs` must be (T, ..., D) with D = 3 (rows of params.W); got shape (7, 2, 4)",
+    ),
+    "batch of the state": ({"xs": jnp.zeros((T, 4, D))}, "`state.h` must be (4, 5)"),
+    "no batch of the state": ({"state": jl.init_lstm_state(PARAMS)}, "`state.h` must be (2, 5)"),
+    "c of another shape": ({"state": STATE._replace(c=jnp.zeros((B, H + 1)))}, "`state.c` must be"),
+    "integer xs": ({"xs": jnp.zeros((T, B, D), int)}, "`xs` must be floating point; got int64"),
+    "mixed dtypes": ({"xs": XS.astype(f32)}, "`xs` and params must share one dtype"),
+    "dtype of the state": (
+        {"state": STATE._replace(h=STATE.h.astype(f32))},
+        "`state.h` must be fl",
+    ),
+    "dtype of params": ({"params": PARAMS._replace(b=PARAMS.b.astype(f32))}, "share one dtype"),
+    "shape of W": ({"params": PARAMS._replace(W=PARAMS.W[:, :-1])}, "`params.W` must be (3, 20)"),
+    "shape of U": ({"params": PARAMS._replace(U=PARAMS.U[:, :-1])}, "`params.U` must be (5, 20)"),
+    "rank of b": ({"params": PARAMS._replace(b=PARAMS.b[None])}, "`params` must be W (D, 4H)"),
+    "not an array": ({"xs": XS.tolist()}, "`xs` must be"),
+    "params as a dict": ({"params": PARAMS._asdict()}, "`params` must be a NamedTuple of arrays"),
+    "no params": ({"params": None}, "`params` must be arrays; got NoneType"),
+    "state as a tuple": ({"state": tuple(STATE)}, "`state` must be a NamedTuple of arrays"),
+    "another cell's state": (
+        {"state": jl.ElmanState(STATE.h)},
+        "`state` must have the fields h, c; got ElmanState(h)",
+    ),
+    "no xs": ({"xs": None}, "`xs` must be arrays; got NoneType"),
+    "reverse in words": ({"reverse": "no"}, "`reverse` must be True or False"),
+    "reset state without resets": ({"reset_state": STATE}, "`resets` is not given"),
+    "reset state of a number": (
+        {"resets": jnp.ones((T, B), bool), "reset_state": 1.0},
+        "`reset_state` must be like `state`",
+    ),
+    "residuals": ({"residuals": "none"}, '`residuals` must be "full", "auto" or'),
+    "residuals of 0": ({"residuals": 0}, "K >= 1; got 0"),
+    "unroll": ({"unroll": 0}, "`unroll` must be an integer >= 1"),
+    "mask of numbers": ({"mask": jnp.ones((T, B))}, "`mask` must be boolean (T, ...) = (7, 2)"),
+    "mask of another shape": ({"mask": jnp.ones((B, T), bool)}, "`mask` must be boolean"),
+    "resets of another shape": ({"resets": jnp.ones((T,), bool)}, "`resets` must be boolean"),
+    "reset state": (
+        {"resets": jnp.ones((T, B), bool), "reset_state": jl.init_lstm_state(PARAMS)},
+        "`reset_state` must be like `state`",
+    ),
+    "float lengths": ({"lengths": jnp.ones(B)}, "`lengths` must be integers (2,)"),
+    "negative lengths": (
+        {"lengths": np.array([-1, 2])},
+        "`lengths` must lie in [0, T = 7]; got -1",
+    ),
+    "words for lengths": ({"lengths": "a"}, "`lengths` must be integers (2,); got 'a'"),
+    "objects for lengths": (
+        {"lengths": np.array([1, 2], object)},
+        "`lengths` must be integers (2,); got array([1, 2], dtype=object)",
+    ),
+    "lists of unequal length": ({"lengths": [1, [2]]}, "`lengths` must be integers (2,); got [1"),
+    "words for a mask": ({"mask": "all"}, "`mask` must be boolean (T, ...) = (7, 2); got 'all'"),
+    "words for resets": ({"resets": "a"}, "`resets` must be boolean (T, ...) = (7, 2); got 'a'"),
+    "integers in a pair": (
+        {"xs": (XS, jnp.ones((T, B, 1), int))},
+        "`xs[1]` must be floating point; got int64",
+    ),
+    "long lengths": ({"lengths": np.array([1, 8])}, "`lengths` must lie in [0, T = 7]; got 1 to 8"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize(
+    "door", [lstm, lambda **kw: jax.jit(lambda: lstm(**kw))()], ids=["", "jit"]
+)
+def test_bad_input_of_a_sequence(name, door):
+    change, message = BAD[name]
+    with pytest.raises(ValueError, match=r"^") as error:
+        door(**change)
+    assert message in str(error.value)
+
+
+def test_the_twin_has_the_same_door():
+    with pytest.raises(ValueError, match="`xs` must be"):
+        jl.lstm_autodiff(PARAMS, STATE, jnp.zeros((7, 2, 4)))
+
+
+def test_bad_input_of_one_step():
+    with pytest.raises(ValueError, match=r"`x` must be \(\.\.\., D\) with D = 3"):
+        jl.lstm_cell(PARAMS, STATE, jnp.zeros((2, 4)))
+    with pytest.raises(ValueError, match=r"`state.h` must be \(7, 2, 5\)"):
+        jl.lstm_cell(PARAMS, STATE, XS)
+
+
+SCORES = jnp.zeros((B, D))
+BAD_STAGES = {
+    "tokens in a list": (jl.embedding, (SCORES, [1, 2]), "`tokens` must be an array; got list"),
+    "a table of integers": (
+        jl.embedding,
+        (jnp.ones((B, D), int), jnp.array([0])),
+        "`E` must be floating point (V, D)",
+    ),
+    "dense without names": (
+        jl.dense,
+        ((SCORES, SCORES[0]), SCORES),
+        "`params` must be DenseParams",
+    ),
+    "an offset of size 1": (
+        jl.dense,
+        (jl.DenseParams(SCORES, SCORES[0, :1]), jnp.zeros((4, B))),
+        "`params` must be W (H, V), b (V,)",
+    ),
+    "integer logits": (
+        jl.softmax_cross_entropy,
+        (jnp.ones((B, D), int), jnp.array([0, 1])),
+        "`logits` must be floating point (..., V)",
+    ),
+    "a scalar": (
+        jl.softmax_cross_entropy,
+        (SCORES[0, 0], jnp.array(0)),
+        "`logits` must be floating",
+    ),
+    "integers": (jl.squared_error, (jnp.ones(3, int), jnp.ones(3, int)), "`y` must be floating"),
+    "tokens too large": (
+        jl.embedding,
+        (SCORES, jnp.array([0, B])),
+        "`tokens` must lie in [0, V = 2)",
+    ),
+    "tokens negative": (jl.embedding, (SCORES, jnp.array([-1])), "`tokens` must lie in [0, V = 2)"),
+    "tokens of floats": (
+        jl.embedding,
+        (SCORES, jnp.zeros(3)),
+        "`tokens` must be integers, or one-hot",
+    ),
+    "dense": (
+        jl.dense,
+        (jl.DenseParams(SCORES, SCORES[0]), SCORES),
+        "`x` must be (..., H) with H = 2",
+    ),
+    "classes of floats": (
+        jl.softmax_cross_entropy,
+        (SCORES, SCORES[:, 0]),
+        "`targets` must be integers",
+    ),
+    "classes too large": (
+        jl.softmax_cross_entropy,
+        (SCORES, jnp.array([0, 3])),
+        "[0, V = 3); got 0 to 3",
+    ),
+    "targets of another shape": (
+        jl.squared_error,
+        (SCORES, SCORES[0]),
+        "`targets` must be float64 (2, 3)",
+    ),
+    "targets of another dtype": (
+        jl.binary_cross_entropy_with_logits,
+        (SCORES, SCORES.astype(f32)),
+        "`targets` must be float64",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_STAGES)
+def test_bad_input_of_readout_and_losses(name):
+    f, args, message = BAD_STAGES[name]
+    with pytest.raises(ValueError, match=r"^") as error:
+        f(*args)
+    assert message in str(error.value)
+
+
+def test_lengths_are_ordinary_traced_arguments():
+    traces = []
+
+    @jax.jit
+    def run(lengths):
+        traces.append(lengths)
+        return jl.lstm(PARAMS, STATE, XS, lengths=lengths)
+
+    for lengths in ([1, 2], [3, 0], [T, T]):
+        run(jnp.asarray(lengths))
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint32", "int64", "uint64"])
+def test_lengths_of_any_integer_dtype(dtype):
+    """T may be more than the dtype can hold: times would wrap there."""
+    xs, lengths = jnp.ones((300, B, D)), np.array([5, 100], dtype)
+    _, hs = jl.lstm(PARAMS, STATE, xs, lengths=lengths)
+    assert hs.any(-1).sum(0).tolist() == [5, 100]
+    _, hs = jax.jit(lambda n: jl.lstm(PARAMS, STATE, xs, lengths=n))(lengths)
+    assert hs.any(-1).sum(0).tolist() == [5, 100]
+
+
+def test_lists_of_numbers_and_of_booleans():
+    """Also empty ones, and such as hold what is only known under jit."""
+    want = jl.lstm(PARAMS, STATE, XS, lengths=np.array([3, T]))
+    mask = [[t < 3, True] for t in range(T)]
+    runs = [lstm(lengths=[3, T]), lstm(mask=mask), jax.jit(lambda n: lstm(lengths=[n, T]))(3)]
+    for got in runs:
+        jax.tree.map(np.testing.assert_array_equal, got, want)
+    nobody = jl.init_lstm_state(PARAMS, (0,))
+    assert lstm(state=nobody, xs=XS[:, :0], lengths=[], mask=[[]] * T)[1].shape == (T, 0, H)
+
+
+COMPLAINTS = {
+    "unknown": (lambda: lstm(length=[1, 2]), "lstm() got an unexpected keyword argument 'length'"),
+    "one step": (lambda: jl.elman_cell(1, 2, 3, lengths=1), "elman_cell() got an unexpected keyw"),
+    "missing": (lambda: jl.lstmp_autodiff(1, 2), "lstmp_autodiff() missing a required argument"),
+    "too many": (lambda: jl.stack(1, 2, 3, 4), "stack() too many positional arguments; it takes ("),
+    "truncated": (lambda: jl.tbptt(2, 3)(1, 2, 3, x=4), "tbptt(2, 3)() got an unexpected keyword"),
+}
+
+
+@pytest.mark.parametrize("name", COMPLAINTS)
+def test_python_complains_by_the_name_that_was_called(name):
+    call, message = COMPLAINTS[name]
+    with pytest.raises(TypeError) as error:
+        call()
+    assert str(error.value).startswith(message)
+
+
+def test_lengths_out_of_range_under_jit_count_as_the_nearest():
+    run = jax.jit(lambda lengths: jl.lstm(PARAMS, STATE, XS, lengths=lengths))
+    got, want = run(jnp.asarray([-3, 99])), run(jnp.asarray([0, T]))
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+def test_integer_dtypes_of_tokens():
+    for dtype in (jnp.int8, jnp.uint8, jnp.int32, jnp.int64):
+        assert jl.embedding(SCORES, jnp.asarray([0, 1], dtype)).shape == (2, 3)
+
+
+def test_closed_over_arrays_are_looked_at_under_jit():
+    """Concrete tokens, targets and lengths inside a jitted function are checked all the same."""
+    good, bad = jnp.array([0, 2]), jnp.array([0, 3])
+    jax.jit(lambda y: jl.softmax_cross_entropy(y, good))(SCORES)
+    with pytest.raises(ValueError, match="`targets` must lie in"):
+        jax.jit(lambda y: jl.softmax_cross_entropy(y, bad))(SCORES)
+
+
+@pytest.mark.parametrize("size", [(3, 0), (-3, 2), (2.5, 2), (True, 2), (np.int64(0), 2)])
+@pytest.mark.parametrize("init", [jl.init_lstm, jl.init_elman])
+def test_sizes_of_a_cell(init, size):
+    with pytest.raises(ValueError, match=r"_size` must be a whole number >= "):
+        init(jax.random.key(0), *size)
+
+
+@pytest.mark.parametrize("whole", [np.int64, np.uint8, jnp.int32], ids=lambda kind: kind.__name__)
+def test_sizes_as_numpy_counts_them(whole):
+    sizes = whole(3), whole(70)
+    params = jax.eval_shape(lambda key: jl.init_lstm(key, *sizes), jax.random.key(0))
+    assert [p.shape for p in params] == [(3, 280), (70, 280), (280,)]  # 280 is no uint8
+
+
+def test_keywords_work():
+    assert jl.dense(params=jl.DenseParams(SCORES, SCORES[0]), x=jnp.zeros((4, B))).shape == (4, D)

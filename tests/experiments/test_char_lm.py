@@ -1,0 +1,339 @@
+"""The main job: what it writes, what it refuses, and what is left of it after Ctrl-C."""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import jax_lstm as jl
+from experiments import char_lm
+from experiments.kit import command, gradients, plots, record, text
+from experiments.kit.command import BadInput
+from jax_lstm.commands.run import main as jax_lstm_main
+from jax_lstm.files import arrays as tensorfile
+from jax_lstm.training.update import AUTODIFF, BITS, BY_HAND, Step
+
+ROOT = Path(__file__).parents[2]
+PNG = b"\x89PNG"
+FILES = {
+    "config.json",
+    "metrics.jsonl",
+    "params.safetensors",
+    "sample.txt",
+    "summary.json",
+    "curves.png",
+    "gradients.png",
+}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """(Config, summary, folder) of the quick form."""
+    results = tmp_path_factory.mktemp("results")
+    config = dataclasses.replace(char_lm.Config.tiny(), results=str(results), run="tiny")
+    return config, char_lm.run(config), results / "char_lm" / "tiny"
+
+
+def test_every_file_is_there_and_readable(tiny):
+    config, summary, directory = tiny
+    assert {path.name for path in directory.iterdir()} == FILES
+    assert record.read_json(directory / "summary.json") == json.loads(json.dumps(summary))
+    written = record.read_json(directory / "config.json")
+    assert written["config"] == dataclasses.asdict(config)
+    source = text.from_standard_library(config.megabytes)
+    assert written["text"]["sha256"] == source.about["sha256"]
+    assert written["vocabulary"] == "".join(sorted(set(source.characters)))
+    for name in ("curves.png", "gradients.png"):
+        assert (directory / name).read_bytes().startswith(PNG)
+    sample = (directory / "sample.txt").read_bytes().decode()
+    assert len(sample) == 40 + config.sample_length
+    assert sample[:40] in source.characters
+
+
+def test_metrics_and_summary_agree(tiny):
+    config, summary, directory = tiny
+    lines = record.read_lines(directory / "metrics.jsonl")
+    steps = [line for line in lines if line["kind"] == "step"]
+    assert [line["step"] for line in steps] == list(range(1, config.steps + 1))
+    held_out = [line for line in lines if line["kind"] == "validation"]
+    assert [line["step"] for line in held_out] == [0, 20, 40, 60]
+    assert summary["validation_nats"] == min(line["nats"] for line in held_out)
+    assert summary["validation_bits"] == pytest.approx(summary["validation_nats"] * BITS)
+    assert summary["steps"] == config.steps
+    assert summary["characters"] == config.steps * config.window * config.streams
+    assert summary["validation_bits"] < 0.75 * summary["uniform_bits"]
+    assert all(math.isfinite(line["nats"]) and line["seconds"] > 0 for line in steps)
+
+
+def test_the_two_gradients_and_the_two_curves_agree(tiny):
+    config, summary, directory = tiny
+    rows = record.read_lines(directory / "metrics.jsonl", kind="gradient")
+    assert {row["leaf"] for row in rows} == {
+        *("embedding", "lstm.W", "lstm.U", "lstm.b", "readout.W", "readout.b"),
+        *("state.h", "state.c"),
+    }
+    assert summary["gradients_agree"]
+    assert summary["gradients_relative_float64"] < 1e-14
+    repeat = summary["repeat"]
+    assert repeat["steps"] == config.compare_steps
+    assert repeat["bits_apart_by_hand_again"] == 0
+    assert repeat["bits_apart_largest"] < 1e-4
+    for route in ("by_hand", "autodiff"):
+        assert 0 < repeat[route]["milliseconds_least"] <= repeat[route]["milliseconds_median"]
+        assert repeat[route]["temp_bytes"] > 0
+
+
+def test_the_parameters_are_those_of_the_best_validation(tiny):
+    config, summary, directory = tiny
+    params, notes = char_lm.load(directory / "params.safetensors")
+    source = text.from_standard_library(config.megabytes)
+    data = char_lm.cut(config, source.characters)
+    assert notes["vocabulary"] == data.vocabulary
+    assert notes["step"] == summary["validation_step"]
+    nats = char_lm.validate(params, data.held_out, config.window)
+    assert nats == notes["validation_nats"] == summary["validation_nats"]
+
+
+def test_inspect_shows_the_file(tiny, capsys):
+    config, _, directory = tiny
+    assert jax_lstm_main(["inspect", str(directory / "params.safetensors")]) == 0
+    out = capsys.readouterr().out
+    assert f"lstm: jax_lstm.LSTMParams, D = {config.embedding}, H = {config.hidden}" in out
+    assert "  vocabulary: " in out
+    assert "the layout seems to be ours (jax_lstm.load)" in out
+
+
+def test_a_file_of_before_the_format_is_refused_clearly(tmp_path):
+    arrays = {"embedding": np.ones((3, 2), np.float32)}
+    tensorfile.write(tmp_path / "old", tensorfile.encode(arrays, {"vocabulary": '"abc"'}))
+    with pytest.raises(ValueError, match=r"was not written by jax_lstm.save; it holds embedding"):
+        char_lm.load(tmp_path / "old")
+    jl.save(tmp_path / "other", {"embedding": arrays["embedding"]})
+    with pytest.raises(ValueError, match="must hold embedding, lstm, readout of a LanguageModel"):
+        char_lm.load(tmp_path / "other")
+
+
+def test_a_dropped_gradient_is_reported():
+    config = char_lm.Config.tiny()
+    data = char_lm.cut(config, text.from_standard_library(config.megabytes).characters)
+    params, _, state = char_lm.fresh(config, data)
+    batch = next(char_lm.batches(config, data))[1:]
+
+    def sequence(params, state, xs):
+        params = params._replace(b=jax.lax.stop_gradient(params.b))
+        return BY_HAND.sequence(params, state, xs)
+
+    routes = {"by_hand": BY_HAND._replace(sequence=sequence), "autodiff": AUTODIFF}
+    rows = gradients.compare(routes, params, state, *batch)
+    assert not gradients.agree(rows)
+    assert [row["leaf"] for row in rows if row["float64"] > 1e-12] == ["lstm.b"]
+    assert "DISAGREE" in gradients.table(rows)
+
+
+# Bad input ------------------------------------------------------------------------------------
+
+
+def files(folder):
+    """Text files that cannot be used."""
+    (folder / "empty.txt").write_bytes(b"")
+    (folder / "latin1.txt").write_bytes("Müller".encode("latin-1") * 999)
+    (folder / "short.txt").write_text("abc" * 20)
+    (folder / "file").write_text("")
+    (folder / "char_lm").mkdir()
+    (folder / "char_lm" / "old").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        ("--text {0}/none.txt", "argument --text: cannot read {0}/none.txt: No such file"),
+        ("--text {0}", "argument --text: cannot read {0}: Is a directory"),
+        ("--text {0}/empty.txt", "argument --text: {0}/empty.txt is empty"),
+        ("--text {0}/latin1.txt", "argument --text: {0}/latin1.txt is not UTF-8"),
+        ("--text {0}/short.txt", "argument --text: 54 of its 60 characters are for training"),
+        ("--megabytes 0.0001", "argument --megabytes: 90 of its 100 characters"),
+        ("--held-out 0.0001", "argument --megabytes: 3 of its 30000 characters are held out"),
+        ("--held-out 1", "argument --held-out: must be > 0 and < 1; got 1.0"),
+        ("--hidden 0", "argument --hidden: must be >= 1; got 0"),
+        ("--steps many", "argument --steps: invalid int value"),
+        ("--learning-rate nan", "argument --learning-rate: must be > 0; got nan"),
+        ("--temperature 0", "argument --temperature: must be > 0"),
+        ("--residuals half", "argument --residuals: must be full, auto or a number"),
+        ("--prompt é", "argument --prompt: 'é' does not occur in the text"),
+        ("--run old", "argument --run: {0}/char_lm/old exists already"),
+        ("--run a/b", "argument --run: must be a plain name"),
+        ("--results {0}/file", "argument --results: "),
+        ("--no-such-option", "unrecognized arguments: --no-such-option"),
+    ],
+)
+def test_bad_input_names_the_argument(argv, complaint, tmp_path, capsys):
+    files(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit) as status:
+        char_lm.main(["--tiny", "--results", str(tmp_path), *argv.format(tmp_path).split()])
+    assert status.value.code == 2
+    assert complaint.format(tmp_path) in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_gradient_that_disagrees_is_a_failure(capsys):
+    """Exit status 1, so that a check that runs the main job can fail."""
+
+    def run(config):
+        return {"gradients_agree": False}
+
+    assert command.main(char_lm.Config, run, "program", "", []) == 1
+    assert "is not that of jax.grad" in capsys.readouterr().err
+
+
+def test_tokens_out_of_range_are_named():
+    with pytest.raises(ValueError, match=r"`tokens` must lie in \[0, V = 3\); got 0 to 3"):
+        text.streams(np.arange(4), 2, 3)
+    with pytest.raises(ValueError, match="'z' is not in the vocabulary"):
+        text.tokens_of("abz", "abc")
+
+
+def test_a_loss_that_is_no_number_ends_the_run(capsys):
+    config = char_lm.Config.tiny()
+    data = char_lm.cut(config, text.from_standard_library(config.megabytes).characters)
+
+    def update(*args):
+        return Step(*args[:3], np.float32(np.nan), np.float32(np.nan))
+
+    def run(config):
+        next(char_lm.updates_of(config, update, data))
+
+    assert command.main(char_lm.Config, run, "a", "b", ["--tiny"]) == 1
+    assert "the loss is nan; try a lower --learning-rate" in capsys.readouterr().err
+
+
+# A text of one's own, and Ctrl-C --------------------------------------------------------------
+
+
+def test_ctrl_c_leaves_everything_readable(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes("Zürich – 東京 🙂\r\n".encode() * 99)
+    argv = ["--tiny", "--text", str(path), "--steps", "1000000", "--compare-steps", "0"]
+    argv += ["--residuals", "2", "--results", str(tmp_path), "--run", "a"]
+    # A job in the background is born deaf to Ctrl-C; this one must hear it in any case
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += f"from experiments.char_lm import main; sys.exit(main({argv}))"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    directory = tmp_path / "char_lm" / "a"
+    with child:
+        for line in child.stdout:
+            if line.startswith("step 40/"):
+                break
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    assert "Traceback" not in err
+    assert f"{directory / 'metrics.jsonl'}" in err
+    assert {path.name for path in directory.iterdir()} == {
+        *("config.json", "metrics.jsonl", "params.safetensors")
+    }
+    vocabulary = "\n\r Zchirü–京東🙂"
+    assert record.read_json(directory / "config.json")["vocabulary"] == vocabulary
+    steps = [x["step"] for x in record.read_lines(directory / "metrics.jsonl", kind="step")]
+    assert steps == list(range(1, len(steps) + 1))
+    assert len(steps) >= 40
+
+    plots.char_lm(directory)
+    assert (directory / "curves.png").read_bytes().startswith(PNG)
+    params, notes = char_lm.load(directory / "params.safetensors")
+    assert notes["step"] > 0
+    sampled = char_lm.sample(char_lm.Config.tiny(), params, notes["vocabulary"], "東京 🙂")
+    assert len(sampled) == char_lm.Config.tiny().sample_length
+    assert set(sampled) <= set(vocabulary)
+
+
+# The command and the text ---------------------------------------------------------------------
+
+
+def test_help_explains_every_option(capsys):
+    with pytest.raises(SystemExit) as status:
+        char_lm.main(["--help"])
+    assert status.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for field in dataclasses.fields(char_lm.Config):
+        assert f"--{field.name.replace('_', '-')} " in shown
+        assert " ".join(field.metadata["help"].split()[:3]) in shown
+    assert "(default: 0.008; with --tiny: 0.02)" in shown
+
+
+def test_runs_without_a_name_never_share_a_folder(tmp_path):
+    made = {record.new_directory(tmp_path, "e") for _ in range(3)}
+    assert len(made) == 3
+    record.new_directory(tmp_path, "e", "mine")
+    with pytest.raises(BadInput, match="--run"):
+        record.new_directory(tmp_path, "e", "mine")
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    record.write(path, b"old")
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        record.write(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_standard_library_is_the_same_text_each_time():
+    one, two = text.from_standard_library(0.2), text.from_standard_library(0.2)
+    assert one == two
+    assert len(one.characters) == 200_000
+    assert text.from_standard_library(0.3).characters.startswith(one.characters)
+
+
+def test_streams_and_windows_are_the_text_in_order():
+    streams = text.streams(np.arange(23), 2, 23)
+    assert streams.T.tolist() == [list(range(11)), list(range(11, 22))]
+    cut = list(text.windows(streams, 4))
+    assert [len(tokens) for tokens, _ in cut] == [4, 4, 2]
+    for tokens, targets in cut:
+        assert (targets == tokens + 1).all()
+    assert np.concatenate([tokens for tokens, _ in cut]).tolist() == streams[:-1].tolist()
+
+
+def test_epochs_start_at_an_offset_and_then_go_on_without_a_gap():
+    streams = text.streams(np.arange(40), 2, 40)
+    stream, starts = text.epochs(streams, 4, 0), []
+    follows = None
+    for anew, tokens, targets in (next(stream) for _ in range(40)):
+        assert tokens.shape == (4, 2)
+        assert (targets == tokens + 1).all()
+        if anew.all():
+            starts.append(int(tokens[0, 0]))
+        else:
+            assert tokens[0, 0] == follows
+            assert not anew.any()
+        follows = targets[-1, 0]
+    assert set(starts) == {0, 1, 2, 3}
+
+
+def test_streams_start_anew_as_often_as_asked():
+    streams = text.streams(np.arange(4000), 10, 4000)
+    stream = text.epochs(streams, 4, 0, restart=0.2)
+    anew = np.stack([next(stream)[0] for _ in range(90)])
+    assert anew[0].all()
+    assert not anew[1:].all(1).any()
+    assert 0.15 < anew[1:].mean() < 0.25

@@ -1,0 +1,154 @@
+"""Distribution: what the wheel and the sdist hold, and that an installed wheel works.
+
+In a folder without a checkout beside them, the tests test the package that is installed: `.ci/run`
+runs some of them there against the wheel.
+"""
+
+import email
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import jax_lstm
+
+ROOT = Path(__file__).parents[2]
+VERSION = jax_lstm.__version__
+
+
+def files_of(*folders):
+    """Every file below these folders of the checkout, as paths from its root."""
+    files = (path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file())
+    return {str(f.relative_to(ROOT)) for f in files if "__pycache__" not in f.parts}
+
+
+def build(source, folder, *what):
+    """Built with the backend that pyproject.toml names."""
+    command = [sys.executable, "-m", "hatchling", "build", "-d", str(folder), *what]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+
+
+def content(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The folder with a wheel and an sdist of the checkout."""
+    folder = tmp_path_factory.mktemp("dist")
+    build(ROOT, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    (file,) = built.glob("*.whl")
+    return file
+
+
+@pytest.fixture(scope="module")
+def unpacked(built, tmp_path_factory):
+    """The sdist, unpacked."""
+    folder = tmp_path_factory.mktemp("sdist")
+    (file,) = built.glob("*.tar.gz")
+    subprocess.run(["tar", "-xzf", file, "-C", folder], check=True)
+    return folder / f"jax_lstm-{VERSION}"
+
+
+def test_the_package_that_is_tested_is_the_one_meant():
+    """The checkout beside the tests; without one, what is installed."""
+    package = Path(jax_lstm.__file__).parent
+    if (ROOT / "jax_lstm").exists():
+        assert package == ROOT / "jax_lstm"
+    else:
+        assert package == Path(sysconfig.get_path("purelib")) / "jax_lstm"
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+    names = {name for name in content(wheel) if ".dist-info/" not in name}
+    assert names == files_of("jax_lstm")
+    assert names >= {
+        "jax_lstm/py.typed",
+        "jax_lstm/cells/__init__.py",
+        "jax_lstm/referee/__init__.py",
+        "jax_lstm/diagnosis/examples/coursera.json",
+        "jax_lstm/diagnosis/examples/gomez.json",
+    }
+
+
+def test_what_the_wheel_says_of_itself(wheel):
+    info = f"jax_lstm-{VERSION}.dist-info"
+    files = content(wheel)
+    said = email.message_from_bytes(files[f"{info}/METADATA"])
+    assert said["Name"] == "jax_lstm"
+    assert said["Version"] == VERSION
+    assert said["Requires-Python"] == ">=3.11"
+    assert said["License-Expression"] == "Apache-2.0"
+    assert "Typing :: Typed" in said.get_all("Classifier")
+    needs = {re.split(r"\W", need)[0] for need in said.get_all("Requires-Dist") if ";" not in need}
+    assert needs == {"jax", "jaxlib", "numpy", "optax", "flax", "safetensors"}
+    assert f"{info}/licenses/LICENSE" in files
+    assert b"jax-lstm = jax_lstm.__main__:main" in files[f"{info}/entry_points.txt"]
+
+
+def test_the_sdist_holds_the_checkout(unpacked):
+    names = {str(f.relative_to(unpacked)) for f in unpacked.rglob("*") if f.is_file()}
+    pages = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE"}
+    want = files_of("jax_lstm", "tests", "experiments", "docs", ".ci") | pages | {"pyproject.toml"}
+    assert names - {"PKG-INFO", ".gitignore"} == want
+
+
+def test_the_sdist_builds_the_same_wheel(unpacked, wheel, tmp_path):
+    build(unpacked, tmp_path, "-t", "wheel")
+    assert content(tmp_path / wheel.name) == content(wheel)
+
+
+def test_the_installed_wheel_has_a_working_command(wheel, tmp_path):
+    """Somewhere else, with the examples that are data of the package."""
+    site = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", site, wheel], check=True)
+
+    def run(*command):
+        environment = os.environ | {"PYTHONPATH": str(site)}
+        options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+        ran = subprocess.run(command, check=False, **options)
+        return ran.returncode, ran.stdout.splitlines()[-1], ran.stderr
+
+    where = run(sys.executable, "-c", "import jax_lstm; print(jax_lstm.__file__)")
+    assert where == (0, str(site / "jax_lstm" / "__init__.py"), "")
+    status, said, error = run(site / "bin" / "jax-lstm", "diagnose", "--example", "gomez")
+    assert (status, error) == (1, "")
+    assert "zeros in the backward for the remembered h0 and c0" in said
+
+
+# The pages beside the code --------------------------------------------------------------------
+
+
+def test_the_citation_is_of_this_version():
+    fields = re.findall(r"^([a-z-]+):(?: (.*))?$", (ROOT / "CITATION.cff").read_text(), re.M)
+    said = dict(fields)
+    assert len(said) == len(fields)
+    assert said["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= set(said)
+    assert said["version"] == VERSION
+    assert said["license"] == "Apache-2.0"
+
+
+def test_the_changelog_keeps_its_form():
+    """Keep a Changelog 1.1.0: versions, newest first, the version here among them or unreleased."""
+    text = (ROOT / "CHANGELOG.md").read_text()
+    heads = re.findall(r"^## (.*)$", text, re.M)
+    assert heads[0] == "[Unreleased]"
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", head) for head in heads[1:])
+    kinds = re.findall(r"^### (.*)$", text, re.M)
+    assert set(kinds) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert kinds
+    newest = heads[1].split("]")[0] if len(heads) > 1 else "[0.0.0"
+    assert f"[{VERSION}" >= newest

@@ -1,0 +1,274 @@
+"""The exercise as a student would have it: blank, half done, wrong, and solved."""
+
+import subprocess
+import sys
+
+import pytest
+
+from jax_lstm.commands import run as command
+from jax_lstm.teaching import grade as grades
+from jax_lstm.teaching.exercise import IN_NUMPY, SHORTER, TWINS, exercise
+
+NAMES = [*(f"{name}_bwd" for name in TWINS), "backward"]
+KINDS = pytest.mark.parametrize("numpy", [False, True], ids=["jax", "numpy"])
+
+
+def graded(folder, text):
+    path = folder / "my_lstm.py"
+    path.write_text(text, encoding="utf-8")
+    return {g.name: g for g in grades.grade(path)}
+
+
+def solution(*changes):
+    """The solution in NumPy, broken on purpose."""
+    text = exercise(numpy=True, solution=True)
+    for old, new in changes:
+        assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times"
+        text = text.replace(old, new)
+    return text
+
+
+@KINDS
+def test_nothing_is_right_in_the_blank(numpy, tmp_path):
+    blank = exercise(numpy=numpy)
+    found = graded(tmp_path, blank)
+    assert [(g.name, g.verdict, g.says) for g in found.values()] == [
+        (name, "missing", "") for name in NAMES
+    ]
+    assert grades.table(found.values()).endswith("\n0 of 8 right, 8 missing")
+
+
+@KINDS
+def test_all_is_right_in_the_solution(numpy, tmp_path):
+    found = graded(tmp_path, exercise(numpy=numpy, solution=True))
+    assert {g.verdict for g in found.values()} == {"right"}
+    assert grades.table(found.values()).endswith("\n8 of 8 right")
+
+
+@KINDS
+def test_the_blank_gives_no_answer_away(numpy):
+    blank, solved = exercise(numpy=numpy), exercise(numpy=numpy, solution=True)
+    for text in (blank, solved):
+        assert ("jnp" in text) != numpy
+        assert "jax" not in text.replace("-m jax_lstm", "") or not numpy
+        assert not any(old in text for old in SHORTER | (IN_NUMPY if numpy else {}))
+        assert all(len(line) <= 100 for line in text.splitlines())
+    assert blank.count("raise NotImplementedError") == len(NAMES)
+    assert "raise NotImplementedError" not in solved
+    answers = [line for line in solved.splitlines() if "(F')" in line or "_bwd((" in line]
+    kept = [line for line in answers if line in blank]
+    assert len(answers) > 8
+    assert all("dparams = " in line for line in kept)
+
+
+def test_what_is_rewritten_for_the_student_still_stands_in_the_source():
+    text = exercise(solution=True)
+    assert "x @ W" in text
+    assert all(old in text for old in IN_NUMPY)
+
+
+# The mutants: what was written, what for, who is wrong, and what is said ------------------------
+
+DW = "return np.matmul(x.T, dy)"
+CELL = "return dc * c_prev, dc * f, dc * g, dc * i"
+HIDDEN = "return dh * s, tanh_bwd(s, dh * o)"
+CARRY = 'dh_from_next, dc_from_next = d["dh_prev"], dc_prev'
+MUTANTS = [
+    ("linear_bwd", DW, "return -np.matmul(x.T, dy)", "dW: the sign"),
+    ("linear_bwd", DW, "return np.matmul(x.T, dy) / len(x)", "dW: the mean over the examples"),
+    (
+        "linear_bwd",
+        DW,
+        "return x[..., None] * dy[:, None]",
+        "dW: the sum over the examples missing",
+    ),
+    (
+        "linear_bwd",
+        DW,
+        "return np.matmul(dy.T, x)",
+        "dW must have the shape (2, 6); got (6, 2); it",
+    ),
+    (
+        "linear_bwd",
+        "return linear_bwd_input(W, dy), linear_bwd_weight(x, dy)",
+        "return linear_bwd_weight(x, dy), linear_bwd_input(W, dy)",
+        "dx: dW in its place: the answers in another order",
+    ),
+    (
+        "bias_bwd",
+        "return da, da.reshape",
+        "return da, da #",
+        "db: the sum over the examples missing",
+    ),
+    (
+        "bias_bwd",
+        "da.shape[-1])).sum(0)",
+        "da.shape[-1])).mean(0)",
+        "db: the mean over the examples",
+    ),
+    ("sigmoid_bwd", "ds * s * (1 - s)", "ds * s", "da: the factor 1 - s missing"),
+    ("sigmoid_bwd", "ds * s * (1 - s)", "ds * sigmoid(s) * (1 - sigmoid(s))", "sigmoid once more"),
+    ("sigmoid_bwd", "ds * s * (1 - s)", "ds", "da: the derivative factor missing"),
+    ("tanh_bwd", "dt * (1 + t) * (1 - t)", "dt * (1 - t)", "da: t for t²"),
+    ("tanh_bwd", "dt * (1 + t) * (1 - t)", "-dt * (1 - t * t)", "da: the sign"),
+    ("tanh_bwd", "dt * (1 + t) * (1 - t)", "dt * (1 - t**2) / 2", "da: half of it"),
+    (
+        "cell_state_bwd",
+        CELL,
+        "return dc * c_prev, dc * (1 - f), dc * g, dc * i",
+        "1 - f for f in dc",
+    ),
+    ("cell_state_bwd", CELL, "return dc * c_prev, dc * f, dc * i, dc * g", "the factors i and g"),
+    ("cell_state_bwd", CELL, "return dc * f, dc * c_prev, dc * g, dc * i", "df: f for c_prev"),
+    (
+        "cell_state_bwd",
+        CELL,
+        "return dc * c_prev, dc * f, dc * g",
+        "must return df, dc_prev, di, dg",
+    ),
+    ("cell_state_bwd", CELL, "return dc * c_prev, dc * f, dc * g, dc", "dg: the factor i missing"),
+    ("hidden_state_bwd", HIDDEN, "return dh * s, dh * o", "the factor 1 - tanh²(c) missing in dc"),
+    ("hidden_state_bwd", HIDDEN, "return dh * c, tanh_bwd(s, dh * o)", "c where tanh(c) belongs"),
+    ("hidden_state_bwd", HIDDEN, "return dh * s, tanh_bwd(s, dh)", "the factor o missing in dc"),
+    ("fork_bwd", "sum(dxs[1:], start=dxs[0])", "dxs[0]", "dx: the first branch alone"),
+    (
+        "fork_bwd",
+        "sum(dxs[1:], start=dxs[0])",
+        "sum(dxs) / len(dxs)",
+        "dx: the mean of the branches",
+    ),
+    ("fork_bwd", "sum(dxs[1:], start=dxs[0])", "dxs[0] / 0", "inf, first at [0, 0]"),
+    ("fork_bwd", "sum(dxs[1:], start=dxs[0])", "no_such_name", "raises NameError"),
+    ("fork_bwd", "sum(dxs[1:], start=dxs[0])", "fork_bwd(dxs)", "raises RecursionError"),
+    ("fork_bwd", "sum(dxs[1:], start=dxs[0])", "exit(3)", "raises SystemExit"),
+    ("fork_bwd", "sum(dxs[1:], start=dxs[0])", "'dx'", "dx must be an array; got str"),
+    ("tanh_bwd", "dt * (1 + t) * (1 - t)", "dt * t**5", "no known mistake explains it; it is off"),
+    (
+        "backward",
+        "dc = fork_bwd((dc_from_h, dc_from_next))",
+        "dc = dc_from_h",
+        "equals BPTT with the fork at c dropped (dc not carried to t-1)",
+    ),
+    (
+        "backward",
+        "dh = fork_bwd((dhs[t], dh_from_next))",
+        "dh = dhs[t]",
+        "the fork at h dropped (dh not carried to t-1) and with the cotangent of the last h",
+    ),
+    (
+        "backward",
+        CARRY,
+        f'{CARRY}; dh_from_next = 0 * d["dh_prev"]',
+        "the fork at h dropped (dh not carried to t-1) and",
+    ),
+    (
+        "backward",
+        'sigmoid_bwd(s["i"], di)',
+        "di",
+        "the derivative factor of the input gate missing",
+    ),
+    ("backward", "return Gradients(\n", "return (\n", "raises AttributeError"),
+    (
+        "backward",
+        "h = hidden_state(o, c_to_tanh)",
+        "h = o * c_to_tanh",
+        "`forward`, which was given",
+    ),
+]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m[0]}: {m[3]}")
+def test_a_mutant_is_named_and_nothing_else_is_accused(mutant, tmp_path):
+    name, old, new, says = mutant
+    found = graded(tmp_path, solution((old, new)))
+    assert says in found[name].says
+    wrong = {g.name for g in found.values() if g.verdict == "WRONG"}
+    assert wrong == {name}
+    assert "\n" not in found[name].says
+
+
+def test_half_done(tmp_path):
+    """One twin written; the loop, which is right, is not blamed for the twins that are not."""
+    text = solution(("return ds * s * (1 - s)", "raise NotImplementedError"), (CELL, "pass"))
+    text = text.replace("def bias_bwd", "def my_bias_bwd")
+    found = graded(tmp_path, text)
+    missing = [g.name for g in found.values() if g.verdict == "missing"]
+    assert missing == ["bias_bwd", "sigmoid_bwd", "cell_state_bwd"]
+    assert found["backward"].verdict == "right"
+    assert found["backward"].says == f"with the right {', '.join(missing)} in place"
+    assert grades.table(found.values()).endswith("\n5 of 8 right, 3 missing")
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("def forward(*args): return 3", "raises TypeError"),
+        ("def forward(params, xs, h0, c0): return [{}]", "raises KeyError"),
+        ("def forward(params, xs, h0, c0): return [{'h': h0}]", "its steps are not those it had"),
+        ("del forward", "raises AttributeError"),
+        ("def backward(*args): return 4", "raises AttributeError"),
+        ("def backward(*args): raise ValueError('two\\nlines')", "raises ValueError: two"),
+    ],
+)
+def test_what_surrounds_the_blanks_may_be_broken_too(more, says, tmp_path):
+    found = graded(tmp_path, f"{solution()}\n{more}\n")
+    assert [g.name for g in found.values() if g.verdict != "right"] == ["backward"]
+    assert says in found["backward"].says
+    assert "\n" not in found["backward"].says
+
+
+# The commands -----------------------------------------------------------------------------------
+
+
+def test_from_the_blank_to_the_grade(tmp_path, capsys):
+    assert command.main(["exercise", "--numpy"]) == 0
+    blank = capsys.readouterr().out
+    assert blank == exercise(numpy=True)
+    file = tmp_path / "my_lstm.py"
+    file.write_text(blank, encoding="utf-8")
+    assert command.main(["grade", str(file)]) == 1
+    assert "0 of 8 right, 8 missing" in capsys.readouterr().out
+    assert command.main(["exercise", "--numpy", "--solution"]) == 0
+    file.write_text(capsys.readouterr().out, encoding="utf-8")
+    assert command.main(["grade", str(file)]) == 0
+    assert "8 of 8 right" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "cannot be read: No such file"),
+        ("def f(:", "is not Python, line 1: "),
+        ("x = 1\0", "is not Python"),
+        ("x = 1", "has no function of the exercise"),
+        ("import no_such_module", "cannot be run: ModuleNotFoundError"),
+        ("raise SystemExit(0)", "cannot be run: SystemExit"),
+        ("x = '\udcff'", "is not Python"),
+    ],
+    ids=["no file", "syntax", "null", "another file", "import", "exit", "not text"],
+)
+def test_bad_input_is_one_line_and_status_2(text, says, tmp_path, capsys):
+    file = tmp_path / "my_lstm.py"
+    if text is not None:
+        file.write_bytes(text.encode(errors="surrogateescape"))
+    assert command.main(["grade", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert len(error.splitlines()) == 1
+
+
+def test_ctrl_c_works(tmp_path):
+    file = tmp_path / "my_lstm.py"
+    file.write_text("def fork_bwd(dxs):\n    raise KeyboardInterrupt\n")
+    assert command.main(["grade", str(file)]) == 130
+
+
+def test_a_terminal_without_these_letters(tmp_path):
+    """The file is UTF-8 wherever it is written."""
+    got = subprocess.run(
+        [sys.executable, "-m", "jax_lstm", "exercise"],
+        capture_output=True,
+        env={"PYTHONIOENCODING": "ascii", "PYTHONPATH": ":".join(sys.path)},
+        check=True,
+    )
+    assert got.stdout.decode("utf-8") == exercise()
