@@ -13,39 +13,7 @@ from jax_lstm.analysis.flow import (
 )
 from jax_lstm.analysis.opened import Linearised, linearised_elman, linearised_lstm, make_linearised
 from jax_lstm.analysis.states import Trace, make_trace
-from jax_lstm.cells.elman import (
-    ELMAN,
-    ElmanParams,
-    ElmanState,
-    elman,
-    elman_autodiff,
-    elman_cell,
-    elman_cell_autodiff,
-    init_elman,
-    init_elman_state,
-)
-from jax_lstm.cells.lstm import (
-    LSTM,
-    LSTMParams,
-    LSTMState,
-    init_lstm,
-    init_lstm_state,
-    lstm,
-    lstm_autodiff,
-    lstm_cell,
-    lstm_cell_autodiff,
-)
-from jax_lstm.cells.lstmp import (
-    LSTMP,
-    LSTMPParams,
-    LSTMPState,
-    init_lstmp,
-    init_lstmp_state,
-    lstmp,
-    lstmp_autodiff,
-    lstmp_cell,
-    lstmp_cell_autodiff,
-)
+from jax_lstm.cells.family import *
 from jax_lstm.cells.regularised import recurrent_dropout, zoneout
 from jax_lstm.diagnosis.diagnose import diagnose
 from jax_lstm.engine.cell import Cell

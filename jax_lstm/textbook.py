@@ -124,9 +124,9 @@ def backward(params, steps, dhs, dh_T, dc_T):
     deltas: list[dict[str, Any]] = [{}] * len(steps)
     for t in reversed(range(len(steps))):
         s = steps[t]
-        dh = fork_bwd((dhs[t], dh_from_next))  # (F') at h_t
+        dh, _ = fork_bwd(None, (dhs[t], dh_from_next))  # (F') at h_t
         do, dc_from_h = hidden_state_bwd((s["o"], s["c"]), dh)  # (4')
-        dc = fork_bwd((dc_from_h, dc_from_next))  # (F') at c_t: the branch that is often forgotten
+        dc, _ = fork_bwd(None, (dc_from_h, dc_from_next))  # (F') at c_t: a branch often forgotten
         df, dc_prev, di, dg = cell_state_bwd((s["f"], s["c_prev"], s["i"], s["g"]), dc)  # (3')
         da_i, da_f = sigmoid_bwd(s["i"], di), sigmoid_bwd(s["f"], df)  # (2')
         da_g, da_o = tanh_bwd(s["g"], dg), sigmoid_bwd(s["o"], do)
@@ -134,17 +134,16 @@ def backward(params, steps, dhs, dh_T, dc_T):
         d |= {"dc_from_h": dc_from_h, "dc_from_next": dc_from_next, "dc": dc, "dc_prev": dc_prev}
         d |= {"df": df, "di": di, "dg": dg, "da_i": da_i, "da_f": da_f, "da_g": da_g, "da_o": da_o}
         for k in GATES:  # each gate's share
-            dy, d["db_" + k] = bias_bwd(d["da_" + k])  # (1'b)
+            dy, d["db_" + k] = bias_bwd(None, d["da_" + k])  # (1'b)
             d["dx_" + k], d["dW_" + k] = linear_bwd((s["x"], getattr(p, "W_" + k)), dy)  # (1')
             d["dh_prev_" + k], d["dU_" + k] = linear_bwd((s["h_prev"], getattr(p, "U_" + k)), dy)
-        d["dx"] = fork_bwd([d["dx_" + k] for k in GATES])  # (F') at x_t
-        d["dh_prev"] = fork_bwd([d["dh_prev_" + k] for k in GATES])  # (F') at h_{t-1}
+        d["dx"], _ = fork_bwd(None, [d["dx_" + k] for k in GATES])  # (F') at x_t
+        d["dh_prev"], _ = fork_bwd(None, [d["dh_prev_" + k] for k in GATES])  # (F') at h_{t-1}
         deltas[t] = d
         dh_from_next, dc_from_next = d["dh_prev"], dc_prev
-    dparams = Params(*(fork_bwd([d["d" + name] for d in deltas]) for name in p._fields))  # (F')
-    return Gradients(
-        dparams, jnp.stack([d["dx"] for d in deltas]), dh_from_next, dc_from_next, deltas
-    )
+    dparams = [fork_bwd(None, [d["d" + name] for d in deltas])[0] for name in p._fields]  # (F')
+    dxs = jnp.stack([d["dx"] for d in deltas])
+    return Gradients(Params(*dparams), dxs, dh_from_next, dc_from_next, deltas)
 
 
 def from_packed(W, U, b):

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jax_lstm.analysis.opened import check_cotangents, every_step, length, nonzero, step_back
-from jax_lstm.engine.segments import cleared, like, widened, zeros_like
+from jax_lstm.engine.segments import cast_like, clear_masked, widen, zeros_like
 
 
 class Attribution(NamedTuple):
@@ -47,7 +47,7 @@ class Attribution(NamedTuple):
     total: Any
 
 
-def attribute(linear, dhs, dstate=None, *, of=None):
+def attribute(run, dhs, dstate=None, *, of=None):
     """The weight gradient, taken apart by time step, way and gate.
 
         dW = Σ_t Σ_way Σ_gate part      direct, through h, through c; likewise dU, db
@@ -57,7 +57,7 @@ def attribute(linear, dhs, dstate=None, *, of=None):
     the weights.
 
     Args:
-      linear: Linearised, say of `linearised_lstm(params, state, xs)`.
+      run: Linearised, say of `linearised_lstm(params, state, xs)`.
       dhs: dL/dh_t from the outside, (T, ..., H), dtype of xs.
       dstate: cotangent of the last state, like `state`; zeros if not given. It counts as through h
         and through c.
@@ -68,31 +68,37 @@ def attribute(linear, dhs, dstate=None, *, of=None):
       Attribution; with `of` what it returned, stacked: (T, ways, gates, ...).
 
     Raises:
-      ValueError: dhs or dstate of another shape or dtype; parameters that are not gates side by
+      ValueError: dhs or dstate of another shape or dtype; deltas that are not gates side by
         side.
 
     Source: the forks of jax_lstm/textbook.py; Kanuparthi et al. (2019), "h-detach", for the way
     through c, which they call the linear temporal path, beside the others.
     """
-    dstate = check_cotangents(linear, dhs, dstate)
-    cell, gates, steps = linear.cell, len(linear.gates), linear.steps
+    dstate = check_cotangents(run, dhs, dstate)
+    cell, gates, steps = run.cell, len(run.gates), run.steps
 
     def body(dstate, now):
         now, dh = now
-        back = jax.vmap(lambda d: step_back(linear, now, d))
+        back = jax.vmap(lambda d: step_back(run, now, d))
         dprevs, deltas = back(apart(dstate, dh))
         return jax.tree.map(lambda d: d.sum(0), dprevs), deltas  # (F') at h and at c of t-1
 
-    now = (every_step(linear), cleared(steps.mask, dhs))
-    deltas = lax.scan(body, widened(dstate), now, reverse=not linear.reverse)[1]
-    check_blocks(linear, jax.tree.leaves(deltas)[0].shape[-1])
+    now = (every_step(run), clear_masked(steps.mask, dhs))
+    deltas = lax.scan(body, widen(dstate), now, reverse=not run.reverse)[1]
+    width = jax.tree.leaves(deltas)[0].shape[-1]
+    check_blocks(run, deltas, width)
+    side_by_side = all(leaf.shape[-1:] == (width,) for leaf in jax.tree.leaves(run.params))
 
     def gradient(now, deltas):
-        """Of some steps, gates on axis 0."""
-        dparams, _ = cell.weights_bwd(linear.params, linear.consts, *now, deltas)
-        return jax.tree.map(lambda d: jnp.stack(jnp.split(d, gates, axis=-1)), dparams)
+        """Of some steps, gates on axis 0: cut where they lie side by side in every weight; else of
+        the deltas of one gate at a time, in which the gradient is linear."""
+        if side_by_side:
+            dparams = of_weights(run, now, deltas)
+            return jax.tree.map(lambda d: jnp.stack(jnp.split(d, gates, axis=-1)), dparams)
+        each = [of_weights(run, now, only_gate(deltas, n, gates)) for n in range(gates)]
+        return jax.tree.map(lambda *d: jnp.stack(d), *each)
 
-    now = (steps.xs, linear.seen, linear.saved)
+    now = (steps.xs, run.seen, run.saved)
     total = gradient(now, jax.tree.map(lambda d: d.sum(1), deltas))
     duals = jax.tree.map(dual, total)
 
@@ -104,9 +110,10 @@ def attribute(linear, dhs, dstate=None, *, of=None):
     found = lax.map(at, (*now, deltas))
     if of:
         return found
-    packed = jax.tree.map(lambda d: jnp.concatenate(list(d), axis=-1), total)
+    pack = (lambda d: jnp.concatenate(list(d), axis=-1)) if side_by_side else (lambda d: d.sum(0))
+    packed = jax.tree.map(pack, total)
     norm, share = found
-    return Attribution(norm, share, like(packed, linear.params))
+    return Attribution(norm, share, cast_like(packed, run.params))
 
 
 def apart(dstate, dh):
@@ -133,12 +140,32 @@ def dual(total):
     return scaled / nonzero(jnp.square(scaled).sum()) / top
 
 
-def check_blocks(linear, width):
-    """Parameters that end as the delta does, or there is nothing to cut into gates."""
-    for path, leaf in jax.tree.leaves_with_path(linear.params):
-        if len(linear.gates) > 1 and leaf.shape[-1] != width:
-            here = "params" + jax.tree_util.keystr(path)
+def of_weights(run, now, deltas):
+    """The weight gradient of some steps by the cell's own rule."""
+    dw, _ = run.cell.weights_bwd(run.w, *now, deltas)
+    return dw if run.cell.prepare_bwd is None else run.cell.prepare_bwd(run.params, dw)[0]
+
+
+def only_gate(deltas, n, gates):
+    """The deltas with all blocks zero but the n-th."""
+
+    def only(delta):
+        block = jnp.arange(delta.shape[-1]) // (delta.shape[-1] // gates)
+        return jnp.where(block == n, delta, jnp.zeros_like(delta))
+
+    return jax.tree.map(only, deltas)
+
+
+def check_blocks(run, deltas, width):
+    """Deltas that are gates side by side, or there is nothing to cut into gates."""
+    gates = len(run.gates)
+    if gates == 1:
+        return
+    for path, leaf in jax.tree.leaves_with_path(deltas):
+        if leaf.shape[-1] != width or width % gates:
+            here = "delta" + jax.tree_util.keystr(path)
             raise ValueError(
-                f"`{here}` {leaf.shape} is not {len(linear.gates)} gates side by side, {width} in "
-                'all; make_linearised(cell, gates=("a",)) leaves them together'
+                f"`{here}` of {run.cell.name} has {leaf.shape[-1]} numbers, which are not {gates} "
+                f"gates side by side, {width} in all; "
+                'make_linearised(cell, gates=("a",)) leaves them together'
             )

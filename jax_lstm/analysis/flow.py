@@ -32,7 +32,7 @@ from jax_lstm.cells.elman import ELMAN
 from jax_lstm.cells.lstm import LSTM
 from jax_lstm.doors import check_size
 from jax_lstm.engine.bptt import fork_of_h
-from jax_lstm.engine.segments import cleared, where, widened, zeros_like
+from jax_lstm.engine.segments import clear_masked, where, widen, zeros_like
 from jax_lstm.stages import tanh_bwd
 
 
@@ -55,13 +55,13 @@ class JacobianNorms(NamedTuple):
     residual: Any
 
 
-def gradient_norms(linear, dhs, dstate=None):
+def gradient_norms(run, dhs, dstate=None):
     """How long the gradient is at every step, for a loss of one's own.
 
         ‖dh_t‖, ‖dc_t‖, ‖da_t‖ by gate      as textbook.py's dh, dc, da_i, da_f, da_g, da_o
 
     Args:
-      linear: Linearised, say of `linearised_lstm(params, state, xs)`.
+      run: Linearised, say of `linearised_lstm(params, state, xs)`.
       dhs: dL/dh_t from the outside, (T, ..., H), dtype of xs.
       dstate: cotangent of the last state, like `state`; zeros if not given.
 
@@ -73,19 +73,19 @@ def gradient_norms(linear, dhs, dstate=None):
 
     Source: Hochreiter & Schmidhuber (1997), the error that flows back; jax_lstm/textbook.py.
     """
-    dstate = check_cotangents(linear, dhs, dstate)
-    mask = linear.steps.mask
+    dstate = check_cotangents(run, dhs, dstate)
+    mask = run.steps.mask
 
     def body(dstate, now):
         now, dh = now
         dstate = fork_of_h(dstate, dh)
-        dprev, delta = step_back(linear, now, dstate)
+        dprev, delta = step_back(run, now, dstate)
         delta = jax.tree.leaves(delta)[0]
-        gates = jnp.stack(jnp.split(delta, len(linear.gates), axis=-1), axis=-2)
+        gates = jnp.stack(jnp.split(delta, len(run.gates), axis=-1), axis=-2)
         return dprev, GradientNorms(jax.tree.map(length, node(now, dstate)), length(gates))
 
-    now = (every_step(linear), cleared(mask, dhs))
-    return cleared(mask, lax.scan(body, widened(dstate), now, reverse=not linear.reverse)[1])
+    now = (every_step(run), clear_masked(mask, dhs))
+    return clear_masked(mask, lax.scan(body, widen(dstate), now, reverse=not run.reverse)[1])
 
 
 def unit(x):
@@ -96,7 +96,7 @@ def unit(x):
 # Jacobians over time --------------------------------------------------------------------------
 
 
-def jacobians(linear):
+def jacobians(run):
     """What the last step feels of each step, along every way: whole Jacobians, for small H.
 
         ∂h_T/∂h_t,  ∂c_T/∂c_t      t = 1 ... T, H rows going back at once
@@ -105,7 +105,7 @@ def jacobians(linear):
     jax_lstm/analysis/flow.py says what is held and what moves.
 
     Args:
-      linear: Linearised, say of `linearised_lstm(params, state, xs)`.
+      run: Linearised, say of `linearised_lstm(params, state, xs)`.
 
     Returns:
       a state whose fields are Jacobians, (T, ..., H, H), wide: h[t, ..., k, j] = ∂h_Tk / ∂h_tj. The
@@ -117,13 +117,13 @@ def jacobians(linear):
     def of(n):
         def body(dstate, now):
             here = jax.vmap(lambda d: node(now, d)[n])(dstate)
-            return jax.vmap(lambda d: step_back(linear, now, d)[0])(dstate), here
+            return jax.vmap(lambda d: step_back(run, now, d)[0])(dstate), here
 
-        rows = unit_rows(widened(linear.state), n)
-        J = lax.scan(body, rows, every_step(linear), reverse=not linear.reverse)[1]
+        rows = unit_rows(widen(run.state), n)
+        J = lax.scan(body, rows, every_step(run), reverse=not run.reverse)[1]
         return jnp.moveaxis(J, 1, -2)
 
-    return type(linear.state)(*(of(n) for n in range(len(linear.state))))
+    return type(run.state)(*(of(n) for n in range(len(run.state))))
 
 
 def unit_rows(state, n):
@@ -142,7 +142,7 @@ def only(n, state, x):
     return type(state)(*(x if k == n else z for k, z in enumerate(zeros_like(state))))
 
 
-def jacobian_norms(linear, at, *, iterations=100, seed=0):
+def jacobian_norms(run, at, *, iterations=100, seed=0):
     """How much the last step feels of some steps: the largest singular values, at any H.
 
         ‖∂h_T/∂h_t‖₂,  ‖∂c_T/∂c_t‖₂      by power iteration on JᵀJ
@@ -152,7 +152,7 @@ def jacobian_norms(linear, at, *, iterations=100, seed=0):
     its transpose. One iteration costs n times a pass each way.
 
     Args:
-      linear: Linearised, say of `linearised_lstm(params, state, xs)`.
+      run: Linearised, say of `linearised_lstm(params, state, xs)`.
       at: places t of xs, n whole numbers in [0, T).
       iterations: of the power iteration, >= 1. Each shrinks the error of σ by (σ_2/σ_1)⁴.
       seed: of the first v.
@@ -167,22 +167,22 @@ def jacobian_norms(linear, at, *, iterations=100, seed=0):
     Source: Golub & Van Loan, "Matrix Computations", the power method.
     """
     check_size("iterations", iterations, 1)
-    T = linear.states[0].shape[0]
+    T = run.states[0].shape[0]
     at = check_places(at, T)
-    state = widened(linear.state)
-    every, now = copies(state, len(at)), (jnp.arange(T, dtype=jnp.int32), every_step(linear))
+    state = widen(run.state)
+    every, now = copies(state, len(at)), (jnp.arange(T, dtype=jnp.int32), every_step(run))
 
     def forward(n, v):
         """J v for each place: v enters after its step, and goes on by the transpose of back."""
 
         def body(tangents, now):
             t, now = now
-            on = jax.linear_transpose(lambda d: step_back(linear, now, d)[0], state)
+            on = jax.linear_transpose(lambda d: step_back(run, now, d)[0], state)
             enter = jax.linear_transpose(lambda d: node(now, d)[n], state)
             tangents = jax.vmap(lambda d: on(d)[0])(tangents)
             return where(at == t, jax.vmap(lambda x: enter(x)[0])(v), tangents), None
 
-        return lax.scan(body, zeros_like(every), now, reverse=linear.reverse)[0][n]
+        return lax.scan(body, zeros_like(every), now, reverse=run.reverse)[0][n]
 
     def backward(n, u):
         """Jᵀ u for each place: what the step there feels of u."""
@@ -191,10 +191,10 @@ def jacobian_norms(linear, at, *, iterations=100, seed=0):
             dstate, found = carry
             t, now = now
             found = where(at == t, jax.vmap(lambda d: node(now, d)[n])(dstate), found)
-            return (jax.vmap(lambda d: step_back(linear, now, d)[0])(dstate), found), None
+            return (jax.vmap(lambda d: step_back(run, now, d)[0])(dstate), found), None
 
         start = (only(n, every, u), jnp.zeros_like(u))
-        return lax.scan(body, start, now, reverse=not linear.reverse)[0][1]
+        return lax.scan(body, start, now, reverse=not run.reverse)[0][1]
 
     def of(n):
         v = jax.random.normal(jax.random.key(seed), every[n].shape, every[n].dtype)
@@ -221,7 +221,7 @@ def check_places(at, T):
 # What the gates alone would do ----------------------------------------------------------------
 
 
-def forget_products(linear):
+def forget_products(run):
     """What of the cell state stays: ∂c_T/∂c_t along c alone, the error carousel of the LSTM.
 
         p_t = f_T ⊙ f_{T-1} ⊙ ... ⊙ f_{t+1}        p_T = 1
@@ -230,7 +230,7 @@ def forget_products(linear):
     through h come on top of it, with either sign: it is no bound of the whole.
 
     Args:
-      linear: Linearised of an LSTM.
+      run: Linearised of an LSTM.
 
     Returns:
       p: (T, ..., H), wide, in [0, 1].
@@ -240,17 +240,17 @@ def forget_products(linear):
 
     Source: Hochreiter & Schmidhuber (1997); with a forget gate Gers, Schmidhuber & Cummins (2000).
     """
-    check_cell(linear, LSTM, "an LSTM")
-    return later(linear, linear.saved[1])
+    check_cell(run, LSTM, "an LSTM")
+    return later(run, run.saved[1])
 
 
-def elman_bounds(linear):
+def elman_bounds(run):
     """How much the simple network can pass on at most, by the largest singular value of U.
 
         ‖∂h_T/∂h_t‖₂ <= Π_{s=t+1}^{T} ‖U‖₂ max_k (1 - h_sk²)
 
     Args:
-      linear: Linearised of an Elman network.
+      run: Linearised of an Elman network.
 
     Returns:
       bounds: (T, ...), wide.
@@ -260,24 +260,24 @@ def elman_bounds(linear):
 
     Source: Bengio, Simard & Frasconi (1994); Pascanu, Mikolov & Bengio (2013).
     """
-    check_cell(linear, ELMAN, "an Elman network")
-    h = linear.saved
+    check_cell(run, ELMAN, "an Elman network")
+    h = run.saved
     slope = tanh_bwd(h, jnp.ones_like(h)).max(-1, initial=0)
-    return later(linear, slope * jnp.linalg.norm(linear.params.U.astype(h.dtype), 2))
+    return later(run, slope * jnp.linalg.norm(run.params.U.astype(h.dtype), 2))
 
 
-def later(linear, factors):
+def later(run, factors):
     """The product of the factors of all later steps: (T, ...). 1 where a step is no step, and 0
     from a reset on back."""
-    mask, resets = linear.steps.mask, linear.steps.resets
+    mask, resets = run.steps.mask, run.steps.resets
     factors = where(mask, factors, jnp.ones_like(factors))
-    factors = factors if resets is None else cleared(~resets, factors)
+    factors = factors if resets is None else clear_masked(~resets, factors)
     one = jnp.ones_like(factors[:1])
-    if linear.reverse:
+    if run.reverse:
         return lax.cumprod(jnp.concatenate([one, factors[:-1]])[: len(factors)])
     return lax.cumprod(jnp.concatenate([factors[1:], one])[: len(factors)], reverse=True)
 
 
-def check_cell(linear, cell, name):
-    if linear.cell is not cell:
-        raise ValueError(f"`linear` must be {name}'s: see `linearised_...`")
+def check_cell(run, cell, name):
+    if run.cell is not cell:
+        raise ValueError(f"`run` must be {name}'s: see `linearised_...`")

@@ -1,12 +1,12 @@
 """A sequence and the derivative of each of its steps: what attribution.py and flow.py look into.
 
-The loop back of the engine (bptt.py) adds up what it meets and throws it away. Here it is opened:
-the forward is run, every step is linearised at the state that it saw, and a caller goes back
-through the steps with whatever cotangents he likes.
+The loop back of the engine (engine/bptt.py) adds up what it meets and throws it away. Here it is
+opened: the forward is run, every step is linearised at the state that it saw, and a caller goes
+back through the steps with whatever cotangents he likes.
 
     dstate_{t-1}, delta_t = step_back(dstate_t)          linear in dstate_t
 
-`step_back` is the cell's own `step_bwd`, the hand-written rule, with the engine's masks and resets.
+`step_back` is the engine's own, around the cell's hand-written `step_bwd`, with masks and resets.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,10 @@ import jax.numpy as jnp
 
 from jax_lstm.cells.elman import ELMAN
 from jax_lstm.cells.lstm import LSTM
-from jax_lstm.engine import bptt, segments
-from jax_lstm.engine import routes as make
+from jax_lstm.engine import bptt
 from jax_lstm.engine.cell import Cell
-from jax_lstm.engine.segments import cleared, where, zeros_like
-from jax_lstm.notation import GATES
+from jax_lstm.engine.routes import bind, run_cell
+from jax_lstm.engine.segments import Steps, zeros_like
 
 
 @jax.tree_util.register_dataclass
@@ -31,9 +30,10 @@ class Linearised:
     """A run of a cell over a sequence, linearised. Time is axis 0, (T, ...), of steps and below.
 
     cell, gates, reverse: what ran, the names of its delta's blocks, and in which direction.
-    params, w, consts, state: what it started from; see `Cell` for w.
-    steps: xs, cleared where masked; mask and resets, or None.
-    states: after each step. seen: before it, after a reset. saved, local: see `Cell`.
+    params, w, state: what it started from; see `Cell` for w.
+    states: after each step.
+    steps: xs, zero where masked; mask and resets, or None.
+    seen: the state before each step, after a reset. saved, slopes: see `Cell`.
     factors: for each field of the state after h, how h_t moves with it: dh/dc, (T, ..., H).
     """
 
@@ -42,36 +42,37 @@ class Linearised:
     reverse: bool = field(metadata={"static": True})
     params: Any
     w: Any
-    consts: Any
     state: Any
-    steps: segments.Steps
     states: Any
+    steps: Steps
     seen: Any
     saved: Any
-    local: Any
+    slopes: Any
     factors: Any
 
 
-def make_linearised(cell, gates=("a",), follows=None, name="linearised"):
+def make_linearised(cell, gates=None, follows=None, name="linearised"):
     """A function that runs a cell over a sequence and keeps the derivative of each step.
 
     Args:
-      cell: a `Cell` (see jax_lstm/engine/bptt.py) whose state has fields (..., H).
-      gates: names of the blocks, side by side, of its delta (of the first array, if it has more).
-      follows: `follows(local) -> factors`, a tuple: for each field of the state after h, by how
-        much h_t moves with it within step t, (..., H); `local` is what the cell's `linearize` made.
-        Without it derivatives by such a field are taken with h_t held.
+      cell: a `Cell` (see jax_lstm/engine/cell.py) whose state has fields (..., H).
+      gates: names of the blocks, side by side, of its delta (of the first array, if it has more);
+        None: the cell's own.
+      follows: `follows(slopes) -> factors`, a tuple: for each field of the state after h, by how
+        much h_t moves with it within step t, (..., H); `slopes` is what the cell made. None: that
+        of FOLLOWS; without one, derivatives by such a field are taken with h_t held.
       name: of the function.
 
     Returns:
       linearised: `(params, state, xs, **options) -> Linearised`, see `linearised_lstm`.
     """
     title = "A whole sequence, and the derivative of each of its steps."
-    record = (cell, tuple(gates), follows or (lambda local: ()))
-    return make.bind(_linearised, record, name, title)
+    follows = follows or FOLLOWS.get(cell.name, lambda slopes: ())
+    record = (cell, tuple(gates or cell.gates or ("a",)), follows)
+    return bind(linearise, record, name, title)
 
 
-def _linearised(
+def linearise(
     cell: Cell,
     gates: tuple[str, ...],
     follows: Callable[..., Any],
@@ -104,17 +105,11 @@ def _linearised(
     """
 
     def route(plan, params, consts, fresh, state, steps):
-        w = cell.prepare(params)
-        _, (states, saved), _ = bptt.run(plan, w, consts, fresh, bptt.all_of, state, steps)
-        seen = segments.shifted(state, states, reverse)
-        if steps.resets is not None:
-            seen = where(steps.resets, jax.tree.map(lambda x: x[None], fresh), seen)
-        seen, saved, xs = cleared(steps.mask, (seen, saved, steps.xs))
-        local = cell.linearize(w, consts, seen, saved)
-        begin = (cell, gates, reverse, params, w, consts, state, steps._replace(xs=xs))
-        return Linearised(*begin, states, seen, saved, local, follows(local))
+        _, states, w, opened = bptt.open_run(plan, params, consts, fresh, state, steps)
+        begin = (cell, gates, reverse, params, w, state, states)
+        return Linearised(*begin, *opened, follows(opened.slopes))
 
-    return make._rnn(
+    return run_cell(
         cell,
         route,
         params,
@@ -132,18 +127,15 @@ def _linearised(
 # Back through a step --------------------------------------------------------------------------
 
 
-def every_step(linear):
+def every_step(run):
     """What `step_back` and `node` want of each step, for `lax.scan`."""
-    return linear.seen, linear.local, linear.factors, linear.steps.mask, linear.steps.resets
+    return bptt.every_step(run), run.factors
 
 
-def step_back(linear, now, dstate):
+def step_back(run, now, dstate):
     """dstate_t -> dstate_{t-1}, delta_t, linear in dstate_t. A masked step hands on what it got,
     and nothing goes back beyond a reset."""
-    seen, local, _, mask, reset = now
-    dseen, delta = linear.cell.step_bwd(linear.w, linear.consts, seen, local, dstate)
-    dseen, delta = where(mask, dseen, dstate), cleared(mask, delta)
-    return (dseen if reset is None else cleared(~reset, dseen)), delta
+    return bptt.step_back(run.cell, run.w, now[0], dstate)[:2]
 
 
 def node(now, dstate):
@@ -151,26 +143,26 @@ def node(now, dstate):
 
     dh_t = dh        dc_t = dc + dh ⊙ ∂h_t/∂c_t                           (F'), (4')
     """
-    factors = now[2]
+    factors = now[1]
     h, *rest = dstate
     factors = (*factors, *(None for _ in rest[len(factors) :]))
     rest = [d if by is None else d + h * by for d, by in zip(rest, factors, strict=True)]
     return type(dstate)(h, *rest)
 
 
-def check_cotangents(linear, dhs, dstate):
+def check_cotangents(run, dhs, dstate):
     """The door for what the loss says of hs and of the last state; zeros if not given."""
-    h = linear.states[0]
+    h = run.states[0]
     if not hasattr(dhs, "dtype") or dhs.shape != h.shape or dhs.dtype != h.dtype:
         got = f"{dhs.dtype} {dhs.shape}" if hasattr(dhs, "dtype") else type(dhs).__name__
         raise ValueError(f"`dhs` must be (T, ..., H) = {h.shape} and {h.dtype}; got {got}")
     if dstate is None:
-        return zeros_like(linear.state)
+        return zeros_like(run.state)
     kind = lambda tree: [f"{jnp.result_type(x)} {jnp.shape(x)}" for x in jax.tree.leaves(tree)]
-    if type(dstate) is not type(linear.state) or kind(dstate) != kind(linear.state):
+    if type(dstate) is not type(run.state) or kind(dstate) != kind(run.state):
         raise ValueError(
-            f"`dstate` must be like `state`, {type(linear.state).__name__} of "
-            f"{kind(linear.state)}; got {type(dstate).__name__} of {kind(dstate)}"
+            f"`dstate` must be like `state`, {type(run.state).__name__} of "
+            f"{kind(run.state)}; got {type(dstate).__name__} of {kind(dstate)}"
         )
     return dstate
 
@@ -185,10 +177,11 @@ def nonzero(x):
     return jnp.where(x > 0, x, jnp.ones_like(x))
 
 
-def factor_of_dh(local):
-    """o ⊙ (1 - tanh²(c)): the second of what the LSTM's `linearize` makes."""
-    return (local[1],)
+def factor_of_dh(slopes):
+    """o ⊙ (1 - tanh²(c)): the second of what the LSTM's `slopes` makes."""
+    return (slopes[1],)
 
 
-linearised_lstm = make_linearised(LSTM, GATES, factor_of_dh, "linearised_lstm")
+FOLLOWS = {"lstm": factor_of_dh}  # by the cell's name, see `make_linearised`
+linearised_lstm = make_linearised(LSTM, name="linearised_lstm")
 linearised_elman = make_linearised(ELMAN, name="linearised_elman")

@@ -6,11 +6,12 @@ teaching/trace.py.
 
 from typing import Any, NamedTuple
 
-from jax_lstm.engine import bptt, segments
-from jax_lstm.engine import routes as make
+from jax_lstm.engine import bptt
+from jax_lstm.engine.routes import bind, run_cell
+from jax_lstm.engine.segments import clear_masked
 
 
-class Trace(NamedTuple):
+class States(NamedTuple):
     """hs (T, ..., H); states, the cell's state after every step, each field (T, ..., H); saved,
     what its step saved, for the LSTM the gates (i, f, g, o). Zero where a step is no step."""
 
@@ -19,7 +20,7 @@ class Trace(NamedTuple):
     saved: Any
 
 
-def make_trace(cell, name="trace", title="Every state and gate of a cell, over a whole sequence."):
+def make_states(cell, name="states", title="Every state and gate of a cell, over a sequence."):
     """A whole-sequence function that shows what happens inside. Derivatives are JAX's.
 
     Args:
@@ -27,17 +28,19 @@ def make_trace(cell, name="trace", title="Every state and gate of a cell, over a
       name, title: of the function, and the first line of its docstring.
 
     Returns:
-      trace: `(params, state, xs, **options) -> (state, Trace)`, options as of `jax_lstm.lstm`;
-      `residuals` is ignored. In a stack: `stack(..., sequence=make_trace(LSTM), every=True)`.
+      states: `(params, state, xs, **options) -> (state, States)`, options as of `jax_lstm.lstm`;
+      `residuals` is ignored. In a stack: `stack(..., sequence=make_states(LSTM), every=True)`.
 
     Source: the engine's own forward, see jax_lstm/engine/bptt.py.
     """
-    return make.bind(make._rnn, (cell, traced), name, f"{title} Differentiated by JAX.")
+    return bind(run_cell, (cell, show), name, f"{title} Differentiated by JAX.")
 
 
-def traced(plan, params, consts, fresh, state, steps):
+def show(plan, params, consts, fresh, state, steps):
     """What the engine keeps for the backward is what a reader wants."""
-    w = plan.cell.prepare(params)
-    last, kept, _ = bptt.run(plan, w, consts, fresh, bptt.all_of, state, steps)
-    states, saved = kept
-    return last, segments.cleared(steps.mask, Trace(states[0], states, saved))
+    last, states, _, opened = bptt.open_run(plan, params, consts, fresh, state, steps)
+    hs, states = clear_masked(steps.mask, (states[0], states))
+    return last, States(hs, states, opened.saved)
+
+
+make_trace, Trace = make_states, States  # the names of before; `trace` is that of teaching/

@@ -4,7 +4,6 @@ It has no gate and no cell state, and runs on the same engine. Source: Elman (19
 the WildML tutorial are this cell without bias.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -12,8 +11,7 @@ import jax.numpy as jnp
 
 from jax_lstm.doors import check_size
 from jax_lstm.engine.cell import Cell
-from jax_lstm.engine.doors import check_gated
-from jax_lstm.engine.routes import make_cell, make_rnn
+from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.notation import wide
 from jax_lstm.stages import (
     bias,
@@ -24,6 +22,18 @@ from jax_lstm.stages import (
     tanh,
     tanh_bwd,
 )
+
+__all__ = [
+    "ELMAN",
+    "ElmanParams",
+    "ElmanState",
+    "elman",
+    "elman_autodiff",
+    "elman_cell",
+    "elman_cell_autodiff",
+    "init_elman",
+    "init_elman_state",
+]
 
 
 class ElmanParams(NamedTuple):
@@ -50,45 +60,40 @@ def init_elman(key, input_size, hidden_size, *, dtype=jnp.float32):
     return ElmanParams(W.astype(dtype), U.astype(dtype), jnp.zeros((H,), dtype))
 
 
-def init_elman_state(params, batch_shape=()):
-    """ElmanState of zeros: h (*batch_shape, H)."""
-    return ElmanState(jnp.zeros((*batch_shape, params.U.shape[0]), params.U.dtype))
-
-
-def prepare(params):
-    return params
-
-
 def project(w, xs):
     """z = x W: the part of (1) that does not depend on the state."""
     return linear(xs, w.W)
 
 
-def step(w, consts, state_prev, z):
-    h = tanh(bias(z + linear(state_prev.h, w.U), w.b))  # (1), (2)
-    return ElmanState(h.astype(state_prev.h.dtype)), h
+def step(w, prev, z):
+    h = tanh(bias(z + linear(prev.h, w.U), w.b))  # (1), (2)
+    return ElmanState(h.astype(prev.h.dtype)), h
 
 
-def step_bwd(w, consts, state_prev, h, dstate):
+def step_bwd(w, prev, h, dstate):
     da = tanh_bwd(h, dstate.h)  # (2')
     return ElmanState(linear_bwd_input(w.U, da)), da  # (1'x)
 
 
-def weights_bwd(params, consts, xs, states_prev, saved, das):
+def weights_bwd(w, xs, prevs, saved, das):
     dW = linear_bwd_weight(xs, das)  # (1'W)
-    dU = linear_bwd_weight(states_prev.h, das)  # (1'W)
-    _, db = bias_bwd(das)  # (1'b)
-    return ElmanParams(dW, dU, db), linear_bwd_input(params.W, das)  # (1'x)
+    dU = linear_bwd_weight(prevs.h, das)  # (1'W)
+    _, db = bias_bwd(None, das)  # (1'b)
+    return ElmanParams(dW, dU, db), linear_bwd_input(w.W, das)  # (1'x)
 
 
-check = functools.partial(check_gated, 1, ("same",))
 ELMAN = Cell(
-    init_elman_state, prepare, project, step, step_bwd, weights_bwd, check, takes_consts=False
+    name="elman",
+    params=ElmanParams,
+    state=ElmanState,
+    shapes=(("W", "D,H"), ("U", "H,H"), ("b", "H")),
+    fields=(("h", "H"),),
+    gates=("a",),
+    init=init_elman,
+    project=project,
+    step=step,
+    step_bwd=step_bwd,
+    weights_bwd=weights_bwd,
 )
-
-elman_cell, elman_cell_autodiff = make_cell(
-    ELMAN, "elman_cell", "One step of the simple (Elman) network."
-)
-elman, elman_autodiff = make_rnn(
-    ELMAN, "elman", "The simple (Elman) network over a whole sequence."
-)
+init_elman_state = make_init_state(ELMAN)
+elman_cell, elman_cell_autodiff, elman, elman_autodiff = routes(ELMAN, "the simple (Elman) network")

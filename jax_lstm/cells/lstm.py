@@ -11,9 +11,8 @@ import jax.numpy as jnp
 
 from jax_lstm.doors import check_size
 from jax_lstm.engine.cell import Cell
-from jax_lstm.engine.doors import check_gated
-from jax_lstm.engine.routes import make_cell, make_rnn
-from jax_lstm.notation import wide
+from jax_lstm.engine.routes import make_init_state, routes
+from jax_lstm.notation import GATES, wide
 from jax_lstm.stages import (
     bias,
     bias_bwd,
@@ -29,6 +28,18 @@ from jax_lstm.stages import (
     linear_bwd_weight,
     plain_gates,
 )
+
+__all__ = [
+    "LSTM",
+    "LSTMParams",
+    "LSTMState",
+    "init_lstm",
+    "init_lstm_state",
+    "lstm",
+    "lstm_autodiff",
+    "lstm_cell",
+    "lstm_cell_autodiff",
+]
 
 
 class LSTMParams(NamedTuple):
@@ -69,16 +80,10 @@ def init_lstm(key, input_size, hidden_size, *, forget_bias=1.0, dtype=jnp.float3
     return LSTMParams(W.astype(dtype), jnp.concatenate(U, axis=1).astype(dtype), b)
 
 
-def init_lstm_state(params, batch_shape=()):
-    """LSTMState of zeros: h and c (*batch_shape, H)."""
-    shape = (*batch_shape, params.U.shape[0])
-    return LSTMState(jnp.zeros(shape, params.U.dtype), jnp.zeros(shape, wide(params.U.dtype)))
-
-
 # A step, and the chain rule through it --------------------------------------------------------
 
 
-class Weights(NamedTuple):
+class LSTMWeights(NamedTuple):
     """What the loop over steps sees: the parameters, and UT = Uᵀ (4H, H), wide. Transposed once and
     not in every step, which costs a third of the step's product on a CPU."""
 
@@ -88,9 +93,9 @@ class Weights(NamedTuple):
     UT: jax.Array
 
 
-def prepare(params):
+def prepare(params, consts=None):
     W, U, b = params
-    return Weights(W, U, b, U.T.astype(wide(U.dtype)))
+    return LSTMWeights(W, U, b, U.T.astype(wide(U.dtype)))
 
 
 def project(w, xs):
@@ -98,8 +103,8 @@ def project(w, xs):
     return linear(xs, w.W)
 
 
-def step(w, consts, state_prev, z, gates=gates):
-    h_prev, c_prev = state_prev
+def step(w, prev, z, gates=gates):
+    h_prev, c_prev = prev
     a = bias(z + linear(h_prev, w.U), w.b)  # (1)
     i, f, g, o = gates(a)  # (2)
     c = cell_state(f, c_prev, i, g)  # (3)
@@ -107,10 +112,10 @@ def step(w, consts, state_prev, z, gates=gates):
     return LSTMState(h.astype(h_prev.dtype), c), (i, f, g, o)
 
 
-def linearize(w, consts, state_prev, saved):
+def slopes(w, prevs, saved):
     """The twins of a step at the cotangent 1, for any number of steps at once: what dh and dc are
     going to be multiplied with. c is recomputed: three operations, not an array per step."""
-    c_prev = state_prev.c
+    c_prev = prevs.c
     i, f, g, o = saved
     c = cell_state(f, c_prev, i, g)
     one = jnp.ones_like(c)
@@ -119,46 +124,44 @@ def linearize(w, consts, state_prev, saved):
     return gates_bwd((i, f, g, o), (di, df, dg, do)), dc, dc_prev  # (2')
 
 
-def step_bwd(w, consts, state_prev, local, dstate):
+def step_bwd(w, prev, slopes, dstate):
     """The chain rule: the forward read bottom-up, products with the local derivatives."""
-    da, dc, dc_prev = local
+    da, dc, dc_prev = slopes
     dh, dc_from_next = dstate
-    dc = fork_bwd((dc_from_next, dh * dc))  # (4'), (F') at c_t
+    dc, _ = fork_bwd(None, (dc_from_next, dh * dc))  # (4'), (F') at c_t
     da = da * jnp.concatenate([dc, dc, dc, dh], axis=-1)  # (3'), (2')
     dh_prev = linear(da, w.UT)  # (1'x), the fork at h_{t-1} into four gates in one product
     return LSTMState(dh_prev, dc * dc_prev), da
 
 
-def weights_bwd(params, consts, xs, states_prev, saved, das):
+def weights_bwd(w, xs, prevs, saved, das):
     """dW, dU, db summed over steps and examples in one product each, and dx for every step."""
     dW = linear_bwd_weight(xs, das)  # (1'W)
-    dU = linear_bwd_weight(states_prev.h, das)  # (1'W)
-    _, db = bias_bwd(das)  # (1'b)
-    dxs = linear_bwd_input(params.W, das)  # (1'x)
+    dU = linear_bwd_weight(prevs.h, das)  # (1'W)
+    _, db = bias_bwd(None, das)  # (1'b)
+    dxs = linear_bwd_input(w.W, das)  # (1'x)
     return LSTMParams(dW, dU, db), dxs
 
 
 # What people call -----------------------------------------------------------------------------
 
-check = functools.partial(check_gated, 4, ("same", "wide"))
-LSTM = Cell(
-    init_lstm_state,
-    prepare,
-    project,
-    step,
-    step_bwd,
-    weights_bwd,
-    check,
-    linearize,
-    takes_consts=False,
-)
-
 plain_step = functools.partial(step, gates=plain_gates)
-by_jax = LSTM._replace(step=plain_step)
 
-lstm_cell, lstm_cell_autodiff = make_cell(
-    LSTM, "lstm_cell", "One step of the LSTM, equations (1) to (4).", plain=by_jax
+LSTM = Cell(
+    name="lstm",
+    params=LSTMParams,
+    state=LSTMState,
+    shapes=(("W", "D,4H"), ("U", "H,4H"), ("b", "4H")),
+    fields=(("h", "H"), ("c", "wide H")),
+    gates=GATES,
+    init=init_lstm,
+    prepare=prepare,
+    project=project,
+    step=step,
+    slopes=slopes,
+    step_bwd=step_bwd,
+    weights_bwd=weights_bwd,
+    step_for_jax=plain_step,
 )
-lstm, lstm_autodiff = make_rnn(
-    LSTM, "lstm", "The LSTM, equations (1) to (4), over a whole sequence.", plain=by_jax
-)
+init_lstm_state = make_init_state(LSTM)
+lstm_cell, lstm_cell_autodiff, lstm, lstm_autodiff = routes(LSTM, "the LSTM, equations (1) to (4)")

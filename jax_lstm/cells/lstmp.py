@@ -21,10 +21,21 @@ import jax.numpy as jnp
 from jax_lstm.cells import lstm
 from jax_lstm.doors import check_size
 from jax_lstm.engine.cell import Cell
-from jax_lstm.engine.doors import check_fields, check_names, check_ranks
-from jax_lstm.engine.routes import make_cell, make_rnn
-from jax_lstm.notation import wide
+from jax_lstm.engine.routes import make_init_state, routes
+from jax_lstm.notation import GATES, wide
 from jax_lstm.stages import cell_state, hidden_state, linear, linear_bwd_weight
+
+__all__ = [
+    "LSTMP",
+    "LSTMPParams",
+    "LSTMPState",
+    "init_lstmp",
+    "init_lstmp_state",
+    "lstmp",
+    "lstmp_autodiff",
+    "lstmp_cell",
+    "lstmp_cell_autodiff",
+]
 
 
 class LSTMPParams(NamedTuple):
@@ -71,19 +82,10 @@ def init_lstmp(
     return LSTMPParams(W.astype(dtype), U.astype(dtype), b, P.astype(dtype))
 
 
-def init_lstmp_state(params, batch_shape=()):
-    """LSTMPState of zeros: h (*batch_shape, R) and c (*batch_shape, H)."""
-    H, R = params.P.shape
-    dtype = params.P.dtype
-    return LSTMPState(
-        jnp.zeros((*batch_shape, R), dtype), jnp.zeros((*batch_shape, H), wide(dtype))
-    )
-
-
 # A step is a step of the LSTM and a projection, and the chain rule through it -------------------
 
 
-class Weights(NamedTuple):
+class LSTMPWeights(NamedTuple):
     """What the loop over steps sees, see cells/lstm.py: also UT = Uᵀ and PT = Pᵀ, wide."""
 
     W: jax.Array
@@ -94,75 +96,59 @@ class Weights(NamedTuple):
     PT: jax.Array
 
 
-def prepare(params):
+def prepare(params, consts=None):
     W, U, b, P = params
-    return Weights(*lstm.prepare((W, U, b)), P, P.T.astype(wide(P.dtype)))
+    return LSTMPWeights(*lstm.prepare((W, U, b)), P, P.T.astype(wide(P.dtype)))
 
 
-def step(w, consts, state_prev, z, lstm_step=lstm.step):
-    (m, c), saved = lstm_step(w, consts, state_prev, z)  # (1) to (4)
+def step(w, prev, z, lstm_step=lstm.step):
+    (m, c), saved = lstm_step(w, prev, z)  # (1) to (4)
     h = linear(m, w.P)  # (10)
     return LSTMPState(h.astype(m.dtype), c), saved
 
 
-def step_bwd(w, consts, state_prev, local, dstate):
+def step_bwd(w, prev, slopes, dstate):
     """The forward read bottom-up."""
     dh, dc_from_next = dstate
     dm = linear(dh, w.PT)  # (10'x)
-    dprev, da = lstm.step_bwd(w, consts, state_prev, local, LSTMPState(dm, dc_from_next))
+    dprev, da = lstm.step_bwd(w, prev, slopes, LSTMPState(dm, dc_from_next))
     return LSTMPState(*dprev), (da, dh)
 
 
-def weights_bwd(params, consts, xs, states_prev, saved, deltas):
+def weights_bwd(w, xs, prevs, saved, deltas):
     """dW, dU, db, dP summed over steps and examples in one product each, and dx for every step.
 
     m is made again of what was saved, for a whole segment at once.
     """
     das, dhs = deltas
     i, f, g, o = saved
-    ms = hidden_state(o, cell_state(f, states_prev.c, i, g)).astype(params.P.dtype)
+    ms = hidden_state(o, cell_state(f, prevs.c, i, g)).astype(w.P.dtype)
     dP = linear_bwd_weight(ms, dhs)  # (10'W)
-    dparams, dxs = lstm.weights_bwd(params, consts, xs, states_prev, saved, das)
+    dparams, dxs = lstm.weights_bwd(w, xs, prevs, saved, das)
     return LSTMPParams(*dparams, dP), dxs
 
 
 # What people call -----------------------------------------------------------------------------
 
 
-def check(params, state, x, name, leading):
-    """The door, see engine/doors.py."""
-    check_ranks(params, "WUbP", (2, 2, 1, 2), "W (D, 4H), U (R, 4H), b (4H,), P (H, R)")
-    check_names("state", state, "hc")
-    D, (H, R) = params.W.shape[0], params.P.shape
-    wanted = {"W": (D, 4 * H), "U": (R, 4 * H), "b": (4 * H,), "P": (H, R)}
-    sizes = {"h": (R, f"R = {R} (params.P)", "same"), "c": (H, f"H = {H} (params.P)", "wide")}
-    legend = f"with H = {H}, R = {R} (params.P)"
-    check_fields(wanted, legend, sizes, params, state, x, name, leading)
-
-
 LSTMP = Cell(
-    init_lstmp_state,
-    prepare,
-    lstm.project,
-    step,
-    step_bwd,
-    weights_bwd,
-    check,
-    lstm.linearize,
-    takes_consts=False,
+    name="lstmp",
+    params=LSTMPParams,
+    state=LSTMPState,
+    shapes=(("W", "D,4H"), ("U", "R,4H"), ("b", "4H"), ("P", "H,R")),
+    fields=(("h", "R"), ("c", "wide H")),
+    gates=GATES,
+    init=init_lstmp,
+    prepare=prepare,
+    project=lstm.project,
+    step=step,
+    slopes=lstm.slopes,
+    step_bwd=step_bwd,
+    weights_bwd=weights_bwd,
+    step_for_jax=functools.partial(step, lstm_step=lstm.plain_step),
+    sizes=(("R", "projection_size"),),
 )
-
-by_jax = LSTMP._replace(step=functools.partial(step, lstm_step=lstm.plain_step))
-
-lstmp_cell, lstmp_cell_autodiff = make_cell(
-    LSTMP,
-    "lstmp_cell",
-    "One step of the LSTM with a projection, equations (1) to (4) and (10).",
-    plain=by_jax,
-)
-lstmp, lstmp_autodiff = make_rnn(
-    LSTMP,
-    "lstmp",
-    "The LSTM with a projection, equations (1) to (4) and (10), over a sequence.",
-    plain=by_jax,
+init_lstmp_state = make_init_state(LSTMP)
+lstmp_cell, lstmp_cell_autodiff, lstmp, lstmp_autodiff = routes(
+    LSTMP, "the LSTM with a projection, equations (1) to (4) and (10)"
 )

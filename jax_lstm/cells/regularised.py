@@ -1,27 +1,117 @@
-"""Regularisers: masks drawn outside the loop, and cells that use them.
+"""CELLS MADE OF CELLS: what stands around a step, for any cell. This file knows no gate.
+
+    seen        = enter(mask, prev)                    enter_bwd(mask, dseen) -> dprev
+    new, saved  = the cell's step(w, seen, z)
+    state       = leave(now, prev, new)                leave_bwd(now, dstate) -> dold, dnew
+
+    recurrent_dropout(cell)   h_{t-1} ⊙ m, one mask per sequence    Gal & Ghahramani 2016
+    zoneout(cell)             units keep their old value, a mask per step    Krueger et al. 2017
 
 A mask is an explicit input, so that the hand-written and the automatic route see the same bits, and
-a constant: its cotangent is zero. Each of these is a cell made of a cell, and knows no gate:
-
-    recurrent_dropout(cell)   one mask per sequence on h_{t-1}, as `consts`   Gal & Ghahramani 2016
-    zoneout(cell)             units keep their old value, a mask per step     Krueger et al. 2017
-
-`recurrent_dropout_masks` and `zoneout_masks` draw them for a state, or for all states of a stack.
-
-The others are a product with a mask before the sequence starts (`drop`): dropout between layers,
-variational dropout on the input (a mask without time axis), weight drop on U (Merity et al. 2018),
-embedding dropout (a mask (V, 1) on the rows of the table).
+a constant: its cotangent is zero. networks/masks.py draws them. The same cell makes the same record
+each time, so that JAX compiles it once.
 """
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jax_lstm.doors import broadcasts
-from jax_lstm.stages import drop as drop_autodiff
-from jax_lstm.stages import keep, keep_bwd
+from jax_lstm.stages import drop, drop_bwd, keep, keep_bwd
 
 
+class Wrapped(NamedTuple):
+    """What the loop over steps sees: the inner cell's w, and the mask of the whole sequence."""
+
+    cell: Any
+    mask: Any
+
+
+class Around(NamedTuple):
+    """Two stages and their twins, before and after a step; see the top of the file.
+
+    enter may be None: the step sees the state as it is; leave likewise. `mask` are the cell's own
+    consts, `now` is what comes beside x at this step. dold may be None: nothing of prev is kept.
+    """
+
+    enter: Callable[..., Any] | None = None
+    enter_bwd: Callable[..., Any] | None = None
+    leave: Callable[..., Any] | None = None
+    leave_bwd: Callable[..., Any] | None = None
+
+
+def surround(cell, around, **changes):
+    """A cell made of a cell: its step between two stages, its twin between their twins.
+
+    Args:
+      cell: a `Cell`.
+      around: Around.
+      changes: of the record: `name` at least; `consts` where `enter` has a mask; `beside` where
+        `leave` has one per step: xs are then a pair (xs, masks).
+
+    Returns:
+      A `Cell`. `step_for_jax` is wrapped as `step` is.
+    """
+    own_consts, beside = changes.get("consts") is not None, bool(changes.get("beside"))
+    if (own_consts and cell.consts is not None) or (beside and cell.beside):
+        raise ValueError(f"the cell {cell.name} has such masks already")
+    enter = around.enter or (lambda mask, prev: prev)
+
+    def prepare(params, consts):
+        inner, mask = (None, consts) if own_consts else (consts, None)
+        return Wrapped(cell.prepare(params, inner), mask)
+
+    def both(pair):
+        return pair if beside else (pair, None)
+
+    def project(w, xs):
+        xs, now = both(xs)
+        return cell.project(w.cell, xs), lax.stop_gradient(now)
+
+    def wrap(inner):
+        def step(w, prev, z):
+            z, now = z
+            new, saved = inner(w.cell, enter(w.mask, prev), z)
+            state = new if around.leave is None else around.leave(now, prev, new)
+            return state, (saved, now)
+
+        return step
+
+    def slopes(w, prevs, saved):
+        saved, now = saved
+        return cell.slopes(w.cell, enter(w.mask, prevs), saved), now
+
+    def step_bwd(w, prev, slopes, dstate):
+        slopes, now = slopes
+        dold, dnew = (None, dstate) if around.leave_bwd is None else around.leave_bwd(now, dstate)
+        dseen, delta = cell.step_bwd(w.cell, enter(w.mask, prev), slopes, dnew)
+        dprev = dseen if around.enter_bwd is None else around.enter_bwd(w.mask, dseen)
+        dprev = dprev if dold is None else jax.tree.map(jnp.add, dprev, dold)  # (F') at the old
+        return dprev, delta
+
+    def weights_bwd(w, xs, prevs, saved, deltas):
+        xs, now = both(xs)
+        dparams, dxs = cell.weights_bwd(w.cell, xs, enter(w.mask, prevs), saved[0], deltas)
+        return dparams, (dxs, jax.tree.map(jnp.zeros_like, now)) if beside else dxs
+
+    return cell._replace(
+        prepare=prepare,
+        project=project,
+        step=wrap(cell.step),
+        slopes=slopes,
+        step_bwd=step_bwd,
+        weights_bwd=weights_bwd,
+        step_for_jax=cell.step_for_jax and wrap(cell.step_for_jax),
+        step_jvp=None,
+        affine=None,
+        **changes,
+    )
+
+
+@functools.cache
 def recurrent_dropout(cell):
     """The cell, seeing h_{t-1} ⊙ m in every step, with one mask for the whole sequence.
 
@@ -40,114 +130,55 @@ def recurrent_dropout(cell):
     Source: Gal & Ghahramani (2016), "A theoretically grounded application of dropout in RNNs".
     """
 
-    def dropped(state, mask):
-        h, *rest = state
-        return type(state)(drop_autodiff(h, mask.astype(h.dtype)), *rest)
+    def enter(mask, prev):
+        h, *rest = prev
+        return type(prev)(drop(h, mask.astype(h.dtype)), *rest)
 
-    def step(w, mask, prev, z):
-        check_mask_of_h(prev[0], mask)
-        return cell.step(w, None, dropped(prev, mask), z)
+    def enter_bwd(mask, dseen):
+        dh, *rest = dseen
+        return type(dseen)(drop_bwd(mask.astype(dh.dtype), dh)[0], *rest)  # (12')
 
-    def linearize(w, mask, prevs, saved):
-        return cell.linearize(w, None, dropped(prevs, mask), saved)
-
-    def step_bwd(w, mask, prev, local, dstate):
-        dprev, delta = cell.step_bwd(w, None, dropped(prev, mask), local, dstate)
-        return dropped(dprev, mask), delta  # dh_prev ⊙ m, by (12')
-
-    def weights_bwd(params, mask, xs, prevs, saved, deltas):
-        return cell.weights_bwd(params, None, xs, dropped(prevs, mask), saved, deltas)
-
-    return cell._replace(
-        step=step,
-        linearize=linearize,
-        step_bwd=step_bwd,
-        weights_bwd=weights_bwd,
-        takes_consts=True,
-    )
+    h = cell.state._fields[0]
+    name = f"{cell.name} with recurrent dropout"
+    return surround(cell, Around(enter, enter_bwd), name=name, consts=h)
 
 
+@functools.cache
 def zoneout(cell):
     """The cell, where masked units of each field of the state keep their value of step t-1.
 
-    The new h is the cell's own, so for the LSTM it is o ⊙ tanh(c) of the c before zoneout.
+    The new h is the cell's own, so for the LSTM it is o ⊙ tanh(c) of the c before zoneout. Of a
+    cell that says `kept` only those fields are held: a clock or a normaliser goes on.
 
     Args:
       cell: a `Cell`.
 
     Returns:
       A `Cell` whose xs are a pair (xs, masks): masks a tuple with one array (T, ..., H) per field
-      of the state, broadcastable to it; see `zoneout_masks`. Their cotangents are zero. In a stack
+      that is held, broadcastable to it; see `zoneout_masks`. Their cotangents are zero. In a stack
       they go `beside` the features.
 
     Source: Krueger et al. (2017), "Zoneout: regularizing RNNs by randomly preserving hidden
     activations".
     """
+    held = cell.state._fields if cell.kept is None else cell.kept
 
-    def mixed(masks, old, new):
-        fields = zip(masks, old, new, strict=True)
-        return type(old)(*(keep(m.astype(n.dtype), o, n) for m, o, n in fields))
-
-    def project(w, xs_and_masks):
-        xs, masks = xs_and_masks
-        return cell.project(w, xs), lax.stop_gradient(masks)
-
-    def step(w, consts, prev, z_and_masks):
-        z, masks = z_and_masks
-        new, saved = cell.step(w, consts, prev, z)
-        return mixed(masks, prev, new), (saved, masks)
-
-    def linearize(w, consts, prevs, saved_and_masks):
-        saved, masks = saved_and_masks
-        return cell.linearize(w, consts, prevs, saved), masks
-
-    def step_bwd(w, consts, prev, local_and_masks, dstate):
-        local, masks = local_and_masks
-        both = [keep_bwd(m.astype(d.dtype), d) for m, d in zip(masks, dstate, strict=True)]
-        dold, dnew = zip(*both, strict=True)
-        dprev, delta = cell.step_bwd(w, consts, prev, local, type(dstate)(*dnew))
-        return jax.tree.map(jnp.add, dprev, type(dprev)(*dold)), delta  # (F') at the old state
-
-    def weights_bwd(params, consts, xs_and_masks, prevs, saved_and_masks, deltas):
-        xs, masks = xs_and_masks
-        dparams, dxs = cell.weights_bwd(params, consts, xs, prevs, saved_and_masks[0], deltas)
-        return dparams, (dxs, jax.tree.map(jnp.zeros_like, masks))
-
-    def check(params, state, xs_and_masks, name, leading):
-        if not isinstance(xs_and_masks, tuple) or len(xs_and_masks) != 2:
-            raise ValueError(
-                f"`{name}` of a zoneout cell must be a pair ({name}, masks), see "
-                "jax_lstm.zoneout_masks"
-            )
-        xs, masks = xs_and_masks
-        if cell.check is not None:
-            cell.check(params, state, xs, name, leading)
-        if not isinstance(masks, tuple) or len(masks) != len(state):
-            raise ValueError(f"`masks` must be a tuple of {len(state)}: one per field of the state")
-        for field, mask, leaf in zip(type(state)._fields, masks, state, strict=True):
-            want = (*xs.shape[:leading], *leaf.shape)
-            fits = len(want) == mask.ndim and all(
-                m in (1, n) for m, n in zip(mask.shape[leading:], want[leading:], strict=True)
-            )
-            if not fits or mask.shape[:leading] != want[:leading]:
-                raise ValueError(
-                    f"the mask of `{field}` must be broadcastable to {want}; got {mask.shape}"
-                )
-
-    return cell._replace(
-        project=project,
-        step=step,
-        linearize=linearize,
-        step_bwd=step_bwd,
-        weights_bwd=weights_bwd,
-        check=check,
-    )
-
-
-def check_mask_of_h(h, mask):
-    if not hasattr(mask, "dtype") or not broadcasts(mask, h):
-        got = f"shape {mask.shape}" if hasattr(mask, "dtype") else type(mask).__name__
-        raise ValueError(
-            f"`consts` of a cell with recurrent dropout must be its mask {h.shape}, see "
-            f"jax_lstm.recurrent_dropout_masks; got {got}"
+    def leave(now, prev, new):
+        masks = dict(zip(held, now, strict=True))
+        olds = zip(new._fields, prev, new, strict=True)
+        return type(new)(
+            *(keep(masks[k].astype(n.dtype), o, n) if k in masks else n for k, o, n in olds)
         )
+
+    def leave_bwd(now, dstate):
+        masks, old, new = dict(zip(held, now, strict=True)), [], []
+        for k, d in zip(dstate._fields, dstate, strict=True):
+            dold, dnew = jnp.zeros_like(d), d
+            if k in masks:
+                _, dold, dnew = keep_bwd(masks[k].astype(d.dtype), d)  # (11')
+            old.append(dold)
+            new.append(dnew)
+        return type(dstate)(*old), type(dstate)(*new)
+
+    name = f"{cell.name} with zoneout"
+    return surround(cell, Around(leave=leave, leave_bwd=leave_bwd), name=name, beside=held)

@@ -28,8 +28,8 @@ class Inside(NamedTuple):
     step_bwd: None = None
 
 
-def lstm_step(w, consts, state_prev, z, tap):
-    h_prev, c_prev = state_prev
+def lstm_step(w, prev, z, tap):
+    h_prev, c_prev = prev
     a = jnp.split(bias(z + linear(h_prev, w.U), w.b), 4, axis=-1)  # (1)
     a_i, a_f, a_g, a_o = (tap(f"a_{k}", x) for k, x in zip(GATES, a, strict=True))
     i, f, g, o = sigmoid(a_i), sigmoid(a_f), tanh(a_g), sigmoid(a_o)  # (2)
@@ -63,9 +63,9 @@ def lstm_blame(names):
     return "stage linear (1'), after the loop" if names else None
 
 
-def elman_step(w, consts, state_prev, z, tap):
-    a = tap("a", bias(z + linear(state_prev.h, w.U), w.b))  # (1)
-    return ElmanState(tanh(a).astype(state_prev.h.dtype))  # (2)
+def elman_step(w, prev, z, tap):
+    a = tap("a", bias(z + linear(prev.h, w.U), w.b))  # (1)
+    return ElmanState(tanh(a).astype(prev.h.dtype))  # (2)
 
 
 def elman_blame(names):
@@ -78,8 +78,8 @@ def elman_blame(names):
     return "stage linear (1'), after the loop" if names else None
 
 
-def lstmp_step(w, consts, state_prev, z, tap):
-    m, c = lstm_step(w, consts, state_prev, z, tap)
+def lstmp_step(w, prev, z, tap):
+    m, c = lstm_step(w, prev, z, tap)
     return LSTMPState(linear(m, w.P).astype(m.dtype), c)  # (10)
 
 

@@ -1,36 +1,77 @@
-"""THE RECORD: what a cell says of itself, once."""
+"""THE RECORD: what a cell says of itself, once. All that is made of a cell is made of its record.
+
+A cell is pure functions of one time step, and what people may know of it: names, shapes, gates.
+From the shapes follow the doors' complaints, the state of zeros, our layout in files, the rows of
+`check` and of the tests. A cell of one's own may leave out `shapes`, `fields` and `gates`; it then
+has no door of its own, and brings `init_state` where somebody asks for one.
+
+Shapes are written in the letters of notation.py, numbers, and "wide" (see shapes.py): "D,4H", "1",
+"N,K,4K", "wide N,K,K". Cotangents inside the loop are `wide`; the engine casts them at the end.
+The first field of a state is what the layer hands on, here called h, an array or a pytree. The
+engine gives no t: a clock is a field of the state whose cotangent is zero.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 
 class Cell(NamedTuple):
-    """What the engine needs to know of a cell: six pure functions (and one that complains).
+    """What a cell says of itself. Hashable, as JAX caches by it: tuples of pairs, no dicts.
 
-    The first field of a state is what the layer hands on, here called h, an array or a pytree. `w`
-    is what `prepare` made of the parameters, `consts` what belongs to a whole sequence, `saved` and
-    `delta` any pytrees.
-    Cotangents inside the loop are `wide` (see notation.py); the engine casts them at the end.
+    name: the key everywhere, say "lstm".
+    params, state: NamedTuple types.
 
-    init_state(params, batch_shape) -> state
-    prepare(params) -> w             once, before the loop
-    project(w, xs) -> zs             what does not depend on the state, for any leading axes
-    step(w, consts, state_prev, z) -> state, saved
-    step_bwd(w, consts, state_prev, saved, dstate) -> dstate_prev, delta    only what is sequential
-    weights_bwd(params, consts, xs, states_prev, saved, deltas) -> dparams, dxs   additive over time
-    check(params, state, x, name, leading) -> None     a door, see engine/doors.py; optional
-    linearize(w, consts, states_prev, saved) -> local  for any leading axes; optional. What
-        `step_bwd` gets in place of `saved`: derivatives that need no cotangent, made for a whole
-        segment before the loop back.
-    takes_consts    whether the cell looks at `consts`; if not, the doors refuse them.
+    project(w, xs) -> zs                  what does not depend on the state, for any leading axes
+    step(w, prev, z) -> state, saved      saved: any pytree
+    step_bwd(w, prev, slopes, dstate) -> dprev, delta     only what is sequential
+    weights_bwd(w, xs, prevs, saved, deltas) -> dparams, dxs     additive over segments of time
+
+    shapes: of the parameters in letters, (("W", "D,4H"), ("U", "H,4H"), ("b", "4H")).
+    fields: of the state without its batch axes, (("h", "H"), ("c", "wide H")).
+    gates: names of the blocks of a delta's last axis, side by side.
+    init(key, D, H, ..., dtype=) -> params.
+    init_state(params, batch_shape) -> state; None: zeros of `fields`.
+    prepare(params, consts) -> w          once, before the loop; the default is w = params. consts,
+        what belongs to a whole sequence (masks of recurrent dropout), fold into w here, and
+        nothing else ever sees them.
+    slopes(w, prevs, saved) -> slopes     derivatives that need no cotangent, for any leading axes,
+        a segment at once; always what `step_bwd` gets. The default is `saved`.
+    step_for_jax: the plain step for JAX to differentiate, where the fast one would be unfair to
+        it; None: `step`.
+    step_jvp: the tangent of a step. No route reads it yet.
+    prepare_bwd(params, dw) -> dparams, None     the twin of `prepare`, where that is a stage; what
+        `weights_bwd` returns as dparams is then dw.
+    affine(w, zs) -> a, b                 of h_t = a h_{t-1} + b. No route reads it yet.
+    consts: the field of the state over which consts are a mask, (..., H) broadcastable to it;
+        "any": whatever the cell likes; None: it takes none, and the doors refuse them.
+    beside: fields of the state for each of which a mask per step comes beside xs, which are then a
+        pair (xs, masks), masks a tuple in this order.
+    options: pairs (name, value) of a cell that `make_...` made; printed, saved, compared.
+    sizes: letters beyond D and H, and the argument of `init` that sets each,
+        (("R", "projection_size"),).
+    kept: the fields that zoneout may hold; None: all of them.
     """
 
-    init_state: Callable[..., Any]
-    prepare: Callable[..., Any]
+    name: str
+    params: Any
+    state: Any
     project: Callable[..., Any]
     step: Callable[..., Any]
     step_bwd: Callable[..., Any]
     weights_bwd: Callable[..., Any]
-    check: Callable[..., None] | None = None
-    linearize: Callable[..., Any] = lambda w, consts, states_prev, saved: saved
-    takes_consts: bool = True
+    shapes: tuple[tuple[str, str], ...] = ()
+    fields: tuple[tuple[str, str], ...] = ()
+    gates: tuple[str, ...] = ()
+    init: Callable[..., Any] | None = None
+    init_state: Callable[..., Any] | None = None
+    prepare: Callable[..., Any] = lambda params, consts: params
+    slopes: Callable[..., Any] = lambda w, prevs, saved: saved
+    step_for_jax: Callable[..., Any] | None = None
+    step_jvp: Callable[..., Any] | None = None
+    prepare_bwd: Callable[..., Any] | None = None
+    affine: Callable[..., Any] | None = None
+    consts: str | None = None
+    beside: tuple[str, ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
+    sizes: tuple[tuple[str, str], ...] = ()
+    kept: tuple[str, ...] | None = None

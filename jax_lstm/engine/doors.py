@@ -1,18 +1,26 @@
-"""The doors of a sequence: complaints before anything is traced, in the reader's letters."""
+"""The doors of a sequence and of a step, derived from a cell's record.
+
+They complain before anything is traced, in the reader's letters. Behind them there are no checks.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jax_lstm.doors import as_array, check_range
+from jax_lstm.doors import as_array, broadcasts, check_range
+from jax_lstm.engine.shapes import axes_of, form_of, found_at, is_wide, letters_of, shape_of
 from jax_lstm.notation import wide
 
-# Doors ----------------------------------------------------------------------------------------
 
+def check_cell(cell, params, state, x, name, leading):
+    """The arguments of a cell: kinds of all, then shapes and dtypes where its record says them.
 
-def check_cell(cell, params, state, x, name, form, leading):
-    """The arguments every cell has; `cell.check` then knows which sizes belong together."""
+    Args:
+      cell: a `Cell`.
+      params, state, x: what the user gave.
+      name, leading: "xs" and 1 for a sequence, "x" and 0 for one step.
+    """
     for what, tree in (("params", params), ("state", state), (name, x)):
         for leaf in jax.tree.leaves(tree, is_leaf=lambda leaf: leaf is None) or [None]:
             if not hasattr(leaf, "dtype"):
@@ -23,98 +31,154 @@ def check_cell(cell, params, state, x, name, form, leading):
     for path, leaf in jax.tree.leaves_with_path(x):
         here = name + jax.tree_util.keystr(path)
         if leaf.ndim < leading + 1:
-            raise ValueError(f"`{here}` must be {form}; got shape {leaf.shape}")
+            raise ValueError(f"`{here}` must be {form(leading)}; got shape {leaf.shape}")
         if not jnp.issubdtype(leaf.dtype, jnp.inexact):
             raise ValueError(f"`{here}` must be floating point; got {leaf.dtype}")
-    if cell.check is not None:
-        cell.check(params, state, x, name, leading)
+    if cell.beside:
+        x, masks = check_pair(cell, x, name)
+    sizes = check_params(cell, params) if cell.shapes else {}
+    if cell.shapes:
+        check_input(sizes, params, x, name, leading)
+    if cell.fields:
+        check_state(cell, sizes, params, state, x, name, leading)
+    if cell.beside:
+        check_beside(cell, state, x, masks, leading)
 
 
-def check_gated(blocks, kinds, params, state, x, name, leading):
-    """The door of cells with W (D, nH), U (H, nH), b (nH,) and a state of (..., H) each.
-
-    Args:
-      blocks: n, the number of net inputs per hidden unit.
-      kinds: dtypes of the state's fields: "same" as the parameters, or "wide".
-      params, state, x, name, leading: see `check_fields`.
-    """
-    check_ranks(params, "WUb", (2, 2, 1), f"W (D, {blocks}H), U (H, {blocks}H), b ({blocks}H,)")
-    check_names("state", state, "hc"[: len(kinds)])
-    D, H = params.W.shape[0], params.U.shape[0]
-    wanted = {"W": (D, blocks * H), "U": (H, blocks * H), "b": (blocks * H,)}
-    sizes = {
-        key: (H, f"H = {H} (rows of params.U)", kind)
-        for key, kind in zip("hc", kinds, strict=False)
-    }
-    legend = f"with H = {H} (rows of params.U) and {blocks} block(s)"
-    check_fields(wanted, legend, sizes, params, state, x, name, leading)
+def form(leading):
+    return "(T, ..., D)" if leading else "(..., D)"
 
 
-def check_names(what, tree, names):
-    """The fields a cell reckons with, by their one-letter names."""
-    if tree._fields != tuple(names):
+def check_names(what, tree, wanted):
+    """The fields a cell reckons with."""
+    names = tuple(name for name, _ in wanted)
+    if tree._fields != names:
         raise ValueError(
             f"`{what}` must have the fields {', '.join(names)}; got {type(tree).__name__}"
             f"({', '.join(tree._fields)})"
         )
 
 
-def check_ranks(params, names, ranks, form):
-    check_names("params", params, names)
-    if tuple(np.ndim(p) for p in params) != ranks:
-        shapes = ", ".join(f"{k} {np.shape(p)}" for k, p in zip(names, params, strict=True))
-        raise ValueError(f"`params` must be {form}; got {shapes}")
+def check_params(cell, params):
+    """{letter: (size, where it was read off)}, or which array does not fit."""
+    check_names("params", params, cell.shapes)
+    arrays = params._asdict()
+    if any(np.ndim(arrays[name]) != len(axes_of(text)) for name, text in cell.shapes):
+        want = ", ".join(f"{name} {form_of(text)}" for name, text in cell.shapes)
+        got = ", ".join(f"{name} {np.shape(x)}" for name, x in arrays.items())
+        raise ValueError(f"`params` must be {want}; got {got}")
+    found = found_at(cell.shapes, arrays)
+    sizes = {letter: size for letter, (size, _, _) in found.items()}
+    sources = {
+        letter: (size, f"{letter} = {size} ({place(np.ndim(arrays[key]), n)}params.{key})")
+        for letter, (size, key, n) in found.items()
+    }
+    first, dtype = cell.shapes[0][0], params[0].dtype
+    for name, text in cell.shapes:
+        x, want = arrays[name], shape_of(text, sizes)
+        if x.shape != want:
+            legend = ", ".join(sources[letter][1] for letter in letters_of(text))
+            raise ValueError(
+                f"`params.{name}` must be {want}, that is {form_of(text)} with {legend}; got shape "
+                f"{x.shape}"
+            )
+        if x.dtype != dtype:
+            raise ValueError(
+                f"params must share one dtype; {first} is {dtype}, {name} is {x.dtype}"
+            )
+    return sources
 
 
-def check_fields(wanted, legend, sizes, params, state, x, name, leading):
-    """The door of cells whose params have a W (D, ...), when all sizes are known.
+def place(axes, n):
+    """Where a size was read off: "rows of ", "columns of ", or nothing for the one axis."""
+    return {(2, 0): "rows of ", (2, 1): "columns of "}.get((axes, n), f"axis {n} of ") * (axes > 1)
 
-    Args:
-      wanted: shape of each field of params; `legend` says where the letters come from.
-      sizes: for each field of the state: features, where they come from, "same" or "wide" dtype.
-      params, state, x: what the user gave.
-      name, leading: "xs" and 1 for a sequence, "x" and 0 for one step.
-    """
-    D, dtype = params.W.shape[0], params.W.dtype
+
+def check_input(sizes, params, x, name, leading):
+    """x is one array of D features, in the dtype of params."""
     if not hasattr(x, "shape"):
         raise ValueError(
             f"`{name}` must be one array; got {type(x).__name__}. A pair ({name}, masks) is for a "
             "cell that takes one, say make_rnn(zoneout(LSTM)); in a stack, by `sequence=`"
         )
-    for key, shape in wanted.items():
-        got = getattr(params, key)
-        if got.shape != shape:
-            raise ValueError(f"`params.{key}` must be {shape} {legend}; got shape {got.shape}")
-        if got.dtype != dtype:
-            raise ValueError(f"params must share one dtype; W is {dtype}, {key} is {got.dtype}")
-    if x.shape[-1] != D:
-        form = "(T, ..., D)" if leading else "(..., D)"
+    if "D" in sizes and x.shape[-1] != sizes["D"][0]:
         raise ValueError(
-            f"`{name}` must be {form} with D = {D} (rows of params.W); got shape {x.shape}"
+            f"`{name}` must be {form(leading)} with {sizes['D'][1]}; got shape {x.shape}"
         )
+    dtype = params[0].dtype
     if x.dtype != dtype:
         raise ValueError(
             f"`{name}` and params must share one dtype; got {x.dtype} and {dtype}. "
             f"Convert one of them: {name}.astype(...)"
         )
-    for key, (size, source, kind) in sizes.items():
-        got, shape = getattr(state, key), (*x.shape[leading:-1], size)
-        if got.shape != shape:
-            raise ValueError(
-                f"`state.{key}` must be {shape}: the batch axes of {name} {x.shape}, then "
-                f"{source}; got shape {got.shape}"
-            )
-        want = wide(dtype) if kind == "wide" else dtype
+
+
+def check_state(cell, sizes, params, state, x, name, leading):
+    """Each field has the batch axes of x, then its own; h the dtype of params, others perhaps the
+    wide one."""
+    check_names("state", state, cell.fields)
+    dtype = params[0].dtype
+    batch = jax.tree.leaves(x)[0].shape[leading:-1]
+    for (key, text), got in zip(cell.fields, state, strict=True):
+        letters = letters_of(text)
+        if all(letter in sizes for letter in letters):
+            shape = (*batch, *shape_of(text, {k: size for k, (size, _) in sizes.items()}))
+            legend = ", ".join(sizes[letter][1] for letter in letters) or form_of(text)
+            if got.shape != shape:
+                raise ValueError(
+                    f"`state.{key}` must be {shape}: the batch axes of {name} "
+                    f"{jax.tree.leaves(x)[0].shape}, then {legend}; got shape {got.shape}"
+                )
+        want = wide(dtype) if is_wide(text) else dtype
         if got.dtype != want:
             raise ValueError(f"`state.{key}` must be {want} for {dtype} {name}; got {got.dtype}")
 
 
-def check_consts(cell, consts):
+# What comes beside ----------------------------------------------------------------------------
+
+
+def check_pair(cell, x, name):
+    if not isinstance(x, tuple) or len(x) != 2:
+        raise ValueError(
+            f"`{name}` of a {cell.name} cell must be a pair ({name}, masks), see "
+            "jax_lstm.zoneout_masks"
+        )
+    return x
+
+
+def check_beside(cell, state, x, masks, leading):
+    """One mask per step for each field that is held, broadcastable to it."""
+    if not isinstance(masks, tuple) or len(masks) != len(cell.beside):
+        raise ValueError(
+            f"`masks` must be a tuple of {len(cell.beside)}, for {', '.join(cell.beside)}: one per "
+            "field of the state"
+        )
+    for field, mask in zip(cell.beside, masks, strict=True):
+        want = (*x.shape[:leading], *getattr(state, field).shape)
+        fits = len(want) == mask.ndim and all(
+            m in (1, n) for m, n in zip(mask.shape[leading:], want[leading:], strict=True)
+        )
+        if not fits or mask.shape[:leading] != want[:leading]:
+            raise ValueError(
+                f"the mask of `{field}` must be broadcastable to {want}; got {mask.shape}"
+            )
+
+
+def check_consts(cell, state, consts):
     """Refused where they would be ignored: a mask of recurrent dropout given to the plain cell."""
-    if consts is not None and not cell.takes_consts:
+    if cell.consts is None and consts is not None:
         raise ValueError(
             "`consts` is not used by this cell; make_rnn(recurrent_dropout(LSTM)) makes one that "
             "does"
+        )
+    if cell.consts in (None, "any"):
+        return
+    h = getattr(state, cell.consts)
+    if not hasattr(consts, "dtype") or not broadcasts(consts, h):
+        got = f"shape {consts.shape}" if hasattr(consts, "dtype") else type(consts).__name__
+        raise ValueError(
+            f"`consts` of a {cell.name} cell must be its mask {h.shape}, see "
+            f"jax_lstm.recurrent_dropout_masks; got {got}"
         )
 
 

@@ -1,8 +1,4 @@
-"""From a cell's record to the functions people call: doors first, the engine behind them.
-
-A door complains before anything is traced, as a ValueError in the reader's letters. Behind it there
-are no checks.
-"""
+"""From a cell's record to the functions people call: doors first, the engine behind them."""
 
 import functools
 import inspect
@@ -10,7 +6,7 @@ import inspect
 import jax
 import jax.numpy as jnp
 
-from jax_lstm.engine import bptt, segments
+from jax_lstm.engine import bptt
 from jax_lstm.engine.doors import (
     check_cell,
     check_consts,
@@ -19,45 +15,91 @@ from jax_lstm.engine.doors import (
     check_steps,
     valid_steps,
 )
+from jax_lstm.engine.segments import Plan, Steps
+from jax_lstm.engine.shapes import axes_of, is_wide, shape_of, sizes_of
+from jax_lstm.notation import wide
 from jax_lstm.sharding import vary_together
 
 
-def make_rnn(cell, name="rnn", title="A cell of one's own, over a whole sequence.", *, plain=None):
+def routes(cell, about):
+    """One step and a sequence of a cell, each by its hand-written rule and by JAX.
+
+    Args:
+      cell: a `Cell`; the functions are called by its name.
+      about: what it is, for the docstrings: "the LSTM, equations (1) to (4)".
+
+    Returns:
+      cell_fn, cell_autodiff, rnn, rnn_autodiff: see `make_cell` and `make_rnn`.
+    """
+    steps = make_cell(cell, f"{cell.name}_cell", f"One step of {about}.")
+    return (*steps, *make_rnn(cell, cell.name, f"{about[:1].upper()}{about[1:]}, over a sequence."))
+
+
+def make_rnn(cell, name="rnn", title="A cell of one's own, over a whole sequence."):
     """A whole-sequence function for a cell, with a hand-written gradient and with JAX's.
 
     Args:
-      cell: a `Cell` (see jax_lstm/engine/bptt.py): six pure functions of one time step. `step` and
+      cell: a `Cell` (see jax_lstm/engine/cell.py): pure functions of one time step. `step` and
         `step_bwd` are twins; time, masks, resets, direction and segments are the engine's.
       name, title: of the function, and the first line of its docstring.
-      plain: the same cell for JAX to differentiate, where `cell` has a step that is fast as it
-        stands and slow once JAX has differentiated it.
 
     Returns:
       rnn, rnn_autodiff: `(params, state, xs, **options) -> (state, hs)`, see `jax_lstm.lstm`.
-      The first is differentiated by `cell.step_bwd` and `cell.weights_bwd`, the second by JAX.
+      The first is differentiated by `cell.step_bwd` and `cell.weights_bwd`, the second by JAX,
+      through `cell.step_for_jax` where there is one.
     """
-    by_jax = (plain or cell, bptt.autodiff)
+    by_hand, by_jax = (cell, bptt.by_hand), (cell, bptt.autodiff)
     return (
-        bind(_rnn, (cell, bptt.by_hand), name, f"{title} Differentiated by its hand-written rule."),
-        bind(_rnn, by_jax, f"{name}_autodiff", f"{title} Differentiated by JAX."),
+        bind(run_cell, by_hand, name, f"{title} Differentiated by its hand-written rule."),
+        bind(run_cell, by_jax, f"{name}_autodiff", f"{title} Differentiated by JAX."),
     )
 
 
-def make_cell(cell, name="cell", title="One step of a cell of one's own.", *, plain=None):
+def make_cell(cell, name="cell", title="One step of a cell of one's own."):
     """One step of a cell, with a hand-written gradient and with JAX's.
 
     Args:
-      cell, name, title, plain: see `make_rnn`.
-      title: first line of the docstring.
+      cell, name, title: see `make_rnn`.
 
     Returns:
       cell_fn, cell_autodiff: `(params, state, x) -> (state, h)`, see `jax_lstm.lstm_cell`.
     """
-    by_jax = (plain or cell, bptt.step)
+    by_hand, by_jax = (cell, bptt.step_by_hand), (cell, bptt.step_autodiff)
     return (
-        bind(_cell, (cell, bptt.step_by_hand), name, f"{title} Differentiated by its own rule."),
-        bind(_cell, by_jax, f"{name}_autodiff", f"{title} Differentiated by JAX."),
+        bind(step_cell, by_hand, name, f"{title} Differentiated by its own rule."),
+        bind(step_cell, by_jax, f"{name}_autodiff", f"{title} Differentiated by JAX."),
     )
+
+
+def make_init_state(cell):
+    """The state before the first step of a cell, `(params, batch_shape=()) -> state`."""
+    name = f"init_{cell.name}_state"
+    return bind(init_state, (cell,), name, f"{cell.state.__name__} before the first step.")
+
+
+def init_state(cell, params, batch_shape=()):
+    """Zeros, unless the cell says otherwise.
+
+    Args:
+      params: the cell's parameters.
+      batch_shape: of the examples, say (B,).
+
+    Returns:
+      The cell's state, fields (*batch_shape, ...): h in the dtype of params, a cell state in the
+      wide one.
+    """
+    if cell.init_state is not None:
+        return cell.init_state(params, batch_shape)
+    if not cell.fields or not cell.shapes:
+        raise ValueError(
+            f"the cell {cell.name} says neither `init_state` nor `shapes` and `fields`"
+        )
+    sizes, dtype = sizes_of(cell.shapes, params._asdict()), params[0].dtype
+    fields = (
+        jnp.zeros((*batch_shape, *shape_of(text, sizes)), wide(dtype) if is_wide(text) else dtype)
+        for _, text in cell.fields
+    )
+    return cell.state(*fields)
 
 
 def bind(function, given, name, title):
@@ -79,14 +121,15 @@ def bind(function, given, name, title):
     return bound
 
 
-def _cell(cell, route, params, state, x, *, consts=None):
+def step_cell(cell, route, params, state, x, *, consts=None):
     """`functools.partial(f, params)` is a body for `jax.lax.scan`: (carry, x) -> (carry, y).
 
     Args:
       params: the cell's parameters, one dtype.
       state: the state before the step, (..., H) per field; see the cell's `init_..._state`.
       x: (..., D), dtype of params; any number of batch axes, also none.
-      consts: what a cell of one's own wants to see at every step; it gets a zero cotangent.
+      consts: what the cell takes besides, a mask of recurrent dropout say: a constant, whose
+        cotangent is zero.
 
     Returns:
       state: the state after the step.
@@ -97,13 +140,13 @@ def _cell(cell, route, params, state, x, *, consts=None):
       TypeError: by JAX, for `jax.jvp` of the hand-written rule: a `custom_vjp` has no forward mode.
         The `..._autodiff` twin has.
     """
-    check_cell(cell, params, state, x, "x", "(..., D)", 0)
-    check_consts(cell, consts)
+    check_cell(cell, params, state, x, "x", 0)
+    check_consts(cell, state, consts)
     params, state, x, consts = vary_together((params, state, x, consts))
     return route(cell, params, consts, state, x)
 
 
-def _rnn(
+def run_cell(
     cell,
     route,
     params,
@@ -126,7 +169,8 @@ def _rnn(
       state: the state before the first step, (..., H) per field; see `init_..._state`.
       xs: (T, ..., D), dtype of params, time first; any number of batch axes, also none. T = 0 and
         an empty batch work.
-      consts: what a cell of one's own wants to see at every step; it gets a zero cotangent.
+      consts: what the cell takes for the whole sequence, a mask of recurrent dropout say: a
+        constant, whose cotangent is zero.
       lengths: integers (...) of any dtype, or a list: the number of valid steps of each example, in
         [0, T]. Under jit, where values cannot be looked at, a length beyond T counts as T, a
         negative one as 0.
@@ -160,16 +204,22 @@ def _rnn(
 
     Source: Werbos (1990), "Backpropagation through time"; the equations of the cell's file.
     """
-    check_cell(cell, params, state, xs, "xs", "(T, ..., D)", 1)
+    check_cell(cell, params, state, xs, "xs", 1)
     check_options(residuals, unroll, reverse)
-    check_consts(cell, consts)
-    T, *batch = jax.tree.leaves(xs)[0].shape[: jax.tree.leaves(state)[0].ndim]
+    check_consts(cell, state, consts)
+    T, *batch = jax.tree.leaves(xs)[0].shape[: batch_axes(cell, state) + 1]
     mask = valid_steps(lengths, mask, T, batch)
     resets = check_steps("resets", resets, T, batch)
     check_reset_state(reset_state, state, resets)
     fresh = None
     if resets is not None:
         fresh = jax.tree.map(jnp.zeros_like, state) if reset_state is None else reset_state
-    plan = segments.Plan(cell, reverse, residuals, unroll)
-    steps = segments.Steps(xs, mask, resets)
+    plan = Plan(cell, reverse, residuals, unroll)
+    steps = Steps(xs, mask, resets)
     return route(plan, *vary_together((params, consts, fresh, state, steps)))
+
+
+def batch_axes(cell, state):
+    """How many axes of examples the state has."""
+    h = jax.tree.leaves(state)[0]
+    return h.ndim - (len(axes_of(cell.fields[0][1])) if cell.fields else 1)

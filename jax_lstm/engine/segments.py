@@ -13,7 +13,6 @@ from jax_lstm.engine.cell import Cell
 from jax_lstm.notation import wide
 
 SEGMENT_STEPS = 16  # at least so many steps share one weight product
-
 SEGMENT_BYTES = 2**21  # and as many as keep the projected input of a segment within a core's cache
 
 
@@ -83,7 +82,7 @@ def segment_of(tree, piece):
     return jax.tree.map(lambda x, s: s.reshape((s.shape[0], *x.shape[1:])), tree, piece)
 
 
-def merged(tree):
+def flatten_steps(tree):
     """A segment (K, ...) with the axes of a step merged, as pieces have them."""
     return jax.tree.map(lambda x: x.reshape((x.shape[0], math.prod(x.shape[1:]))), tree)
 
@@ -121,7 +120,7 @@ def where(flag, yes, no):
     return jax.tree.map(lambda y, n: jnp.where(per_leaf(flag, y), y, n), yes, no)
 
 
-def cleared(mask, tree):
+def clear_masked(mask, tree):
     """Zero wherever the mask is False, so that NaN in padding has no way in.
 
     What all examples share (an axis of size 1 in place of theirs) is left alone.
@@ -146,20 +145,20 @@ def zeros_like(tree):
     return jax.tree.map(jnp.zeros_like, tree)
 
 
-def widened(tree):
+def widen(tree):
     return jax.tree.map(lambda x: x.astype(wide(x.dtype)), tree)
 
 
-def like(tree, other):
+def cast_like(tree, other):
     """The tree in the dtypes of the other one: dX has the dtype of X."""
     return jax.tree.map(lambda x, y: x.astype(y.dtype), tree, other)
 
 
-def shifted(first, states, reverse):
+def shift(first, states, reverse):
     """The state before each step of a segment: a copy of one segment, never of the sequence."""
 
-    def shift(x0, x):
+    def before(x0, x):
         both = [x[1:], x0[None]] if reverse else [x0[None], x[:-1]]
         return jnp.concatenate(both)[: x.shape[0]]
 
-    return jax.tree.map(shift, first, states)
+    return jax.tree.map(before, first, states)

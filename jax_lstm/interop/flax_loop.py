@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from flax.linen.recurrent import flip_sequences
 
 from jax_lstm.cells import elman, lstm
+from jax_lstm.cells.regularised import Around, surround
 from jax_lstm.engine import doors
 from jax_lstm.engine import routes as make
 from jax_lstm.notation import wide
@@ -41,26 +42,13 @@ def every(cell):
     """The cell, handing on its whole state at every step. An output h_t and the state's h_t are
     then one array, and its fork is the engine's."""
 
-    def step(w, consts, prev, z):
-        state, saved = cell.step(w, consts, prev.state, z)
-        return Every(state), saved
-
-    def linearize(w, consts, prevs, saved):
-        return cell.linearize(w, consts, prevs.state, saved)
-
-    def step_bwd(w, consts, prev, local, dstate):
-        dprev, delta = cell.step_bwd(w, consts, prev.state, local, dstate.state)
-        return Every(dprev), delta
-
-    def weights_bwd(params, consts, xs, prevs, saved, deltas):
-        return cell.weights_bwd(params, consts, xs, prevs.state, saved, deltas)
-
-    def check(params, state, x, name, leading):
-        cell.check(params, state.state, x, name, leading)
-
-    return cell._replace(
-        step=step, linearize=linearize, step_bwd=step_bwd, weights_bwd=weights_bwd, check=check
+    around = Around(
+        enter=lambda mask, prev: prev.state,
+        enter_bwd=lambda mask, dseen: Every(dseen),
+        leave=lambda now, prev, new: Every(new),
+        leave_bwd=lambda now, dstate: (None, dstate.state),
     )
+    return surround(cell, around, name=f"every state of {cell.name}", state=Every, fields=())
 
 
 class Kind(NamedTuple):

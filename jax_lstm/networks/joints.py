@@ -1,17 +1,14 @@
-"""What stands between layers: stages of stages/between.py, with twins or as JAX sees them."""
+"""What stands between layers: stages of stages/between.py, with their twins or as JAX sees them."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jax import lax
-
-from jax_lstm import stages
-from jax_lstm.networks.masks import drop, drop_autodiff
-from jax_lstm.stages.twins import with_twin
+from jax_lstm.stages import TWINS
+from jax_lstm.stages.twins import as_jax_sees_it, with_twin
 
 
 class Joints(NamedTuple):
-    """The stages by name; `repeat(batch_shape)` is a function of x alone."""
+    """The stages by name; the doors are those of the stack."""
 
     concatenate: Callable[..., Any]
     add: Callable[..., Any]
@@ -22,34 +19,5 @@ class Joints(NamedTuple):
     repeat: Callable[..., Any]
 
 
-def ruled(stage, stage_bwd):
-    """The stage with its twin; doors are those of the stack."""
-    return with_twin(stage, stage_bwd, lambda *args: None)
-
-
-def repeat(batch_shape):
-    return lambda x: stages.repeat(x, batch_shape)
-
-
-def repeat_by_hand(batch_shape):
-    return ruled(repeat(batch_shape), lambda args, dxs: (stages.repeat_bwd(args[0], dxs),))
-
-
-BY_HAND = Joints(
-    concatenate=ruled(stages.concatenate, stages.concatenate_bwd),
-    add=ruled(stages.add, lambda args, dz: stages.add_bwd(dz)),
-    mean=ruled(stages.mean, lambda args, dz: stages.mean_bwd(dz)),
-    product=ruled(stages.product, stages.product_bwd),
-    clear=ruled(stages.clear, lambda args, dy: (None, stages.clear_bwd(args[0], dy))),
-    drop=drop,
-    repeat=repeat_by_hand,
-)
-BY_JAX = Joints(
-    concatenate=stages.concatenate,
-    add=stages.add,
-    mean=stages.mean,
-    product=stages.product,
-    clear=stages.clear,
-    drop=lambda x, mask: drop_autodiff(x, lax.stop_gradient(mask)),
-    repeat=repeat,
-)
+BY_HAND = Joints(*(with_twin(TWINS[name]) for name in Joints._fields))
+BY_JAX = Joints(*(as_jax_sees_it(TWINS[name]) for name in Joints._fields))

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jax_lstm.doors import broadcasts
-from jax_lstm.stages.between import drop as drop_autodiff
-from jax_lstm.stages.between import drop_bwd
+from jax_lstm.stages import TWINS
 from jax_lstm.stages.twins import with_twin
 
 
@@ -66,7 +65,7 @@ def recurrent_dropout_masks(key, rate, states):
     return for_each_state(mask, key, states)
 
 
-def zoneout_masks(key, rate, states, T, *, train=True):
+def zoneout_masks(key, rate, states, T, *, train=True, fields=None):
     """Masks for each state, one per field, as a `zoneout` cell reads them beside xs.
 
     Args:
@@ -76,6 +75,7 @@ def zoneout_masks(key, rate, states, T, *, train=True):
       states: a state, or a tree of them, say the states of a stack.
       T: the number of steps.
       train: whether to sample. If not, every mask is the expectation, `rate`.
+      fields: the fields that are held, the cell's `kept`; None: all of a state.
 
     Returns:
       The tree, with a tuple of masks in place of each state: (T, ..., H), or (T, 1, ..., 1) if not
@@ -86,12 +86,14 @@ def zoneout_masks(key, rate, states, T, *, train=True):
     """
 
     def masks(key, state):
-        rates = rate if isinstance(rate, tuple | list) else (rate,) * len(state)
-        if len(rates) != len(state):
-            raise ValueError(f"`rate` must be one number, or one per field of {state._fields}")
-        fields = zip(jax.random.split(key, len(state)), rates, state, strict=True)
+        held = [getattr(state, name) for name in fields or state._fields]
+        rates = rate if isinstance(rate, tuple | list) else (rate,) * len(held)
+        if len(rates) != len(held):
+            names = fields or state._fields
+            raise ValueError(f"`rate` must be one number, or one per field of {names}")
+        each = zip(jax.random.split(key, len(held)), rates, held, strict=True)
         shape = lambda x: (T, *x.shape) if train else (T, *(1,) * x.ndim)
-        return tuple(zoneout_mask(k, r, shape(x), x.dtype, train=train) for k, r, x in fields)
+        return tuple(zoneout_mask(k, r, shape(x), x.dtype, train=train) for k, r, x in each)
 
     return for_each_state(masks, key, states)
 
@@ -118,7 +120,5 @@ def check_drop(x, mask):
         )
 
 
-# Decorated last: `drop` with its twin, `drop_autodiff` as JAX sees it.
-drop = with_twin(
-    drop_autodiff, lambda args, dy: (drop_bwd(args[1], dy), jnp.zeros_like(args[1])), check_drop
-)
+# `drop` with its twin, `drop_autodiff` as JAX sees it.
+drop_autodiff, drop = TWINS["drop"].stage, with_twin(TWINS["drop"], check_drop)

@@ -115,7 +115,7 @@ def _init_stack_state(joints, params, batch_shape=(), *, init_state=init_lstm_st
         raise ValueError(f"`batch_shape` must be a tuple, say (3,); got {batch_shape!r}")
     if params.initial is None:
         return tuple(tuple(init_state(p, batch_shape) for p in layer) for layer in params.layers)
-    return jax.tree.map(joints.repeat(tuple(batch_shape)), params.initial)
+    return jax.tree.map(lambda x: joints.repeat(x, tuple(batch_shape)), params.initial)
 
 
 def _stack(

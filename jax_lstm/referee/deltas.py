@@ -7,7 +7,8 @@
 
 What comes "from t+1" at the last step is the cotangent of the last state.
 
-A cell is any record with prepare, project, step, step_bwd, weights_bwd as in engine/cell.py.
+A cell is any record with prepare, project, step, slopes, step_bwd, weights_bwd as in
+engine/cell.py.
 Nobody runs the engine here: a disagreement is the cell's own. The first one in backward order is
 where to look; what follows it inherits the error.
 """
@@ -39,10 +40,10 @@ class Taps(NamedTuple):
 
     gates: names of the equal blocks of delta's last axis, for a cell whose delta is the cotangent
       of what `project` returns, one array that enters the net inputs as a summand.
-    step(w, consts, state_prev, z, tap) -> state: the cell's step once more, in which intermediates
+    step(w, prev, z, tap) -> state: the cell's step once more, in which intermediates
       go through `value = tap("name", value)`, an identity.
     deltas(delta) -> {"name": array}: which cotangents `step_bwd` hands over, by these names.
-    step_bwd(w, consts, state_prev, saved, dstate, tap) -> dstate_prev, delta: the rule, where it
+    step_bwd(w, prev, slopes, dstate, tap) -> dprev, delta: the rule, where it
       tells more: `dc = tap("c", dc)` for the cotangent of what `step` calls "c".
     says: {"name": text}: the stage or gate of a name, for the report.
     blame(names) -> text or None: what it means that these disagree together at one step.
@@ -142,7 +143,7 @@ def taps(cell, params, state, xs, *, consts=None, inside=None, seed=0):
     Raises:
       ValueError: no time step, 16-bit arrays, or float64 where JAX has it switched off.
     """
-    inside = inside or Taps()
+    inside = inside or Taps(gates=getattr(cell, "gates", ()))
     dtype = lowest_dtype((params, state, xs))
     if jnp.finfo(dtype).bits == 16:
         raise ValueError(f"taps are compared in float32 or float64; got {dtype}")
@@ -201,19 +202,13 @@ def judged(got, own, want, dtype, inside, order):
 def forward(cell, consts, args):
     """The loop over steps: the states before each step, what it saved, the last state."""
     params, state, xs = args
-    w, seen, saved = cell.prepare(params), [], []
+    w, seen, saved = cell.prepare(params, consts), [], []
     for t in range(len(jax.tree.leaves(xs)[0])):
         seen.append(state)
         z = cell.project(w, at(xs, t))
-        state, kept = cell.step(w, consts, state, z)
+        state, kept = cell.step(w, state, z)
         saved.append(kept)
     return w, seen, saved, state
-
-
-def local(cell, w, consts, state_prev, saved):
-    """What `step_bwd` gets: what was saved, or what the cell makes of it."""
-    linearize = getattr(cell, "linearize", None)
-    return linearize(w, consts, state_prev, saved) if linearize else saved
 
 
 def by_hand(cell, inside, consts, args, dy):
@@ -230,7 +225,7 @@ def by_hand(cell, inside, consts, args, dy):
         d |= {f"d{k} from t+1": x for k, x in dstate._asdict().items()}
         dstate = type(dstate)(h + dhs[t], *rest)  # (F')
         d[f"d{name}"] = dstate[0]
-        step = (w, consts, seen[t], local(cell, w, consts, seen[t], saved[t]), dstate)
+        step = (w, seen[t], cell.slopes(w, seen[t], saved[t]), dstate)
         if inside.step_bwd:
 
             def tap(name, value, told=told):
@@ -245,18 +240,28 @@ def by_hand(cell, inside, consts, args, dy):
         d |= {f"d{k}": x for k, x in (told | named).items()}
         d |= {f"d{k}_prev": x for k, x in dstate._asdict().items()}
         one = jax.tree.map(lambda x: x[None], (at(xs, t), seen[t], saved[t], delta))
-        dparams, dx = cell.weights_bwd(params, consts, *one)
+        dw, dx = cell.weights_bwd(w, *one)
+        dparams = of_params(cell, params, dw)
         d |= leaves_of("x", at(dx, 0)) | leaves_of("params", dparams)
         found[t] = d
     return found
 
 
+def of_params(cell, params, dw):
+    """dparams of what `weights_bwd` returned, back through `prepare` where that is a stage."""
+    back = getattr(cell, "prepare_bwd", None)
+    return back(params, dw)[0] if back else dw
+
+
 def plain_deltas(inside, state, z, delta):
-    """A delta that looks like z is taken for dz, block by block; of any other nothing is known."""
-    shapes = [[x.shape for x in jax.tree.leaves(tree)] for tree in (z, delta)]
-    if shapes[0] != shapes[1] or not shapes[0]:
-        return {}
-    return blocks_of(inside, state, delta)
+    """A delta that looks like z is taken for dz, block by block, and so is the first of several; of
+    any other nothing is known."""
+    want = [x.shape for x in jax.tree.leaves(z)]
+    first = delta[0] if isinstance(delta, tuple) and delta else delta
+    for found in (delta, first):
+        if want and [x.shape for x in jax.tree.leaves(found)] == want:
+            return blocks_of(inside, state, found)
+    return {}
 
 
 def blocks_of(inside, state, z):
@@ -291,13 +296,13 @@ def run(cell, inside, consts, args, tap_of=lambda t: untapped):
     hs = []
     for t in range(len(jax.tree.leaves(xs)[0])):
         tap = tap_of(t)
-        w = cell.prepare(tapped(tap, "params", params))
+        w = cell.prepare(tapped(tap, "params", params), consts)
         z = tapped_blocks(tap, inside, state, cell.project(w, tapped(tap, "x", at(xs, t))))
         seen = fields(state, lambda k, x, tap=tap: tap(f"{k}_prev", x))
         if inside.step:
-            h, *rest = inside.step(w, consts, seen, z, tap)
+            h, *rest = inside.step(w, seen, z, tap)
         else:
-            (h, *rest), _ = cell.step(w, consts, seen, z)
+            (h, *rest), _ = cell.step(w, seen, z)
         h = tap(state._fields[0], h)
         hs.append(tap(f"{state._fields[0]} from outside", h))
         state = type(state)(h, *rest)

@@ -26,7 +26,7 @@ from jax_lstm.referee.comparison import (
     pullback,
     random_cotangents,
 )
-from jax_lstm.referee.deltas import Taps, block_count, forward, local, run
+from jax_lstm.referee.deltas import Taps, block_count, forward, of_params, run
 
 TURNS = {"zero": 0.0, "sign": -1.0, "factor 1.01": 1.01}
 
@@ -209,7 +209,7 @@ def delta_of(cell, consts, args):
     w, seen, saved, state = forward(
         cell, consts, (*args[:2], jax.tree.map(lambda x: x[:1], args[2]))
     )
-    return cell.step_bwd(w, consts, seen[0], local(cell, w, consts, seen[0], saved[0]), state)[1]
+    return cell.step_bwd(w, seen[0], cell.slopes(w, seen[0], saved[0]), state)[1]
 
 
 def turned(cell, consts, args, dy, knobs):
@@ -230,11 +230,11 @@ def turned(cell, consts, args, dy, knobs):
     for t in reversed(range(len(seen))):
         h, *rest = times(dstate, knobs.carried)
         dstate = type(dstate)(h + dhs[t], *rest)  # (F')
-        given = local(cell, w, consts, seen[t], saved[t])
-        dstate, delta = cell.step_bwd(w, consts, seen[t], given, dstate)
+        slopes = cell.slopes(w, seen[t], saved[t])
+        dstate, delta = cell.step_bwd(w, seen[t], slopes, dstate)
         deltas[t] = jax.tree.map(blocks, delta, knobs.deltas, knobs.order)
         dstate = times(dstate, knobs.previous)
     stack = lambda steps: jax.tree.map(lambda *x: jnp.stack(x), *steps)
     before, now = late(stack(seen), knobs.shifts["states before"]), late(xs, knobs.shifts["xs"])
-    dparams, dxs = cell.weights_bwd(params, consts, now, before, stack(saved), stack(deltas))
-    return times(dparams, knobs.dparams), dstate, times(dxs, knobs.dxs)
+    dw, dxs = cell.weights_bwd(w, now, before, stack(saved), stack(deltas))
+    return times(of_params(cell, params, dw), knobs.dparams), dstate, times(dxs, knobs.dxs)

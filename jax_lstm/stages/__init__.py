@@ -1,12 +1,16 @@
 """WHAT IS THE DERIVATIVE OF ...? Each stage, its twin right below it.
 
-step       a step of the LSTM, (1) to (4), and the fork (F)
-packed     (2) in one loop over all four gates
-between    masks, and what stands between layers, (11) to (18)
-readout    dense, embedding, (5) and (6)        losses    (7) to (9)
-twins      what makes JAX obey the law of twins
+    step       a step of the LSTM, (1) to (4), and the fork (F)
+    packed     (2) in one loop over all four gates
+    between    masks, and what stands between layers, (11) to (18)
+    readout    dense, embedding, (5) and (6)
+    losses     (7) to (9)
+    twins      the law of twins, as data
+
+`TWINS` is the table of them all, {name: row}. Each file ends with the rows of its own stages.
 """
 
+from jax_lstm.stages import between, losses, packed, readout, step
 from jax_lstm.stages.between import add as add
 from jax_lstm.stages.between import add_bwd as add_bwd
 from jax_lstm.stages.between import clear as clear
@@ -44,3 +48,5 @@ from jax_lstm.stages.step import sigmoid as sigmoid
 from jax_lstm.stages.step import sigmoid_bwd as sigmoid_bwd
 from jax_lstm.stages.step import tanh as tanh
 from jax_lstm.stages.step import tanh_bwd as tanh_bwd
+
+TWINS = step.TWINS | packed.TWINS | between.TWINS | readout.TWINS | losses.TWINS

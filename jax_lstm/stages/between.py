@@ -5,6 +5,7 @@ import itertools
 import jax.numpy as jnp
 
 from jax_lstm.notation import wide
+from jax_lstm.stages.twins import row
 
 
 def keep(mask, old, new):
@@ -26,7 +27,7 @@ def keep(mask, old, new):
 
 def keep_bwd(mask, dy):
     """dold = m ⊙ dy        dnew = (1 - m) ⊙ dy       the mask is a constant  (11')"""
-    return mask * dy, (1 - mask) * dy
+    return None, mask * dy, (1 - mask) * dy
 
 
 def drop(x, mask):
@@ -48,7 +49,7 @@ def drop(x, mask):
 
 def drop_bwd(mask, dy):
     """dx = dy ⊙ m                                the mask is a constant      (12')"""
-    return dy * mask
+    return dy * mask, None
 
 
 # Between layers -------------------------------------------------------------------------------
@@ -92,7 +93,7 @@ def add(x, y):
     return x + y
 
 
-def add_bwd(dz):
+def add_bwd(residual, dz):
     """dx = dz      dy = dz      a fork, read from right to left             (14')"""
     return dz, dz
 
@@ -111,7 +112,7 @@ def mean(x, y):
     return (x + y) / 2
 
 
-def mean_bwd(dz):
+def mean_bwd(residual, dz):
     """dx = dz / 2      dy = dz / 2                                          (15')"""
     return dz / 2, dz / 2
 
@@ -153,7 +154,7 @@ def clear(valid, x):
 
 def clear_bwd(valid, dy):
     """dx = dy where valid, 0 elsewhere                                      (17')"""
-    return clear(valid, dy)
+    return None, clear(valid, dy)
 
 
 def repeat(x, batch_shape):
@@ -174,4 +175,16 @@ def repeat(x, batch_shape):
 def repeat_bwd(x, dxs):
     """dx = Σ_n dx_n                                                         (18')"""
     axes = tuple(range(dxs.ndim - x.ndim))
-    return dxs.astype(wide(x.dtype)).sum(axes).astype(x.dtype)
+    return dxs.astype(wide(x.dtype)).sum(axes).astype(x.dtype), None
+
+
+TWINS = {
+    "keep": row(keep, keep_bwd, "mask:constant_T,B,H old:T,B,H new:T,B,H", "mask"),
+    "drop": row(drop, drop_bwd, "x:T,B,H mask:constant_T,B,H", "mask"),
+    "concatenate": row(concatenate, concatenate_bwd, "x:T,B,D y:T,B,H", "x y"),
+    "add": row(add, add_bwd, "x:T,B,H y:T,B,H"),
+    "mean": row(mean, mean_bwd, "x:T,B,H y:T,B,H"),
+    "product": row(product, product_bwd, "x:T,B,H y:T,B,H", "x y"),
+    "clear": row(clear, clear_bwd, "valid:boolean_T,B x:T,B,D", "valid"),
+    "repeat": row(repeat, repeat_bwd, "x:H", "x", batch_shape=(3, 2)),
+}

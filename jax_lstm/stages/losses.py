@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_lstm.doors import check_floats, check_range
-from jax_lstm.stages.twins import with_twin
+from jax_lstm.stages.twins import row, with_twin
 
 
 def softmax_cross_entropy(logits, targets):
@@ -103,15 +103,30 @@ def check_same(y, targets):
         )
 
 
+TWINS = {
+    "softmax_cross_entropy": row(
+        softmax_cross_entropy,
+        softmax_cross_entropy_bwd,
+        "logits:T,B,V targets:V_of_T,B",
+        "logits targets",
+    ),
+    "binary_cross_entropy_with_logits": row(
+        binary_cross_entropy_with_logits,
+        binary_cross_entropy_with_logits_bwd,
+        "logits:T,B,V targets:T,B,V",
+        "logits targets",
+    ),
+    "squared_error": row(squared_error, squared_error_bwd, "y:T,B,V targets:T,B,V", "y targets"),
+}
 softmax_cross_entropy_autodiff, softmax_cross_entropy = (
     softmax_cross_entropy,
-    with_twin(softmax_cross_entropy, softmax_cross_entropy_bwd, check_classes),
+    with_twin(TWINS["softmax_cross_entropy"], check_classes),
 )
 binary_cross_entropy_with_logits_autodiff, binary_cross_entropy_with_logits = (
     binary_cross_entropy_with_logits,
-    with_twin(binary_cross_entropy_with_logits, binary_cross_entropy_with_logits_bwd, check_same),
+    with_twin(TWINS["binary_cross_entropy_with_logits"], check_same),
 )
 squared_error_autodiff, squared_error = (
     squared_error,
-    with_twin(squared_error, squared_error_bwd, check_same),
+    with_twin(TWINS["squared_error"], check_same),
 )

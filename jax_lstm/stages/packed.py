@@ -5,6 +5,7 @@ from jax import lax
 
 from jax_lstm.notation import GATES
 from jax_lstm.stages.step import sigmoid, sigmoid_bwd, tanh, tanh_bwd
+from jax_lstm.stages.twins import row
 
 
 def blocks(y):
@@ -71,3 +72,6 @@ def gates_bwd(residual, dgates):
     return jnp.concatenate(
         [sigmoid_bwd(i, di), sigmoid_bwd(f, df), tanh_bwd(g, dg), sigmoid_bwd(o, do)], axis=-1
     )
+
+
+TWINS = {"gates": row(gates, gates_bwd, "a:T,B,M", "output")}

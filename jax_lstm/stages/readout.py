@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from jax_lstm.doors import check_floats, check_range
 from jax_lstm.notation import wide
-from jax_lstm.stages import bias, bias_bwd, linear, linear_bwd
-from jax_lstm.stages.twins import with_twin
+from jax_lstm.stages.step import bias, bias_bwd, linear, linear_bwd
+from jax_lstm.stages.twins import Twin, row, with_twin
 
 
 class DenseParams(NamedTuple):
@@ -42,7 +42,7 @@ def dense(params, x):
 def dense_bwd(residual, dy):
     """dW = Σ xᵀ dy    db = Σ dy    dx = dy Wᵀ                                 (5')"""
     params, x = residual
-    dy, db = bias_bwd(dy)
+    dy, db = bias_bwd(None, dy)
     dx, dW = linear_bwd((x, params.W), dy)
     return DenseParams(dW.astype(params.W.dtype), db.astype(params.b.dtype)), dx.astype(x.dtype)
 
@@ -119,5 +119,15 @@ def check_embedding(E, tokens):
         )
 
 
-dense_autodiff, dense = dense, with_twin(dense, dense_bwd, check_dense)
-embedding_autodiff, embedding = embedding, with_twin(embedding, embedding_bwd, check_embedding)
+TWINS = {
+    "dense": Twin(
+        dense,
+        dense_bwd,
+        (("params", (DenseParams, ("W", "H,V"), ("b", "V"))), ("x", "T,B,H")),
+        ("params", "x"),
+    ),
+    "embedding": row(embedding, embedding_bwd, "E:V,D tokens:V_of_T,B", "E tokens"),
+    "embedding of rows": row(embedding, embedding_bwd, "E:V,D tokens:T,B,V", "E tokens"),
+}
+dense_autodiff, dense = dense, with_twin(TWINS["dense"], check_dense)
+embedding_autodiff, embedding = embedding, with_twin(TWINS["embedding"], check_embedding)

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_lstm.notation import wide
+from jax_lstm.stages.twins import row
 
 
 def linear(x, W):
@@ -82,7 +83,7 @@ def bias(y, b):
     return y + b.astype(y.dtype)
 
 
-def bias_bwd(da):
+def bias_bwd(residual, da):
     """dy = da         db = Σ_examples da                                     (1'b)"""
     return da, da.reshape((-1, da.shape[-1])).sum(0)
 
@@ -190,6 +191,19 @@ def fork(x, n):
     return (x,) * n
 
 
-def fork_bwd(dxs):
+def fork_bwd(residual, dxs):
     """dx = dx_1 + dx_2 + ... + dx_n                                          (F')"""
-    return sum(dxs[1:], start=dxs[0])
+    return sum(dxs[1:], start=dxs[0]), None
+
+
+TWINS = {
+    "linear": row(linear, linear_bwd, "x:T,B,D W:D,M", "x W"),
+    "bias": row(bias, bias_bwd, "y:T,B,M b:M"),
+    "sigmoid": row(sigmoid, sigmoid_bwd, "a:T,B,H", "output"),
+    "tanh": row(tanh, tanh_bwd, "a:T,B,H", "output"),
+    "cell_state": row(
+        cell_state, cell_state_bwd, "f:T,B,H c_prev:T,B,H i:T,B,H g:T,B,H", "f c_prev i g"
+    ),
+    "hidden_state": row(hidden_state, hidden_state_bwd, "o:T,B,H c:T,B,H", "o c"),
+    "fork": row(fork, fork_bwd, "x:T,B,H", n=3),
+}

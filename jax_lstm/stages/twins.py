@@ -1,29 +1,164 @@
-"""What makes JAX obey the law of twins: a stage, differentiated by the function below it."""
+"""THE LAW OF TWINS, as data: what a stage takes, what its twin may use, and what it answers.
+
+    stage_bwd(residual, dy) -> one cotangent per argument of the stage, in its order; None for what
+                               has none: masks, integers, numbers of branches. A stage of one
+                               argument has one cotangent, bare.
+
+`TWINS` of stages/ has a row for every stage. From it the checks draw their arguments, `with_twin`
+makes JAX obey the law, the exercise says what a twin is given, and joints are made.
+"""
 
 import functools
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jax_lstm.sharding import vary_together
 
+CONSTANT = "constant "  # in front of a shape: floating point, and no cotangent
+BOOLEAN = "boolean "
+BELOW = " of "  # "V of T,B": whole numbers in [0, V)
 
-def with_twin(stage: Any, stage_bwd: Any, door: Any) -> Any:
+
+class Twin(NamedTuple):
+    """A stage and its twin.
+
+    args: (name, shape) of each argument that is an array, "T,B,D" in the letters of notation.py,
+      perhaps "constant T,B,H", "boolean T,B", "V of T,B"; or (name, (type, (name, shape), ...)) for
+      a NamedTuple of arrays. M is 4H.
+    residual: the names of the arguments that the twin is given, in order; "output" is the stage's
+      own result. One of them is given bare, several as a tuple, none as None.
+    static: (name, an example of it) of arguments that are no arrays; they come last.
+    """
+
+    stage: Callable[..., Any]
+    stage_bwd: Callable[..., Any]
+    args: tuple[tuple[str, Any], ...]
+    residual: tuple[str, ...] = ()
+    static: tuple[tuple[str, Any], ...] = ()
+
+
+def row(stage, stage_bwd, args, residual="", **static):
+    """A Twin from words: args "x:T,B,D mask:constant_T,B,D", residual "mask"."""
+    pairs = (arg.split(":") for arg in args.split())
+    return Twin(
+        stage,
+        stage_bwd,
+        tuple((name, shape.replace("_", " ")) for name, shape in pairs),
+        tuple(residual.split()),
+        tuple(static.items()),
+    )
+
+
+# What a twin is given, and what it answers ----------------------------------------------------
+
+
+def answers(twin):
+    """The names of its cotangents, in the order of the arguments; None for what has none."""
+    found = [f"d{name}" if has_cotangent(shape) else None for name, shape in twin.args]
+    return (*found, *(None for _ in twin.static))
+
+
+def has_cotangent(shape):
+    return not isinstance(shape, str) or not (
+        shape.startswith((CONSTANT, BOOLEAN)) or BELOW in shape
+    )
+
+
+def residual_of(twin, args, y):
+    """What the twin may use, of the arguments and of the result."""
+    there = dict(zip((name for name, _ in twin.args), args, strict=False)) | {"output": y}
+    kept = tuple(there[name] for name in twin.residual)
+    return kept[0] if len(kept) == 1 else kept or None
+
+
+def cotangents(twin, args, y, dy):
+    """All that the twin answers, as a tuple."""
+    found = twin.stage_bwd(residual_of(twin, args, y), dy)
+    return found if len(answers(twin)) > 1 else (found,)
+
+
+def as_jax_sees_it(twin):
+    """The stage for JAX to differentiate: what is constant to the twin is constant to JAX."""
+    constant = [isinstance(s, str) and s.startswith(CONSTANT) for _, s in twin.args]
+
+    @functools.wraps(twin.stage)
+    def stage(*args):
+        held = (*constant, *(False for _ in args[len(constant) :]))
+        pairs = zip(held, args, strict=True)
+        return twin.stage(*(jax.lax.stop_gradient(x) if c else x for c, x in pairs))
+
+    return stage
+
+
+def with_twin(twin, door=lambda *args: None):
     """The stage, differentiated by its twin whenever JAX asks for a reverse-mode derivative.
 
     Args:
-      stage: `stage(*args) -> y`.
-      stage_bwd: `stage_bwd(args, dy) -> dargs`, None for what has no derivative (integers).
+      twin: a row of `TWINS`.
       door: `door(*args)` complains about arguments before anything is traced.
     """
-    ruled = jax.custom_vjp(stage)
-    ruled.defvjp(lambda *args: (stage(*args), args), stage_bwd)
+    n = len(twin.args)
 
-    @functools.wraps(stage)
+    def forward(*args):
+        y = twin.stage(*args)
+        return y, residual_of(twin, args, y)
+
+    def backward(*args):
+        residual, dy = args[-2:]
+        found = twin.stage_bwd(residual, dy)
+        return (found if len(answers(twin)) > 1 else (found,))[: -len(twin.static) or None]
+
+    ruled = jax.custom_vjp(twin.stage, nondiff_argnums=tuple(range(n, n + len(twin.static))))
+    ruled.defvjp(forward, backward)
+
+    @functools.wraps(twin.stage)
     def with_door(*args, **kwargs):
-        args = inspect.signature(stage).bind(*args, **kwargs).args
+        args = inspect.signature(twin.stage).bind(*args, **kwargs).args
         door(*args)
-        return ruled(*vary_together(args))
+        static = args[len(args) - len(twin.static) :]
+        arrays = args[: len(args) - len(twin.static)]
+        return ruled(*vary_together(arrays), *static)
 
     return with_door
+
+
+# Arguments to try it at -----------------------------------------------------------------------
+
+
+def draw(twin, sizes, rng, number=None):
+    """Random arguments, static ones included.
+
+    Args:
+      twin: a row of `TWINS`.
+      sizes: {letter: size}; M = 4H is added.
+      rng: `numpy.random.Generator`.
+      number: `number(shape)` draws floats; standard normal ones if None. All are float64.
+    """
+    sizes = sizes | {"M": 4 * sizes["H"]}
+    number = number or rng.standard_normal
+
+    def array(shape):
+        if not isinstance(shape, str):
+            kind, *parts = shape
+            return kind(*(array(part) for _, part in parts))
+        top, _, below = shape.partition(BELOW)
+        if below:
+            return rng.integers(sizes[top], size=axes(below), dtype="int32")
+        if shape.startswith(BOOLEAN):
+            return rng.random(axes(shape.removeprefix(BOOLEAN))) < 0.6
+        return number(axes(shape.removeprefix(CONSTANT)))
+
+    def axes(text):
+        return tuple(sizes[letter] for letter in text.split(","))
+
+    return (*(array(shape) for _, shape in twin.args), *(value for _, value in twin.static))
+
+
+def in_dtype(args, dtype):
+    """The arguments with their float64 arrays in another dtype."""
+    cast = lambda x: jnp.asarray(x, dtype) if getattr(x, "dtype", None) == "float64" else x
+    return jax.tree.map(cast, args)

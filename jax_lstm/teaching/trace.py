@@ -104,7 +104,7 @@ def trace(params, state, xs, dhs=None, *, ys=None, dlast=None, order=GATES):
     Source: jax_lstm/textbook.py.
     """
     cell = LSTM if hasattr(state, "c") else ELMAN
-    doors.check_cell(cell, params, state, xs, "xs", "(T, ..., D)", 1)
+    doors.check_cell(cell, params, state, xs, "xs", 1)
     if xs.dtype not in (jnp.float32, jnp.float64):
         raise ValueError(f"a trace is of float32 or float64; got {xs.dtype}")
     if len(xs) == 0:
