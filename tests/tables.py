@@ -1,5 +1,6 @@
 """What the tests share: the table of cells, the table of tolerances, random numbers."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import jax_lstm as jl
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "bfloat16": 2e-2, "float16": 2e-3}
 
 QUICK = {"xla_backend_optimization_level": 0}  # for programs that run once: LLVM takes longer
+quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
 
 SIZE = (7, 2, 3, 5)  # T, B, D, H: small and all different, so that no transposed axis can pass
 

@@ -10,15 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from jax.sharding import PartitionSpec as P
 
 import jax_lstm as jl
-from tests.tables import CELLS, assert_close, assert_same, errors, normal_like, problem
+from tests.tables import (
+    CELLS,
+    SIZE,
+    assert_close,
+    assert_same,
+    errors,
+    normal_like,
+    problem,
+    quick_jit,
+)
 
-T, B, D, H = SIZE = (7, 2, 3, 5)
-
-# Many small programs, each of them run once.
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+T, B, D, H = SIZE
 
 
 class Case(NamedTuple):
@@ -257,218 +262,3 @@ def test_wildml(sequence, truncate):
         norms = {"dU_norm": jnp.linalg.norm(dparams.W), "dW_norm": jnp.linalg.norm(dparams.U)}
         want = f["truncated"][str(truncate)]
         assert_close(norms, {name: jnp.asarray(want[name]) for name in norms}, 1e-8)
-
-
-# Streams --------------------------------------------------------------------------------------
-
-
-def stream_problem(batch=(B,)):
-    params, state, _ = problem(CELLS["elman"], SIZE, batch=batch)
-    xs = normal_like(5, jax.ShapeDtypeStruct((12, *batch, D), jnp.float64))
-    return params, state, xs
-
-
-def chunk_gradient(advance, params, window, xs, **flags):
-    """A chunk's part of dL/dparams for L = Σ h³, and the carry."""
-
-    def loss(params):
-        after, hs = advance(params, window, xs, **flags)
-        return (hs**3).sum(), after
-
-    return jax.grad(loss, has_aux=True)(params)
-
-
-@pytest.mark.parametrize(
-    ("k1", "k2", "chunks", "resets"),
-    [
-        (2, 5, (2, 6, 4), False),
-        (2, 5, (6, 6), True),
-        (1, 3, (4, 4, 4), False),
-        (3, 3, (3, 9), False),
-        (4, 5, (12,), False),
-    ],
-)
-def test_the_parts_of_a_stream_add_up(k1, k2, chunks, resets):
-    params, state, xs = stream_problem()
-    flags = {"resets": jnp.zeros((12, B), bool).at[5, 0].set(True)} if resets else {}
-    whole = jl.tbptt(k1, k2, jl.elman)
-
-    def given(params):
-        """Where resets lead to is learnt: any function of params."""
-        return {"reset_state": jl.ElmanState(jnp.ones((B, 1)) * params.b)} if resets else {}
-
-    def at_once(params):
-        last, hs = whole(params, state, xs, **given(params), **flags)
-        return (hs**3).sum(), last
-
-    want, last = quick_jit(jax.grad(at_once, has_aux=True))(params)
-    begin, forth = jl.tbptt_stream(k1, k2, jl.elman)
-    advance = lambda params, *now, **flags: forth(params, *now, **given(params), **flags)
-    gradient = quick_jit(functools.partial(chunk_gradient, advance))
-    window, got, start = begin(state, xs[:1], **flags), jax.tree.map(jnp.zeros_like, params), 0
-    shapes = jax.tree.map(jnp.shape, window)
-    for size in chunks:
-        now = slice(start, start + size)
-        more, window = gradient(params, window, xs[now], **{k: v[now] for k, v in flags.items()})
-        got, start = jax.tree.map(jnp.add, got, more), start + size
-        assert jax.tree.map(jnp.shape, window) == shapes
-    assert_close(got, want)
-    assert_close(window.state, last)
-
-
-def test_advance_is_a_body_for_scan():
-    params, state, xs = stream_problem()
-    begin, advance = jl.tbptt_stream(2, 3, jl.elman)
-    body = functools.partial(advance, params)
-    window, hs = quick_jit(lambda: lax.scan(body, begin(state, xs), xs.reshape((3, 4, B, D))))()
-    last, want = quick_jit(lambda: jl.elman(params, state, xs))()
-    assert_close(hs.reshape((12, B, H)), want)
-    assert_close(window.state, last)
-
-
-def test_tokens_are_embedded_inside_so_that_old_ones_get_their_share():
-    """A sequence function of one's own around `elman`, with tokens for xs."""
-    params, state, _ = stream_problem()
-    E = normal_like(3, jax.ShapeDtypeStruct((4, D), jnp.float64))
-    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 4, (12, B)))
-
-    def sequence(params, state, tokens, *, mask=None):
-        E, elman = params
-        return jl.elman(elman, state, jl.embedding(E, tokens), mask=mask)
-
-    def loss(params):
-        return (
-            jl.tbptt(3, 5, jl.elman)(params[1], state, jl.embedding(params[0], tokens))[1] ** 3
-        ).sum()
-
-    want = quick_jit(jax.grad(loss))((E, params))
-    begin, advance = jl.tbptt_stream(3, 5, sequence)
-    gradient = quick_jit(functools.partial(chunk_gradient, advance))
-    window, got = begin(state, tokens), jax.tree.map(jnp.zeros_like, want)
-    for start in range(0, 12, 3):
-        more, window = gradient((E, params), window, tokens[start : start + 3])
-        got = jax.tree.map(jnp.add, got, more)
-    assert_close(got, want)
-
-
-def long_stream(k1, k2, chunk, chunks, cell=CELLS["elman"]):
-    """The truncated gradient of chunk after chunk of a stream that is made on the way."""
-    begin, advance = jl.tbptt_stream(k1, k2, cell.sequence)
-
-    def gradient(params, state):
-        def body(carry, _):
-            n, window, total = carry
-            times = n * chunk + jnp.arange(chunk)
-            xs = jnp.sin(0.1 * times.astype(state.h.dtype))[:, None, None] * jnp.ones((1, 1, D))
-            more, window = chunk_gradient(advance, params, window, xs)
-            return (n + 1, window, jax.tree.map(jnp.add, total, more)), None
-
-        window = begin(state, jax.ShapeDtypeStruct((chunk, 1, D), state.h.dtype))
-        carry = (0, window, jax.tree.map(jnp.zeros_like, params))
-        (_, window, total), _ = lax.scan(body, carry, length=chunks)
-        return window.state, total
-
-    return jax.jit(gradient)
-
-
-def test_a_million_steps_in_constant_memory():
-    """The same compiled bytes for ten thousand steps and for a million, and the million is run."""
-    params, state, _ = problem(CELLS["elman"], (1, 1, D, H), scale=0.5)
-    few, million = (
-        long_stream(100, 150, 1000, n).lower(params, state).compile() for n in (10, 1000)
-    )
-    short, long = (c.memory_analysis() for c in (few, million))
-    assert long.temp_size_in_bytes <= short.temp_size_in_bytes
-    assert long.temp_size_in_bytes < 2**20
-    last, total = million(params, state)
-    assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves((last, total)))
-    assert float(jnp.abs(total.b).max()) > 1.0
-
-
-# Transforms and doors -------------------------------------------------------------------------
-
-
-def test_hessian_vector_product():
-    args = problem(CELLS["elman"], SIZE)
-    v = normal_like(4, args[0])
-
-    @functools.partial(quick_jit, static_argnums=0)
-    def hvp(sequence, params):
-        loss = lambda p: (jl.tbptt(3, 4, sequence)(p, *args[1:])[1] ** 3).sum()
-        return jax.jvp(jax.grad(loss), (params,), (v,))
-
-    assert_close(hvp(jl.elman, args[0]), hvp(jl.elman_autodiff, args[0]))
-
-
-def test_examples_on_eight_devices():
-    params, state, xs = problem(CELLS["elman"], (7, 8, D, H))
-
-    def gradient(params, state, xs):
-        return jax.grad(lambda p: (jl.tbptt(2, 3, jl.elman)(p, state, xs)[1] ** 3).sum())(params)
-
-    mesh, specs = jax.make_mesh((8,), ("b",)), (P(), P("b"), P(None, "b"))
-    spread = quick_jit(jax.shard_map(gradient, mesh=mesh, in_specs=specs, out_specs=P()))
-    with jax.set_mesh(mesh):
-        placed = [
-            jax.tree.map(lambda x, spec=spec: jax.device_put(x, jax.NamedSharding(mesh, spec)), arg)
-            for arg, spec in zip((params, state, xs), specs, strict=True)
-        ]
-        got = jax.device_get(spread(*placed))
-    assert_close(got, quick_jit(gradient)(params, state, xs))
-
-
-BAD = {
-    "k1 = 0": (lambda a: jl.tbptt(0, 3), "`k1` must be a number of steps >= 1; got 0"),
-    "k2 = 2.0": (lambda a: jl.tbptt(1, 2.0), "`k2` must be a number of steps >= 1; got 2.0"),
-    "k1 = True": (lambda a: jl.tbptt_stream(True, 2), "`k1` must be"),
-    "k2 < k1": (
-        lambda a: jl.tbptt(3, 2),
-        "`k2` must be >= k1: of each k1 = 3 outputs, the first 1",
-    ),
-    "mask": (lambda a: jl.tbptt(2, 3)(*a, mask=jnp.ones((T, 1), bool)), "`mask` must be boolean"),
-    "lengths": (lambda a: jl.tbptt(2, 3)(*a, lengths=jnp.array([T + 1, 0])), "`lengths` must lie"),
-    "xs": (lambda a: jl.tbptt(2, 3)(a[0], a[1], 3.0), "`xs` must have time on axis 0"),
-    "sequence": (lambda a: jl.tbptt(2, 3, "lstm"), "`sequence` must be a function"),
-    "reverse": (
-        lambda a: jl.tbptt(2, 3, functools.partial(jl.lstm, reverse=True)),
-        "`sequence` must run forward in time",
-    ),
-    "reset_state": (
-        lambda a: jl.tbptt(2, 3)(*a, reset_state=a[1]),
-        "`reset_state` is where `resets` lead to; `resets` is not given",
-    ),
-    "reset_state of a stream": (
-        lambda a: begun(a)[0](a[0], begun(a)[1], a[2][:4], reset_state=a[1]),
-        "`resets` is not given",
-    ),
-    "reset_state of a number": (
-        lambda a: jl.tbptt(2, 3)(*a, resets=jnp.ones((T, B), bool), reset_state=1.0),
-        "`reset_state` must be like `state`",
-    ),
-    "D": (lambda a: jl.tbptt(2, 3)(a[0], a[1], a[2][..., :2]), "`xs` must be (T, ..., D)"),
-    "chunk": (lambda a: begun(a)[0](a[0], begun(a)[1], a[2]), "a multiple of k1 = 2 steps; got 7"),
-    "resets": (
-        lambda a: begun(a)[0](a[0], begun(a)[1], a[2][:4], resets=jnp.zeros((4, B), bool)),
-        "`resets` must be given to `begin`",
-    ),
-}
-
-
-def begun(args):
-    begin, advance = jl.tbptt_stream(2, 3)
-    return advance, begin(args[1], args[2])
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_doors(case):
-    complain, message = BAD[case]
-    with pytest.raises(ValueError) as error:  # noqa: PT011
-        complain(problem(CELLS["lstm"], SIZE))
-    assert message in str(error.value)
-
-
-def test_a_stack_in_two_directions_is_refused():
-    params = jl.init_stack(jax.random.key(0), 2, (3,), bidirectional=True)
-    state = jl.init_stack_state(params, (2,))
-    with pytest.raises(ValueError, match="two directions"):
-        jl.tbptt(2, 4, jl.stack)(params, state, jnp.zeros((4, 2, 2), jnp.float32))
