@@ -16,9 +16,12 @@ row of padding that is not finite counts as zeros, and has no way into a gradien
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+try:
+    from flax.linen.recurrent import flip_sequences
+except ModuleNotFoundError as error:
+    raise ImportError(f"{__name__} needs flax: pip install 'jax_lstm[flax]'") from error
 import jax
 import jax.numpy as jnp
-from flax.linen.recurrent import flip_sequences
 
 from jax_lstm.cells import elman, lstm
 from jax_lstm.engine import doors

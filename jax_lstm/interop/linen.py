@@ -6,7 +6,10 @@ the carry (c, h) are flax's, because the classes are flax's, with another `__cal
 
 from typing import ClassVar
 
-import flax.linen as nn
+try:
+    import flax.linen as nn
+except ModuleNotFoundError as error:
+    raise ImportError(f"{__name__} needs flax: pip install 'jax_lstm[flax]'") from error
 import jax
 import jax.numpy as jnp
 from flax.core import FrozenDict

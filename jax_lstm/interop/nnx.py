@@ -6,8 +6,11 @@ carry (c, h) are flax's, because the classes are flax's, with another `__call__`
 
 from typing import Any
 
+try:
+    from flax import nnx
+except ModuleNotFoundError as error:
+    raise ImportError(f"{__name__} needs flax: pip install 'jax_lstm[flax]'") from error
 import jax.numpy as jnp
-from flax import nnx
 from jax import lax
 
 from jax_lstm.cells.elman import ElmanParams
