@@ -37,7 +37,7 @@ class Tensors(NamedTuple):
     metadata: dict[str, str]
 
 
-def read(path):
+def read_tensors(path):
     """Tensors of a file, by name; ValueError names the array at which a file was cut off."""
     import safetensors  # late: `import jax_lstm` needs jax and numpy alone
 
@@ -88,7 +88,7 @@ def what_is_wrong(data, error):
     )
 
 
-def encode(arrays, metadata):
+def encode_tensors(arrays, metadata):
     """The bytes of a file. arrays: {name: NumPy array}; metadata: {text: text}."""
     from safetensors.numpy import save  # late, as above
 
@@ -98,7 +98,7 @@ def encode(arrays, metadata):
     return save({name: np.asarray(x, order="C") for name, x in arrays.items()}, metadata or None)
 
 
-def write(path, data):
+def write_file(path, data):
     """The bytes as a whole, or the file as it was: written beside it, then moved into its place."""
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 import jax_lstm as jl
-from jax_lstm.interop import flax_loop as flax_time
+from jax_lstm.interop import flax_loop
 from jax_lstm.stages import clear
 from tests.tables import QUICK, assert_close, normal_like, value_and_cotangents
 
@@ -113,7 +113,7 @@ def in_loops(jaxpr, name, shape, inside=False):
     return found
 
 
-# What the comparison must reject: (case, what is replaced in flax_time, by what) ------------------
+# What the comparison must reject: (case, what is replaced in flax_loop, by what) ------------------
 
 
 def gates_swapped(i, h, bias):
@@ -134,8 +134,8 @@ def flipped_as_a_whole(x, lengths, num_batch_dims, time_major):
 
 MUTANTS = {
     "gate order": ("LSTMCell", "pack", gates_swapped),
-    "carry order": ("plain", "LSTM", flax_time.LSTM._replace(carry=carry_swapped)),
-    "padding cleared": ("lengths", "finite", lambda valid, x, weights: clear(valid, x)),
+    "carry order": ("plain", "LSTM_KIND", flax_loop.LSTM_KIND._replace(carry=carry_swapped)),
+    "padding cleared": ("lengths", "clear_not_finite", lambda valid, x, weights: clear(valid, x)),
     "padding in front": ("reverse, lengths", "flip_sequences", flipped_as_a_whole),
 }
 

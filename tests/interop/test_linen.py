@@ -11,8 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from jax_lstm.interop import flax_loop as flax_time
-from jax_lstm.interop import linen
+from jax_lstm.interop import flax_loop, linen
 from tests.interop.flax_cases import (
     BACK,
     CASES,
@@ -93,8 +92,8 @@ def test_our_step_in_the_loop_of_flax(key):
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_the_comparison_rejects(monkeypatch, mutant):
     key, name, replacement = MUTANTS[mutant]
-    monkeypatch.setattr(flax_time, name, replacement)
-    if name == "LSTM":
+    monkeypatch.setattr(flax_loop, name, replacement)
+    if name == "LSTM_KIND":
         monkeypatch.setattr(linen.OptimizedLSTMCell, "kind", replacement)
     with pytest.raises(AssertionError):
         assert_same_numbers(

@@ -10,7 +10,7 @@ import optax
 import pytest
 from flax import nnx
 
-from jax_lstm.interop import flax_loop as flax_time
+from jax_lstm.interop import flax_loop
 from jax_lstm.interop import nnx as ours
 from tests.interop.flax_cases import (
     CASES,
@@ -103,8 +103,8 @@ def test_our_step_in_the_loop_of_flax(key):
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_the_comparison_rejects(monkeypatch, mutant):
     key, name, replacement = MUTANTS[mutant]
-    monkeypatch.setattr(flax_time, name, replacement)
-    if name == "LSTM":
+    monkeypatch.setattr(flax_loop, name, replacement)
+    if name == "LSTM_KIND":
         monkeypatch.setattr(ours.OptimizedLSTMCell, "kind", replacement)
     rnn = layer(CASES[key], ours.RNN, ours)
     with pytest.raises(AssertionError):
