@@ -98,7 +98,7 @@ def encode_tensors(arrays, metadata):
     return save({name: np.asarray(x, order="C") for name, x in arrays.items()}, metadata or None)
 
 
-def write_file(path, data):
+def write(path, data):
     """The bytes as a whole, or the file as it was: written beside it, then moved into its place."""
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")

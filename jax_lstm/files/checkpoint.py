@@ -28,7 +28,7 @@ import numpy as np
 from jax_lstm.cells.elman import ElmanParams, ElmanState
 from jax_lstm.cells.lstm import LSTMParams, LSTMState
 from jax_lstm.cells.lstmp import LSTMPParams, LSTMPState
-from jax_lstm.files.arrays import META, encode_tensors, read_tensors, write_file
+from jax_lstm.files.arrays import META, encode_tensors, read_tensors, write
 from jax_lstm.interop.convert import PARAMS, listing, to_jax
 from jax_lstm.interop.layouts import WEIGHTS, sizes_of
 from jax_lstm.networks.sizes import StackParams
@@ -80,7 +80,7 @@ def save(path, tree, *, notes=None):
         "notes": said,
     }
     metadata["header"] = digest_of_header(metadata)
-    write_file(path, encode_tensors(arrays, metadata))
+    write(path, encode_tensors(arrays, metadata))
 
 
 def load(path, *, like=None):

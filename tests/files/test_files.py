@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 import jax_lstm as jl
 from jax_lstm.cells.elman import ElmanState
 from jax_lstm.files import checkpoint
-from jax_lstm.files.arrays import DTYPES, META, encode_tensors, read_tensors, write_file
+from jax_lstm.files.arrays import DTYPES, META, encode_tensors, read_tensors, write
 from jax_lstm.networks.stack import init_stack, init_stack_state
 from tests.tables import assert_same, normal_like
 
@@ -112,7 +112,7 @@ def test_other_programs_read_the_arrays(tmp_path):
 @pytest.mark.parametrize("kind", DTYPES)
 def test_every_dtype(kind, tmp_path):
     x = np.arange(6).reshape(2, 3).astype(DTYPES[kind])
-    write_file(tmp_path / "a", encode_tensors({"x": x}, {"a": "b"}))
+    write(tmp_path / "a", encode_tensors({"x": x}, {"a": "b"}))
     arrays, metadata = read_tensors(tmp_path / "a")
     got = arrays["x"]
     assert metadata == {"a": "b"}
@@ -207,12 +207,12 @@ def test_two_leaves_in_each_other_s_places(tmp_path):
 
 def test_other_files_are_refused_clearly(tmp_path):
     path = tmp_path / "a.safetensors"
-    write_file(path, encode_tensors({"weight": np.ones(3)}, {}))
+    write(path, encode_tensors({"weight": np.ones(3)}, {}))
     with pytest.raises(ValueError, match=r"not written by jax_lstm.save; it holds weight. `python"):
         jl.load(path)
     jl.save(path, jnp.ones(3))
     arrays, metadata = read_tensors(path)
-    write_file(path, encode_tensors(arrays, metadata | {"version": "2"}))
+    write(path, encode_tensors(arrays, metadata | {"version": "2"}))
     with pytest.raises(ValueError, match="is of version 2; this jax_lstm reads 1"):
         jl.load(path)
     for data in (b"", b"text", b'{"a": 1}' * 9):
@@ -306,6 +306,6 @@ def test_a_tree_that_is_none_is_refused(tmp_path):
     for tree in ('"b"', '{"set": ["a"]}', "[3]", '{"type": "LSTMParams", "fields": {}}'):
         said = metadata | {"tree": tree}
         said["header"] = checkpoint.digest_of_header(said)
-        write_file(path, encode_tensors(arrays, said))
+        write(path, encode_tensors(arrays, said))
         with pytest.raises(ValueError, match=r"says of its tree what is none|is not jax_lstm's"):
             jl.load(path)

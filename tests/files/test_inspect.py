@@ -53,7 +53,7 @@ def by_path(params):
     weights = keras.to_weights(params)
     return {
         f"{('bidirectional/forward_', 'bidirectional/backward_')[k // 3]}lstm/lstm_cell/"
-        f"{keras.NAMES[k % 3]}": x
+        f"{keras.KERAS_NAMES[k % 3]}": x
         for k, x in enumerate(weights[0])
     }
 
@@ -234,7 +234,7 @@ def test_what_looks_like_a_cell_and_is_none_is_explained(tmp_path):
 def test_two_systems_in_one_file(tmp_path):
     """Also where they stand beside each other, without a name above."""
     params = random(bidirectional=True)
-    beside = dict(zip(keras.NAMES, keras.to_weights(params)[0][:3], strict=True))
+    beside = dict(zip(keras.KERAS_NAMES, keras.to_weights(params)[0][:3], strict=True))
     for n, arrays in enumerate((by_path(params), beside)):
         file = file_of(tmp_path / f"{n}.npz", torch.to_state_dict(params) | arrays)
         assert inspection.inspect(file).layouts == ("torch", "keras")
