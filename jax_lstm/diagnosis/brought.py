@@ -12,8 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm.files import arrays as tensorfile
-from jax_lstm.files.arrays import arrays_of_npz
+from jax_lstm.files.arrays import arrays_of_npz, read_tensors
 
 FEWEST = 4  # decimal places; where no number of an array has as many, they are taken as exact
 EXACT = 1000
@@ -57,7 +56,7 @@ def read_npz(path):
 
 
 def read_safetensors(path):
-    return sorted_out(tensorfile.read(path).arrays)
+    return sorted_out(read_tensors(path).arrays)
 
 
 def sorted_out(arrays):

@@ -20,8 +20,6 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-from safetensors.numpy import save
 
 DTYPES: dict[str, Any] = (
     {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
@@ -39,8 +37,10 @@ class Tensors(NamedTuple):
     metadata: dict[str, str]
 
 
-def read(path):
+def read_tensors(path):
     """Tensors of a file, by name; ValueError names the array at which a file was cut off."""
+    import safetensors  # late: `import jax_lstm` needs jax and numpy alone
+
     data = Path(path).read_bytes()
     try:
         entries = safetensors.deserialize(data)
@@ -88,8 +88,10 @@ def what_is_wrong(data, error):
     )
 
 
-def encode(arrays, metadata):
+def encode_tensors(arrays, metadata):
     """The bytes of a file. arrays: {name: NumPy array}; metadata: {text: text}."""
+    from safetensors.numpy import save  # late, as above
+
     for name, x in arrays.items():
         if not any(x.dtype == dtype for dtype in DTYPES.values()):
             raise ValueError(f"`{name}` is {x.dtype}; safetensors has {', '.join(DTYPES)}")

@@ -28,8 +28,8 @@ import numpy as np
 from jax_lstm.cells.elman import ElmanParams, ElmanState
 from jax_lstm.cells.lstm import LSTMParams, LSTMState
 from jax_lstm.cells.lstmp import LSTMPParams, LSTMPState
-from jax_lstm.files import arrays as tensorfile
-from jax_lstm.interop.convert import PARAMS, listed, to_jax
+from jax_lstm.files.arrays import META, encode_tensors, read_tensors, write
+from jax_lstm.interop.convert import PARAMS, listing, to_jax
 from jax_lstm.interop.layouts import WEIGHTS, sizes_of
 from jax_lstm.networks.sizes import StackParams
 from jax_lstm.notation import GATES
@@ -65,7 +65,7 @@ def save(path, tree, *, notes=None):
     Source: this file's.
     """
     arrays, cells = {}, {}
-    shape = described(tree, "", arrays, cells)
+    shape = describe(tree, "", arrays, cells)
     try:
         said = json.dumps(notes, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -80,7 +80,7 @@ def save(path, tree, *, notes=None):
         "notes": said,
     }
     metadata["header"] = digest_of_header(metadata)
-    tensorfile.write(path, tensorfile.encode(arrays, metadata))
+    write(path, encode_tensors(arrays, metadata))
 
 
 def load(path, *, like=None):
@@ -101,11 +101,11 @@ def load(path, *, like=None):
 
     Source: this file's.
     """
-    arrays, metadata = read(path)
+    arrays, metadata = read_checkpoint(path)
     types = {kind.__name__: kind for kind in OURS} | types_of(like)
     arrays = {name: to_jax(name, x) for name, x in arrays.items()}
     try:
-        tree = rebuilt(json.loads(metadata["tree"]), arrays, types, path)
+        tree = rebuild(json.loads(metadata["tree"]), arrays, types, path)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} says of its tree what is none: {error!r}") from None
     if like is not None:
@@ -113,12 +113,12 @@ def load(path, *, like=None):
     return Saved(tree, json.loads(metadata["notes"]))
 
 
-def read(path):
+def read_checkpoint(path):
     """(arrays by name, metadata) of a file that `save` wrote, every sum of it checked."""
-    arrays, metadata = tensorfile.read(path)
+    arrays, metadata = read_tensors(path)
     if metadata.get("format") != "jax_lstm":
         raise ValueError(
-            f"{path} was not written by jax_lstm.save; it holds {listed(arrays)}. `python -m "
+            f"{path} was not written by jax_lstm.save; it holds {listing(arrays)}. `python -m "
             "jax_lstm inspect` shows what is in it, jax_lstm.interop reads other systems' weights"
         )
     if metadata.get("version") != str(VERSION):
@@ -130,8 +130,8 @@ def read(path):
     sums = json.loads(metadata["sha256"])
     if set(arrays) != set(sums):
         raise ValueError(
-            f"{path} was altered in its header: it names {listed(set(arrays) - set(sums))}, where "
-            f"{listed(set(sums) - set(arrays))} was written"
+            f"{path} was altered in its header: it names {listing(set(arrays) - set(sums))}, where "
+            f"{listing(set(sums) - set(arrays))} was written"
         )
     bad = [name for name in sums if digest(arrays[name]) != sums[name]]
     if bad:
@@ -165,11 +165,11 @@ def digest_of_header(metadata):
 # Trees ----------------------------------------------------------------------------------------
 
 
-def described(node, where, arrays, cells):
+def describe(node, where, arrays, cells):
     """The form of a tree as JSON can say it; fills `arrays` with its leaves, and `cells`."""
 
     def inside(key, x):
-        return described(x, f"{where}.{key}" if where else str(key), arrays, cells)
+        return describe(x, f"{where}.{key}" if where else str(key), arrays, cells)
 
     if node is None:
         return None
@@ -188,7 +188,7 @@ def described(node, where, arrays, cells):
         return {kind: [inside(n, x) for n, x in enumerate(node)]}
     if isinstance(node, dict):
         if not all(isinstance(key, str) for key in node):
-            raise ValueError(f"the keys of {where or 'a dict'} must be texts; got {listed(node)}")
+            raise ValueError(f"the keys of {where or 'a dict'} must be texts; got {listing(node)}")
         return {"dict": {key: inside(key, x) for key, x in node.items()}}
     name = where or "array"
     if jnp.issubdtype(getattr(node, "dtype", float), jax.dtypes.prng_key):
@@ -198,7 +198,7 @@ def described(node, where, arrays, cells):
             f"`{name}` must be an array, in NamedTuples, tuples, lists and dicts; got "
             f"{type(node).__name__}"
         )
-    if name in arrays or name == tensorfile.META:
+    if name in arrays or name == META:
         raise ValueError(f"two leaves would be called `{name}`; rename a key")
     arrays[name] = np.asarray(node)
     return name
@@ -214,11 +214,11 @@ def types_of(tree):
     return found | {k: kind for x in tree for k, kind in types_of(x).items()}
 
 
-def rebuilt(node, arrays, types, path):
+def rebuild(node, arrays, types, path):
     """The tree of its description."""
 
     def inside(x):
-        return rebuilt(x, arrays, types, path)
+        return rebuild(x, arrays, types, path)
 
     if node is None:
         return None

@@ -18,10 +18,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm.files import arrays as tensorfile
-from jax_lstm.files import checkpoint
-from jax_lstm.files.arrays import TORCH_SAVE, arrays_of_npz
-from jax_lstm.interop import convert as door
+from jax_lstm.files.arrays import TORCH_SAVE, arrays_of_npz, read_tensors
+from jax_lstm.files.checkpoint import notes_of, read_checkpoint
+from jax_lstm.interop.convert import READERS, FoundCell, cells_among, complaint, form_of
 from jax_lstm.interop.layouts import WEIGHTS
 from jax_lstm.notation import GATES
 
@@ -107,7 +106,7 @@ def inspect(path):
     Source: this file's.
     """
     arrays, form, notes = opened(Path(path))
-    cells, _ = door.cells_among({k: x for k, x in arrays.items() if numeric(x)})
+    cells, _ = cells_among({k: x for k, x in arrays.items() if numeric(x)})
     with np.errstate(all="ignore"):  # what is not finite is shown
         cells = tuple(recurrent(found) for found in cells or numbered(arrays))
         rows = tuple(array(name, x) for name, x in arrays.items())
@@ -126,12 +125,12 @@ def opened(path):
         return arrays_of_npz(path), "NumPy's .npz", None
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} must end in .safetensors or .npz{TORCH_SAVE}")
-    arrays, metadata = tensorfile.read(path)
+    arrays, metadata = read_tensors(path)
     if metadata.get("format") != "jax_lstm":
         return arrays, "safetensors", metadata or None
-    arrays, metadata = checkpoint.read(path)
+    arrays, metadata = read_checkpoint(path)
     form = f"jax_lstm.save, version {metadata['version']}, every sum right"
-    return arrays, form, checkpoint.notes_of(metadata)
+    return arrays, form, notes_of(metadata)
 
 
 def numbered(arrays):
@@ -143,11 +142,11 @@ def numbered(arrays):
         for n in (3, 2, 1):
             keys = ("kernel", "recurrent_kernel", "bias")[:n]
             own = {k: arrays[name] for k, name in zip(keys, names[:n], strict=False)}
-            form = door.form_of(own, forms)
+            form = form_of(own, forms)
             if form is not None or n == 1:
                 break
         if form is not None:
-            found.append(door.Found("keras", f"{names[0]} to {names[n - 1]}", 0, 0, own, form))
+            found.append(FoundCell("keras", f"{names[0]} to {names[n - 1]}", 0, 0, own, form))
         names = names[n:]
     return found
 
@@ -178,7 +177,7 @@ def recurrent(found):
     torch = found.layout == "torch"
     place = (found.layer, "reverse" if found.direction else "forward") if torch else (None, None)
     if found.form is None:
-        why = door.complaint(found.arrays, WEIGHTS[found.layout])
+        why = complaint(found.arrays, WEIGHTS[found.layout])
         about = READ_AS[found.layout]
         return Recurrent(found.where, *place, found.layout, about, None, {}, (), (), why)
     ours = found.form.to_ours({k: np.asarray(x, np.float64) for k, x in found.arrays.items()})
@@ -262,7 +261,7 @@ def verdict(found):
     for layout in found.layouts:
         whole = all(c.problem is None for c in found.cells if c.layout == layout)
         ours = layout == "ours" and found.format.startswith("jax_lstm")
-        reader = "jax_lstm.load" if ours else door.READERS[layout]
+        reader = "jax_lstm.load" if ours else READERS[layout]
         seems.append(f"{layout} ({reader})" if whole else f"{layout} by its names, not its shapes")
     word = "cell" if len(found.cells) == 1 else "cells"
     return f"{size}, {len(found.cells)} recurrent {word}; the layout seems to be {'; '.join(seems)}"

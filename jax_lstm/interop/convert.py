@@ -28,8 +28,8 @@ READERS = {
     "nnx": "jax_lstm.interop.flax.from_nnx",
     "keras": "jax_lstm.interop.keras.from_weights",
 }
-BLOCKS = {1: "a simple RNN has 1", 2: "a minimal gated unit has 2", 3: "a GRU has 3"}
-SHOWN = 8  # names in a complaint
+BLOCK_COUNTS = {1: "a simple RNN has 1", 2: "a minimal gated unit has 2", 3: "a GRU has 3"}
+MOST_NAMES = 8  # names in a complaint
 
 
 # Arrays ---------------------------------------------------------------------------------------
@@ -62,18 +62,18 @@ def to_jax(name, x):
     return jnp.asarray(x)
 
 
-def listed(names):
+def listing(names):
     """`a, b, c and 5 more`"""
     names = [str(name) for name in names]
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return (", ".join(names[:SHOWN]) + more) or "nothing"
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return (", ".join(names[:MOST_NAMES]) + more) or "nothing"
 
 
 # One cell -------------------------------------------------------------------------------------
 
 
 def form_of(arrays, forms):
-    """The Weights among `forms` whose names and shapes these arrays have, or None."""
+    """The WeightLayout among `forms` whose names and shapes these arrays have, or None."""
     for form in forms:
         needed = [k for k in form.shapes if k not in form.optional]
         whole = set(form.shapes), set(needed)
@@ -101,27 +101,27 @@ def complaint(arrays, forms, where=""):
     strange = [k for k in arrays if k not in form.shapes]
     if missing or strange:
         return (
-            f"the weights{here} must be {listed(needed)}, as {form.about} has them; "
-            + (f"{listed(missing)} is missing; " if missing else "")
-            + (f"{listed(strange)} does not belong there; " if strange else "")
-            + f"found {listed(arrays)}{elsewhere(arrays, forms)}"
+            f"the weights{here} must be {listing(needed)}, as {form.about} has them; "
+            + (f"{listing(missing)} is missing; " if missing else "")
+            + (f"{listing(strange)} does not belong there; " if strange else "")
+            + f"found {listing(arrays)}{other_reader(arrays, forms)}"
         )
     wrong = misfits(arrays, form)
     turned = {k: np.transpose(x) for k, x in arrays.items()}
     if form_of(turned, forms):
         got = ", ".join(f"{k} {np.shape(x)}" for k, x in arrays.items())
         return f"the weights{here} fit {form.about} when they are transposed; got {got}"
-    counted = {k: blocks(form.shapes[k], np.shape(arrays[k])) for k in wrong}
+    counted = {k: count_blocks(form.shapes[k], np.shape(arrays[k])) for k in wrong}
     name = next((k for k in wrong if counted[k]), next(iter(wrong)))
     letters, want, got = form.shapes[name], wrong[name], np.shape(arrays[name])
     if isinstance(want, str):
         return f"`{name}`{here} must be ({letters}); got {got}"
     hint = "; it is transposed" if got == want[::-1] and len(got) == 2 else counted[name]
-    hint = hint or elsewhere(arrays, forms)
+    hint = hint or other_reader(arrays, forms)
     return f"`{name}`{here} must be ({letters}) = {want}, as {form.about} has it; got {got}{hint}"
 
 
-def blocks(letters, got):
+def count_blocks(letters, got):
     """How many blocks there are instead of four, where that can be read off: (3H, H)."""
     axes = letters.split(",")
     if sorted(axes) != ["4H", "H"] or len(got) != 2:
@@ -130,11 +130,11 @@ def blocks(letters, got):
     if H == 0 or rows % H or rows == 4 * H:
         return ""
     return f": {rows // H} block(s) of H = {H} where an LSTM has 4" + (
-        f" ({BLOCKS[rows // H]})" if rows // H in BLOCKS else ""
+        f" ({BLOCK_COUNTS[rows // H]})" if rows // H in BLOCK_COUNTS else ""
     )
 
 
-def elsewhere(arrays, forms):
+def other_reader(arrays, forms):
     """Which system's names these are, if not that of the forms."""
     for layout, others in WEIGHTS.items():
         if others is not forms and form_of(arrays, others):
@@ -146,7 +146,7 @@ def cell_of(arrays, forms, where="", join=None):
     """The parameters of a cell from a system's arrays.
 
     Args:
-      arrays: {name: NumPy array}, names as the Weights have them.
+      arrays: {name: NumPy array}, names as the WeightLayout has them.
       forms: of `layouts.WEIGHTS`.
       where: for complaints.
       join: `(b, b again) -> b` for two biases; their sum if None.
@@ -228,7 +228,7 @@ def layers_of(params):
     return params.layers
 
 
-def nested(name, tree, is_one):
+def as_layers(name, tree, is_one):
     """one -> ((one,),), [one, ...] -> ((one,), ...), [(one, one), ...] as it is; is_one tells."""
     if is_one(tree):
         return ((tree,),)
@@ -263,11 +263,11 @@ def state_of(where, h, c=None):
 # Whose are they? ------------------------------------------------------------------------------
 
 
-class Found(NamedTuple):
+class FoundCell(NamedTuple):
     """A cell among named arrays.
 
     layout: a key of WEIGHTS.   where: what its names begin with.   layer, direction: torch's.
-    arrays: {name as the Weights have it: array}.   form: the Weights that fit, or None.
+    arrays: {name as the WeightLayout has it: array}.   form: the WeightLayout that fits, or None.
     """
 
     layout: str
@@ -278,23 +278,23 @@ class Found(NamedTuple):
     form: Any
 
 
-TORCH = re.compile(r"(?:(.*)[./])?((?:weight_[ih]h|weight_hr|bias_[ih]h)_l)(\d+)(_reverse)?")
+TORCH_NAME = re.compile(r"(?:(.*)[./])?((?:weight_[ih]h|weight_hr|bias_[ih]h)_l)(\d+)(_reverse)?")
 
 OF_DENSE = {"W", "b", "kernel", "bias"}  # alone these are a dense layer
 IN_PARTS = {k for forms in WEIGHTS.values() for form in forms for k in form.shapes if "/" in k}
 
 
-def flat(tree, above=()):
+def flatten(tree, above=()):
     """{"a/b": leaf} of a nested mapping; anything else is a leaf."""
     if not isinstance(tree, Mapping):
         return {"/".join(above): tree}
-    parts = [flat(x, (*above, str(k))) for k, x in tree.items()]
+    parts = [flatten(x, (*above, str(k))) for k, x in tree.items()]
     return {k: x for part in parts for k, x in part.items()}
 
 
-def split(name):
+def split_name(name):
     """(what the name begins with, torch's layer, its direction, the name of layer 0)."""
-    match = TORCH.fullmatch(name)
+    match = TORCH_NAME.fullmatch(name)
     if match:
         where, kind, layer, reverse = match.groups()
         return where or "", int(layer), 1 if reverse else 0, f"{kind}0"
@@ -305,11 +305,11 @@ def split(name):
 
 
 def cells_among(arrays):
-    """([Found, ...], names that belong to none) of {name: array}, nested or not."""
+    """([FoundCell, ...], names that belong to none) of {name: array}, nested or not."""
     groups: dict[Any, dict[str, str]] = {}
-    arrays = flat(arrays)
+    arrays = flatten(arrays)
     for name in arrays:
-        *place, local = split(name)
+        *place, local = split_name(name)
         groups.setdefault((*place, local.endswith("_l0")), {})[local] = name
     found, rest = [], []
     for (where, layer, direction, _), names in groups.items():
@@ -323,7 +323,7 @@ def cells_among(arrays):
             rest.extend(names.values())
         else:
             form = form_of(own, WEIGHTS[layout])
-            found.append(Found(layout, where, layer, direction, own, form))
+            found.append(FoundCell(layout, where, layer, direction, own, form))
     return found, rest
 
 

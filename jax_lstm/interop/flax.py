@@ -16,12 +16,22 @@ Source: flax.linen.recurrent and flax.nnx.nn.recurrent; tests/interop/ runs both
 
 from collections.abc import Mapping
 
-from jax_lstm.interop import convert as door
+from jax_lstm.interop.convert import (
+    array_of,
+    arrays_of,
+    as_layers,
+    cell_of,
+    cells_among,
+    flatten,
+    layers_of,
+    listing,
+    state_of,
+)
 from jax_lstm.interop.layouts import WEIGHTS
 from jax_lstm.networks.sizes import StackParams
 
 BOTH = ("forward_rnn", "backward_rnn")  # of flax's Bidirectional
-CELLS = {"OptimizedLSTMCell": 0, "LSTMCell": 1}  # of nnx, with trees of their own
+NNX_TREES = {"OptimizedLSTMCell": 0, "LSTMCell": 1}  # of nnx, with trees of their own
 
 
 def from_linen(tree):
@@ -96,10 +106,10 @@ def to_nnx(params, *, cell="OptimizedLSTMCell"):
 
     Source: this file's.
     """
-    if cell not in CELLS:
-        raise ValueError(f"`cell` must be {' or '.join(CELLS)}; got {cell!r}")
+    if cell not in NNX_TREES:
+        raise ValueError(f"`cell` must be {' or '.join(NNX_TREES)}; got {cell!r}")
     forms = WEIGHTS["nnx"]
-    return write(params, (forms[CELLS[cell]], *forms[2:]))
+    return write(params, (forms[NNX_TREES[cell]], *forms[2:]))
 
 
 def from_carry(carry):
@@ -118,7 +128,7 @@ def from_carry(carry):
         raise ValueError(
             f"`carry` must be (c, h), or h of a SimpleCell; got {type(carry).__name__}"
         )
-    return door.state_of("carry", *(carry[::-1] if pair else (carry,)))
+    return state_of("carry", *(carry[::-1] if pair else (carry,)))
 
 
 def to_carry(state):
@@ -131,47 +141,47 @@ def to_carry(state):
 
 def read(tree, forms):
     layers = []
-    for n, layer in enumerate(door.nested("tree", tree, lambda x: isinstance(x, Mapping))):
-        opened = [opener(one) for one in layer]
+    for n, layer in enumerate(as_layers("tree", tree, lambda x: isinstance(x, Mapping))):
+        opened = [open_tree(one) for one in layer]
         if len(opened) == 2 and any(isinstance(one, tuple) for one in opened):
             raise ValueError(f"tree[{n}] must hold cells; a Bidirectional is a layer by itself")
         cells = opened[0] if isinstance(opened[0], tuple) else tuple(opened)
-        layers.append(tuple(cell(x, forms, f"layer {n}") for x in cells))
+        layers.append(tuple(read_cell(x, forms, f"layer {n}") for x in cells))
     return StackParams(tuple(layers))
 
 
-def opener(tree):
+def open_tree(tree):
     """A cell's own tree of what holds it; (forward, reverse) of a Bidirectional's."""
     for name in ("params", "cell"):
         if set(tree) == {name}:
-            return opener(tree[name])
+            return open_tree(tree[name])
     kept = {k: x for k, x in tree.items() if k not in ("rngs", "carry_rng")}
     if set(kept) == set(BOTH):
-        return tuple(opener(kept[k]) for k in BOTH)
+        return tuple(open_tree(kept[k]) for k in BOTH)
     if set(kept) == {"cell"}:
-        return opener(kept["cell"])
+        return open_tree(kept["cell"])
     return kept
 
 
-def cell(tree, forms, where):
-    arrays = {k: door.array_of(k, x) for k, x in door.flat(tree).items()}
-    found, rest = door.cells_among(arrays)
+def read_cell(tree, forms, where):
+    arrays = {k: array_of(k, x) for k, x in flatten(tree).items()}
+    found, rest = cells_among(arrays)
     if any(f.where for f in found):
         places = ", ".join(repr(f.where) for f in found)
         raise ValueError(
             f"the tree of {where} must be that of one cell; found cells at {places}"
-            + (f", beside {door.listed(rest)}" if rest else "")
+            + (f", beside {listing(rest)}" if rest else "")
             + "; give them as [(forward[, reverse]), ...], lowest layer first"
         )
-    return door.cell_of(arrays, forms, where)
+    return cell_of(arrays, forms, where)
 
 
 def write(params, forms):
     def tree(p):
         nested = {}
-        for name, x in door.arrays_of(p, forms).items():
+        for name, x in arrays_of(p, forms).items():
             part, leaf = name.split("/")
             nested.setdefault(part, {})[leaf] = x
         return nested
 
-    return tuple(tuple(tree(p) for p in layer) for layer in door.layers_of(params))
+    return tuple(tuple(tree(p) for p in layer) for layer in layers_of(params))

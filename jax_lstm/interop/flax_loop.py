@@ -5,9 +5,9 @@
     flax: reverse, the outputs as they were computed    ours: hs[t] belongs to xs[t]
 
 Nothing is computed here. A flax cell brings `kind`, which of our cells it is, and a method
-`packed(inputs, h) -> params, inputs, h`: its kernels side by side, all of one dtype, that of its
-products. Splitting dW into flax's kernels is the transpose of that concatenation, and JAX's; so is
-the cotangent of the last carry, which is looked up among the states of all steps.
+`pack_params(inputs, h) -> params, inputs, h`: its kernels side by side, all of one dtype, that of
+its products. Splitting dW into flax's kernels is the transpose of that concatenation, and JAX's; so
+is the cotangent of the last carry, which is looked up among the states of all steps.
 
 Padding. flax runs on through it, and outputs there are those of one long sequence. So do we, but a
 row of padding that is not finite counts as zeros, and has no way into a gradient.
@@ -16,14 +16,18 @@ row of padding that is not finite counts as zeros, and has no way into a gradien
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+try:
+    from flax.linen.recurrent import flip_sequences
+except ModuleNotFoundError as error:
+    raise ImportError(f"{__name__} needs flax: pip install 'jax_lstm[flax]'") from error
 import jax
 import jax.numpy as jnp
-from flax.linen.recurrent import flip_sequences
 
-from jax_lstm.cells import elman, lstm
+from jax_lstm.cells.elman import ELMAN, ElmanState, elman, elman_cell
+from jax_lstm.cells.lstm import LSTM, LSTMParams, LSTMState, lstm, lstm_cell
 from jax_lstm.cells.regularised import Around, surround
 from jax_lstm.engine import doors
-from jax_lstm.engine import routes as make
+from jax_lstm.engine.routes import make_rnn
 from jax_lstm.notation import wide
 
 SUPPORTED = {
@@ -32,23 +36,23 @@ SUPPORTED = {
 }
 
 
-class Every(NamedTuple):
+class WholeState(NamedTuple):
     """A state whose one field is the state of a cell: what a layer hands on is all of it."""
 
     state: Any
 
 
-def every(cell):
+def expose_state(cell):
     """The cell, handing on its whole state at every step. An output h_t and the state's h_t are
     then one array, and its fork is the engine's."""
 
     around = Around(
         enter=lambda mask, prev: prev.state,
-        enter_bwd=lambda mask, dseen: Every(dseen),
-        leave=lambda now, prev, new: Every(new),
+        enter_bwd=lambda mask, dseen: WholeState(dseen),
+        leave=lambda now, prev, new: WholeState(new),
         leave_bwd=lambda now, dstate: (None, dstate.state),
     )
-    return surround(cell, around, name=f"every state of {cell.name}", state=Every, fields=())
+    return surround(cell, around, name=f"every state of {cell.name}", state=WholeState, fields=())
 
 
 class Kind(NamedTuple):
@@ -64,20 +68,20 @@ class Kind(NamedTuple):
     fields: int
 
 
-LSTM = Kind(
-    lstm.lstm_cell,
-    lstm.lstm,
-    make.make_rnn(every(lstm.LSTM), "lstm")[0],
-    state=lambda carry, h: lstm.LSTMState(h, carry[0].astype(wide(h.dtype))),
+LSTM_KIND = Kind(
+    lstm_cell,
+    lstm,
+    make_rnn(expose_state(LSTM), "lstm")[0],
+    state=lambda carry, h: LSTMState(h, carry[0].astype(wide(h.dtype))),
     carry=lambda state, dtype: (state.c.astype(dtype), state.h.astype(dtype)),
     form="a pair (c, h), each",
     fields=2,
 )
-ELMAN = Kind(
-    elman.elman_cell,
-    elman.elman,
-    make.make_rnn(every(elman.ELMAN), "elman")[0],
-    state=lambda carry, h: elman.ElmanState(h),
+ELMAN_KIND = Kind(
+    elman_cell,
+    elman,
+    make_rnn(expose_state(ELMAN), "elman")[0],
+    state=lambda carry, h: ElmanState(h),
     carry=lambda state, dtype: state.h.astype(dtype),
     form="one array",
     fields=1,
@@ -86,7 +90,7 @@ ELMAN = Kind(
 
 def pack(i, h, bias):
     """One kernel per gate, in our order i, f, g, o, as W, U and b."""
-    return lstm.LSTMParams(*(jnp.concatenate(blocks, axis=-1) for blocks in (i, h, bias)))
+    return LSTMParams(*(jnp.concatenate(blocks, axis=-1) for blocks in (i, h, bias)))
 
 
 def step(cell, carry, inputs):
@@ -126,10 +130,10 @@ def sequence(
         last, hs = run(params, state, xs, reverse=reverse, unroll=rnn.unroll)
         hs = flip(hs) if reverse and not keep_order else hs
     else:
-        xs = finite(doors.valid_steps(lengths, None, T, batch), xs, params.W)
+        xs = clear_not_finite(doors.valid_steps(lengths, None, T, batch), xs, params.W)
         xs = flip(xs) if reverse else xs
         args = (cell.kind, params, state, xs, lengths, rnn.unroll, return_carry)
-        last, hs = through_padding(*args)
+        last, hs = run_through_padding(*args)
         hs = flip(hs) if reverse and keep_order else hs
     outputs = jnp.moveaxis(hs.astype(dtype), 0, axis)
     return (cell.kind.carry(last, dtype), outputs) if return_carry else outputs
@@ -138,7 +142,7 @@ def sequence(
 # Padding --------------------------------------------------------------------------------------
 
 
-def finite(valid, x, weights):
+def clear_not_finite(valid, x, weights):
     """x with zeros for the rows of padding that hold NaN or infinity, or might overflow in x W: the
     largest float, say, which is how some write that there is no number."""
     size, weights = (jnp.abs(y).astype(wide(x.dtype)) for y in (x, weights))
@@ -146,16 +150,16 @@ def finite(valid, x, weights):
     return jnp.where((valid | (size <= limit).all(-1))[..., None], x, jnp.zeros_like(x))
 
 
-def through_padding(kind, params, state, xs, lengths, unroll, return_last):
+def run_through_padding(kind, params, state, xs, lengths, unroll, return_last):
     """The last valid state, if it is asked for, and the outputs of all steps.
 
     That state is looked up among those of all steps; where no step is valid, it is the first one.
     """
     some = lengths > 0
-    first = jax.tree.map(lambda x: finite(some, x, params.U), state)
+    first = jax.tree.map(lambda x: clear_not_finite(some, x, params.U), state)
     if not return_last:
         return None, kind.sequence(params, first, xs, unroll=unroll)[1]
-    _, states = kind.states(params, Every(first), xs, unroll=unroll)
+    _, states = kind.states(params, WholeState(first), xs, unroll=unroll)
     at = jnp.maximum(lengths - 1, 0)[None, ..., None]
 
     def look_up(kept, states):
@@ -169,7 +173,7 @@ def enter(cell, carry, inputs):
     """Our arguments, and the dtype of flax's outputs: products have one, c and h may be wider."""
     carry = jax.tree.map(jnp.asarray, carry)
     fields = carry if cell.kind.fields == 2 else (carry,)
-    params, inputs, h = cell.packed(inputs, fields[-1])
+    params, inputs, h = cell.pack_params(inputs, fields[-1])
     keeps = cell.kind.fields == 2 or cell.residual
     dtype = jnp.promote_types(h.dtype, fields[0].dtype) if keeps else h.dtype
     return params, inputs, cell.kind.state(carry, h), dtype

@@ -13,12 +13,20 @@ Source: keras.layers.LSTM; tests/interop/test_interop_keras.py runs it.
 
 from collections.abc import Mapping, Sequence
 
-from jax_lstm.interop import convert as door
+from jax_lstm.interop.convert import (
+    READERS,
+    array_of,
+    arrays_of,
+    cell_of,
+    cells_among,
+    layers_of,
+    listing,
+    state_of,
+)
 from jax_lstm.interop.layouts import WEIGHTS
 from jax_lstm.networks.sizes import StackParams
 
-FORMS = WEIGHTS["keras"]
-NAMES = ("kernel", "recurrent_kernel", "bias")
+KERAS_NAMES = ("kernel", "recurrent_kernel", "bias")
 
 
 def from_weights(weights):
@@ -39,14 +47,14 @@ def from_weights(weights):
     Source: this file's.
     """
     if isinstance(weights, Mapping):
-        layers = by_path(weights)
+        layers = group_by_path(weights)
     elif isinstance(weights, Sequence) and weights and isinstance(weights[0], tuple | list):
-        layers = [by_place(one, f"layer {n}") for n, one in enumerate(weights)]
+        layers = [split_directions(one, f"layer {n}") for n, one in enumerate(weights)]
     else:
-        layers = [by_place(weights, "layer 0")]
+        layers = [split_directions(weights, "layer 0")]
     return StackParams(
         tuple(
-            tuple(door.cell_of(arrays, FORMS, f"layer {n}") for arrays in layer)
+            tuple(cell_of(arrays, WEIGHTS["keras"], f"layer {n}") for arrays in layer)
             for n, layer in enumerate(layers)
         )
     )
@@ -68,8 +76,8 @@ def to_weights(params, *, use_bias=True):
     Source: this file's.
     """
     return [
-        [x for p in layer for x in door.arrays_of(p, FORMS, use_bias).values()]
-        for layer in door.layers_of(params)
+        [x for p in layer for x in arrays_of(p, WEIGHTS["keras"], use_bias).values()]
+        for layer in layers_of(params)
     ]
 
 
@@ -90,7 +98,7 @@ def from_states(states):
         raise ValueError(
             f"`states` must be [h, c] or [h], of one direction; got {type(states).__name__}{n}"
         )
-    return door.state_of("states", *states)
+    return state_of("states", *states)
 
 
 def to_states(state):
@@ -101,33 +109,35 @@ def to_states(state):
 # In -------------------------------------------------------------------------------------------
 
 
-def by_place(weights, where):
+def split_directions(weights, where):
     """[{name: array}] for each direction of a layer, from the list of get_weights."""
     if not isinstance(weights, Sequence) or len(weights) not in (2, 3, 4, 6):
         n = len(weights) if isinstance(weights, Sequence) else type(weights).__name__
         raise ValueError(
-            f"the weights of {where} must be 3 arrays, {', '.join(NAMES)}, or 6 of two directions "
-            f"(2 or 4 without bias), or a list of such lists; got {n}"
+            f"the weights of {where} must be 3 arrays, {', '.join(KERAS_NAMES)}, or 6 of two "
+            f"directions (2 or 4 without bias), or a list of such lists; got {n}"
         )
     n = 2 if len(weights) in (2, 4) else 3
-    arrays = [door.array_of(f"weights[{k}]", x) for k, x in enumerate(weights)]
-    return [dict(zip(NAMES[:n], arrays[k : k + n], strict=True)) for k in range(0, len(arrays), n)]
+    arrays = [array_of(f"weights[{k}]", x) for k, x in enumerate(weights)]
+    return [
+        dict(zip(KERAS_NAMES[:n], arrays[k : k + n], strict=True)) for k in range(0, len(arrays), n)
+    ]
 
 
-def by_path(weights):
+def group_by_path(weights):
     """The same for each layer, from names: a backward_... cell belongs to its forward_... one."""
-    found, rest = door.cells_among(weights)
+    found, rest = cells_among(weights)
     wrong = [f for f in found if f.layout != "keras"]
     if rest or wrong or not found:
-        other = "".join(f"; some would fit {door.READERS[f.layout]}" for f in wrong[:1])
+        other = "".join(f"; some would fit {READERS[f.layout]}" for f in wrong[:1])
         raise ValueError(
-            f"weights must be {', '.join(NAMES)} of each cell, below any name, and nothing else; "
-            f"found {door.listed(rest or weights)}{other}"
+            f"weights must be {', '.join(KERAS_NAMES)} of each cell, below any name, and nothing "
+            f"else; found {listing(rest or weights)}{other}"
         )
     layers = {}
     for f in found:
-        arrays = {k: door.array_of(f"{f.where}/{k}", x) for k, x in f.arrays.items()}
-        arrays = {k: arrays[k] for k in NAMES if k in arrays}
+        arrays = {k: array_of(f"{f.where}/{k}", x) for k, x in f.arrays.items()}
+        arrays = {k: arrays[k] for k in KERAS_NAMES if k in arrays}
         place = f.where.replace("backward_", "forward_")
         layers.setdefault(place, {})["backward_" in f.where] = arrays
     for place, cells in layers.items():
@@ -136,6 +146,6 @@ def by_path(weights):
             raise ValueError(
                 f"of {place.replace('forward_', f'{there}_')} the {missing} direction is missing, "
                 f"{place.replace('forward_', f'{missing}_')}; where it has another name, give "
-                f"[layer.get_weights(), ...]; found {door.listed(f.where for f in found)}"
+                f"[layer.get_weights(), ...]; found {listing(f.where for f in found)}"
             )
     return [[cells[r] for r in sorted(cells)] for cells in layers.values()]

@@ -43,42 +43,43 @@ class Layout(NamedTuple):
     gradient_to_ours: Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def renamed(names, change=lambda x: x):
-    """Those arrays of the tree that are there, under our names and changed."""
+def rename(names, change=lambda x: x):
+    """A function of arrays by name: those that are there, under our names and changed."""
     return lambda d: {ours: change(d[theirs]) for theirs, ours in names.items() if theirs in d}
 
 
-def merged(*parts):
+def merge(*parts):
+    """One function of arrays by name: what each of the parts returns, together."""
     return lambda d: {k: v for part in parts for k, v in part(d).items()}
 
 
-def transposed(x):
+def transpose(x):
     return np.swapaxes(x, -1, -2)
 
 
-def batch_first(x):
+def from_batch_first(x):
     """(B, T, ...) to (T, B, ...)."""
     return np.swapaxes(x, 0, 1)
 
 
-def features_first(x):
+def from_features_first(x):
     """(n, m, T) to (T, m, n)."""
     return np.transpose(x, (2, 1, 0))
 
 
-def side_by_side(d, names, change):
-    """One matrix of a matrix per gate; {} if one is missing."""
+def join_gates(d, names, change):
+    """One matrix of a matrix per gate; None if one is missing."""
     return np.concatenate([change(d[k]) for k in names], -1) if all(k in d for k in names) else None
 
 
-def there(**arrays):
+def drop_missing(**arrays):
     return {k: x for k, x in arrays.items() if x is not None}
 
 
 # Ours -----------------------------------------------------------------------------------------
 
 
-def ours(params, state):
+def our_layout(params, state):
     """Our own layout for a cell: nothing to do but names.
 
     params, state: shapes in letters, {"W": "D,4H", ...}, {"h": "B,H", ...}.
@@ -98,37 +99,37 @@ def ours(params, state):
     return Layout(about, problem, optional, gradient, needed, {}, dict, dict)
 
 
-LSTM = ours({"W": "D,4H", "U": "H,4H", "b": "4H"}, {"h": "B,H", "c": "B,H"})
-LSTMP = ours({"W": "D,4H", "U": "R,4H", "b": "4H", "P": "H,R"}, {"h": "B,R", "c": "B,H"})
-ELMAN = ours({"W": "D,H", "U": "H,H", "b": "H"}, {"h": "B,H"})
-
-
 # torch: two biases that are added; the state has an axis of layers ----------------------------
 
 
 def from_torch(d):
-    return merged(
-        renamed({"weight_ih_l0": "W", "weight_hh_l0": "U", "weight_hr_l0": "P"}, transposed),
-        renamed({"bias_ih_l0": "b", "bias_hh_l0": "b again"}),
-        renamed({"input": "xs", "doutput": "dhs", "target": "ys"}),
-        renamed({"h_0": "h0", "c_0": "c0", "dh_n": "dh_T", "dc_n": "dc_T"}, lambda x: x[0]),
+    return merge(
+        rename({"weight_ih_l0": "W", "weight_hh_l0": "U", "weight_hr_l0": "P"}, transpose),
+        rename({"bias_ih_l0": "b", "bias_hh_l0": "b again"}),
+        rename({"input": "xs", "doutput": "dhs", "target": "ys"}),
+        rename({"h_0": "h0", "c_0": "c0", "dh_n": "dh_T", "dc_n": "dc_T"}, lambda x: x[0]),
     )(d)
 
 
-gradient_from_torch = merged(
-    renamed({"dweight_ih_l0": "dW", "dweight_hh_l0": "dU"}, transposed),
-    renamed({"dbias_ih_l0": "db", "dbias_hh_l0": "db again", "dinput": "dxs"}),
-    renamed({"dh_0": "dh0", "dc_0": "dc0"}, lambda x: x[0]),
+gradient_from_torch = merge(
+    rename({"dweight_ih_l0": "dW", "dweight_hh_l0": "dU"}, transpose),
+    rename({"dbias_ih_l0": "db", "dbias_hh_l0": "db again", "dinput": "dxs"}),
+    rename({"dh_0": "dh0", "dc_0": "dc0"}, lambda x: x[0]),
 )
-_torch = {"weight_ih_l0": "4H,D", "weight_hh_l0": "4H,H", "bias_ih_l0": "4H", "bias_hh_l0": "4H"}
-_state = {"h_0": "1,B,H", "c_0": "1,B,H"}
-TORCH = Layout(
+_torch_weights = {
+    "weight_ih_l0": "4H,D",
+    "weight_hh_l0": "4H,H",
+    "bias_ih_l0": "4H",
+    "bias_hh_l0": "4H",
+}
+_torch_state = {"h_0": "1,B,H", "c_0": "1,B,H"}
+TORCH_LAYOUT = Layout(
     "torch.nn.LSTM of one layer, batch_first=False",
-    _torch
-    | _state
+    _torch_weights
+    | _torch_state
     | {"input": "T,B,D", "doutput": "T,B,H", "target": "T,B,H", "dh_n": "1,B,H", "dc_n": "1,B,H"},
     ("bias_ih_l0", "bias_hh_l0", "h_0", "c_0", "doutput", "target", "dh_n", "dc_n"),
-    {f"d{k}": v for k, v in (_torch | _state).items()} | {"dinput": "T,B,D"},
+    {f"d{k}": v for k, v in (_torch_weights | _torch_state).items()} | {"dinput": "T,B,D"},
     ("dweight_ih_l0", "dweight_hh_l0"),
     {"dW": "dweight_ih_l0", "dU": "dweight_hh_l0", "db": "dbias_ih_l0"}
     | {"db again": "dbias_hh_l0", "dxs": "dinput", "dh0": "dh_0", "dc0": "dc_0"},
@@ -139,26 +140,26 @@ TORCH = Layout(
 
 # keras: batch first ---------------------------------------------------------------------------
 
-_keras = {"kernel": "D,4H", "recurrent_kernel": "H,4H", "bias": "4H"}
-_state = {"h0": "B,H", "c0": "B,H"}
-KERAS = Layout(
+_keras_weights = {"kernel": "D,4H", "recurrent_kernel": "H,4H", "bias": "4H"}
+_keras_state = {"h0": "B,H", "c0": "B,H"}
+KERAS_LAYOUT = Layout(
     "keras.layers.LSTM with return_sequences, batch first",
-    _keras
-    | _state
+    _keras_weights
+    | _keras_state
     | {"x": "B,T,D", "dy": "B,T,H", "target": "B,T,H", "dh_T": "B,H", "dc_T": "B,H"},
     ("h0", "c0", "dy", "target", "dh_T", "dc_T"),
-    {f"d{k}": v for k, v in (_keras | _state).items()} | {"dx": "B,T,D"},
+    {f"d{k}": v for k, v in (_keras_weights | _keras_state).items()} | {"dx": "B,T,D"},
     ("dkernel", "drecurrent_kernel", "dbias"),
     {"dW": "dkernel", "dU": "drecurrent_kernel", "db": "dbias", "dxs": "dx"},
-    merged(
-        renamed({"kernel": "W", "recurrent_kernel": "U", "bias": "b"}),
-        renamed({k: k for k in ("h0", "c0", "dh_T", "dc_T")}),
-        renamed({"x": "xs", "dy": "dhs", "target": "ys"}, batch_first),
+    merge(
+        rename({"kernel": "W", "recurrent_kernel": "U", "bias": "b"}),
+        rename({k: k for k in ("h0", "c0", "dh_T", "dc_T")}),
+        rename({"x": "xs", "dy": "dhs", "target": "ys"}, from_batch_first),
     ),
-    merged(
-        renamed({"dkernel": "dW", "drecurrent_kernel": "dU", "dbias": "db"}),
-        renamed({"dh0": "dh0", "dc0": "dc0"}),
-        renamed({"dx": "dxs"}, batch_first),
+    merge(
+        rename({"dkernel": "dW", "drecurrent_kernel": "dU", "dbias": "db"}),
+        rename({"dh0": "dh0", "dc0": "dc0"}),
+        rename({"dx": "dxs"}, from_batch_first),
     ),
 )
 
@@ -170,34 +171,35 @@ def from_coursera(d, d_=""):
     """Weights; with d_="d", their gradients. The columns of W are those of a_prev, then of x_t."""
     H = next((len(d[f"{d_}W{k}"]) for k in "ifco" if f"{d_}W{k}" in d), 0)
     names = [f"{d_}W{k}" for k in "ifco"]
-    return there(
+    return drop_missing(
         **{
-            f"{d_}W": side_by_side(d, names, lambda W: W[:, H:].T),
-            f"{d_}U": side_by_side(d, names, lambda W: W[:, :H].T),
-            f"{d_}b": side_by_side(d, [f"{d_}b{k}" for k in "ifco"], lambda b: b[:, 0]),
+            f"{d_}W": join_gates(d, names, lambda W: W[:, H:].T),
+            f"{d_}U": join_gates(d, names, lambda W: W[:, :H].T),
+            f"{d_}b": join_gates(d, [f"{d_}b{k}" for k in "ifco"], lambda b: b[:, 0]),
         }
     )
 
 
-_weights = {f"W{k}": "H,H+D" for k in "fico"} | {f"b{k}": "H,1" for k in "fico"}
-COURSERA = Layout(
+_coursera_weights = {f"W{k}": "H,H+D" for k in "fico"} | {f"b{k}": "H,1" for k in "fico"}
+COURSERA_LAYOUT = Layout(
     "the exercise of Coursera's 'Sequence Models': (n, m, T), weights on [a_prev; x_t]",
-    _weights
+    _coursera_weights
     | {"x": "D,B,T", "a0": "H,B", "c0": "H,B", "da": "H,B,T", "y": "H,B,T"}
     | {"da_T": "H,B", "dc_T": "H,B"},
     ("a0", "c0", "da", "y", "da_T", "dc_T"),
-    {f"d{k}": v for k, v in _weights.items()} | {"dx": "D,B,T", "da0": "H,B", "dc0": "H,B"},
-    tuple(f"d{k}" for k in _weights),
+    {f"d{k}": v for k, v in _coursera_weights.items()}
+    | {"dx": "D,B,T", "da0": "H,B", "dc0": "H,B"},
+    tuple(f"d{k}" for k in _coursera_weights),
     {"dW": "dW* for x_t", "dU": "dW* for a_prev", "db": "db*", "dxs": "dx", "dh0": "da0"},
-    merged(
+    merge(
         from_coursera,
-        renamed({"x": "xs", "da": "dhs", "y": "ys"}, features_first),
-        renamed({"a0": "h0", "c0": "c0", "da_T": "dh_T", "dc_T": "dc_T"}, transposed),
+        rename({"x": "xs", "da": "dhs", "y": "ys"}, from_features_first),
+        rename({"a0": "h0", "c0": "c0", "da_T": "dh_T", "dc_T": "dc_T"}, transpose),
     ),
-    merged(
+    merge(
         lambda d: from_coursera(d, "d"),
-        renamed({"dx": "dxs"}, features_first),
-        renamed({"da0": "dh0", "dc0": "dc0"}, transposed),
+        rename({"dx": "dxs"}, from_features_first),
+        rename({"da0": "dh0", "dc0": "dc0"}, transpose),
     ),
 )
 
@@ -206,50 +208,60 @@ COURSERA = Layout(
 
 
 def from_tmva(d, d_=""):
-    return there(
+    return drop_missing(
         **{
-            f"{d_}W": side_by_side(d, [f"{d_}W{k}" for k in "ifco"], transposed),
-            f"{d_}U": side_by_side(d, [f"{d_}U{k}" for k in "ifco"], transposed),
-            f"{d_}b": side_by_side(d, [f"{d_}b{k}" for k in "ifco"], lambda b: b),
+            f"{d_}W": join_gates(d, [f"{d_}W{k}" for k in "ifco"], transpose),
+            f"{d_}U": join_gates(d, [f"{d_}U{k}" for k in "ifco"], transpose),
+            f"{d_}b": join_gates(d, [f"{d_}b{k}" for k in "ifco"], lambda b: b),
         }
     )
 
 
-_weights = {
+_tmva_weights = {
     f"{m}{k}": shape for m, shape in (("W", "H,D"), ("U", "H,H"), ("b", "H")) for k in "ifco"
 }
-TMVA = Layout(
+TMVA_LAYOUT = Layout(
     "TMVA's LSTMLayer: W then U then b, each i, f, c, o; B x T x D",
-    _weights
+    _tmva_weights
     | {"x": "B,T,D", "h0": "B,H", "c0": "B,H", "dy": "B,T,H", "target": "B,T,H"}
     | {"dh_T": "B,H", "dc_T": "B,H"},
     ("h0", "c0", "dy", "target", "dh_T", "dc_T"),
-    {f"d{k}": v for k, v in _weights.items()} | {"dx": "B,T,D", "dh0": "B,H", "dc0": "B,H"},
-    tuple(f"d{k}" for k in _weights),
+    {f"d{k}": v for k, v in _tmva_weights.items()} | {"dx": "B,T,D", "dh0": "B,H", "dc0": "B,H"},
+    tuple(f"d{k}" for k in _tmva_weights),
     {"dW": "dW*", "dU": "dU*", "db": "db*", "dxs": "dx"},
-    merged(
+    merge(
         from_tmva,
-        renamed({"x": "xs", "dy": "dhs", "target": "ys"}, batch_first),
-        renamed({k: k for k in ("h0", "c0", "dh_T", "dc_T")}),
+        rename({"x": "xs", "dy": "dhs", "target": "ys"}, from_batch_first),
+        rename({k: k for k in ("h0", "c0", "dh_T", "dc_T")}),
     ),
-    merged(
+    merge(
         lambda d: from_tmva(d, "d"),
-        renamed({"dx": "dxs"}, batch_first),
-        renamed({"dh0": "dh0", "dc0": "dc0"}),
+        rename({"dx": "dxs"}, from_batch_first),
+        rename({"dh0": "dh0", "dc0": "dc0"}),
     ),
 )
 
 LAYOUTS = {
-    "lstm": {"ours": LSTM, "torch": TORCH, "keras": KERAS, "coursera": COURSERA, "tmva": TMVA},
-    "lstmp": {"ours": LSTMP},
-    "elman": {"ours": ELMAN},
+    "lstm": {
+        "ours": our_layout({"W": "D,4H", "U": "H,4H", "b": "4H"}, {"h": "B,H", "c": "B,H"}),
+        "torch": TORCH_LAYOUT,
+        "keras": KERAS_LAYOUT,
+        "coursera": COURSERA_LAYOUT,
+        "tmva": TMVA_LAYOUT,
+    },
+    "lstmp": {
+        "ours": our_layout(
+            {"W": "D,4H", "U": "R,4H", "b": "4H", "P": "H,R"}, {"h": "B,R", "c": "B,H"}
+        )
+    },
+    "elman": {"ours": our_layout({"W": "D,H", "U": "H,H", "b": "H"}, {"h": "B,H"})},
 }
 
 
 # Weights alone, of one cell: what files and other frameworks hold -----------------------------
 
 
-class Weights(NamedTuple):
+class WeightLayout(NamedTuple):
     """The weights of one cell in a system.
 
     about: what it is called there.   cell: what it is called here, a key of LAYOUTS.
@@ -264,60 +276,62 @@ class Weights(NamedTuple):
     to_ours: Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def by_gates(W, U, b):
+def from_gates(W, U, b):
     """To ours from a matrix per gate, each given by the names of its four, in the order i f g o."""
 
     def to_ours(d):
         parts = {"W": W, "U": U, "b": b}
-        return there(**{k: side_by_side(d, names, lambda x: x) for k, names in parts.items()})
+        return drop_missing(**{k: join_gates(d, names, lambda x: x) for k, names in parts.items()})
 
     return to_ours
 
 
-def flax_lstm(about, f):
+def flax_layout(about, f):
     """flax's kernel per gate; the one for the forget gate's input is called `f`."""
     W = [f"{k}/kernel" for k in ("ii", f, "ig", "io")]
     U = [f"h{k}/kernel" for k in "ifgo"]
     b = [f"h{k}/bias" for k in "ifgo"]
     shapes = dict.fromkeys(W, "D,H") | dict.fromkeys(U, "H,H") | dict.fromkeys(b, "H")
-    return Weights(about, "lstm", shapes, (), by_gates(W, U, b))
+    return WeightLayout(about, "lstm", shapes, (), from_gates(W, U, b))
 
 
-def plain(about, cell, names, optional=()):
+def plain_layout(about, cell, names, optional=()):
     """Arrays that lie as ours do: {their name: ours}."""
     shapes = {k: LAYOUTS[cell]["ours"].problem[name] for k, name in names.items()}
-    return Weights(about, cell, shapes, optional, renamed(names))
+    return WeightLayout(about, cell, shapes, optional, rename(names))
 
 
 _biases = ("bias_ih_l0", "bias_hh_l0")
 _rnn = {"weight_ih_l0": "H,D", "weight_hh_l0": "H,H"} | dict.fromkeys(_biases, "H")
-_projected = _torch | {"weight_hh_l0": "4H,R", "weight_hr_l0": "R,H"}
+_projected = _torch_weights | {"weight_hh_l0": "4H,R", "weight_hr_l0": "R,H"}
 _kernels = {"kernel": "W", "recurrent_kernel": "U", "bias": "b"}
 _dense = {"dense_i/kernel": "W", "dense_h/kernel": "U"}
 
 WEIGHTS = {
     "ours": (
-        plain("jax_lstm.LSTMParams", "lstm", dict(zip("WUb", "WUb", strict=True))),
-        plain("jax_lstm.LSTMPParams", "lstmp", dict(zip("WUbP", "WUbP", strict=True))),
-        plain("jax_lstm.ElmanParams", "elman", dict(zip("WUb", "WUb", strict=True))),
+        plain_layout("jax_lstm.LSTMParams", "lstm", dict(zip("WUb", "WUb", strict=True))),
+        plain_layout("jax_lstm.LSTMPParams", "lstmp", dict(zip("WUbP", "WUbP", strict=True))),
+        plain_layout("jax_lstm.ElmanParams", "elman", dict(zip("WUb", "WUb", strict=True))),
     ),
     "torch": (
-        Weights("torch.nn.LSTM", "lstm", _torch, _biases, from_torch),
-        Weights("torch.nn.LSTM with proj_size", "lstmp", _projected, _biases, from_torch),
-        Weights("torch.nn.RNN", "elman", _rnn, _biases, from_torch),
+        WeightLayout("torch.nn.LSTM", "lstm", _torch_weights, _biases, from_torch),
+        WeightLayout("torch.nn.LSTM with proj_size", "lstmp", _projected, _biases, from_torch),
+        WeightLayout("torch.nn.RNN", "elman", _rnn, _biases, from_torch),
     ),
     "linen": (
-        flax_lstm("flax.linen's LSTMCell or OptimizedLSTMCell", "if"),
-        plain("flax.linen.SimpleCell", "elman", {"i/kernel": "W", "h/kernel": "U", "i/bias": "b"}),
+        flax_layout("flax.linen's LSTMCell or OptimizedLSTMCell", "if"),
+        plain_layout(
+            "flax.linen.SimpleCell", "elman", {"i/kernel": "W", "h/kernel": "U", "i/bias": "b"}
+        ),
     ),
     "nnx": (
-        plain("flax.nnx.OptimizedLSTMCell", "lstm", _dense | {"dense_h/bias": "b"}),
-        flax_lstm("flax.nnx.LSTMCell", "if_"),
-        plain("flax.nnx.SimpleCell", "elman", _dense | {"dense_i/bias": "b"}),
+        plain_layout("flax.nnx.OptimizedLSTMCell", "lstm", _dense | {"dense_h/bias": "b"}),
+        flax_layout("flax.nnx.LSTMCell", "if_"),
+        plain_layout("flax.nnx.SimpleCell", "elman", _dense | {"dense_i/bias": "b"}),
     ),
     "keras": (
-        plain("keras.layers.LSTM", "lstm", _kernels, ("bias",)),
-        plain("keras.layers.SimpleRNN", "elman", _kernels, ("bias",)),
+        plain_layout("keras.layers.LSTM", "lstm", _kernels, ("bias",)),
+        plain_layout("keras.layers.SimpleRNN", "elman", _kernels, ("bias",)),
     ),
 }
 

@@ -6,7 +6,10 @@ the carry (c, h) are flax's, because the classes are flax's, with another `__cal
 
 from typing import ClassVar
 
-import flax.linen as nn
+try:
+    import flax.linen as nn
+except ModuleNotFoundError as error:
+    raise ImportError(f"{__name__} needs flax: pip install 'jax_lstm[flax]'") from error
 import jax
 import jax.numpy as jnp
 from flax.core import FrozenDict
@@ -14,7 +17,7 @@ from flax.linen.dtypes import promote_dtype
 from flax.linen.recurrent import DenseParams
 
 from jax_lstm.cells.elman import ElmanParams
-from jax_lstm.interop import flax_loop as flax_time
+from jax_lstm.interop import flax_loop
 
 SCAN = {
     "variable_axes": FrozenDict(),
@@ -39,10 +42,10 @@ class OptimizedLSTMCell(nn.OptimizedLSTMCell):
     Source: jax_lstm/cells/lstm.py.
     """
 
-    kind: ClassVar = flax_time.LSTM
+    kind: ClassVar = flax_loop.LSTM_KIND
 
     @nn.compact
-    def packed(self, inputs, h):
+    def pack_params(self, inputs, h):
         """W, U, b out of flax's twelve arrays, which are created under flax's names."""
         dense = {"features": self.features, "param_dtype": self.param_dtype}
         i, hh = [], []
@@ -58,12 +61,12 @@ class OptimizedLSTMCell(nn.OptimizedLSTMCell):
                 **dense,
             )
             hh.append(new(h))
-        params = flax_time.pack(i, *zip(*hh, strict=True))
+        params = flax_loop.pack(i, *zip(*hh, strict=True))
         inputs, h, *packed = promote_dtype(inputs, h, *params, dtype=self.dtype)
         return type(params)(*packed), inputs, h
 
     def __call__(self, carry, inputs):
-        return flax_time.step(self, carry, inputs)
+        return flax_loop.step(self, carry, inputs)
 
 
 class LSTMCell(OptimizedLSTMCell, nn.LSTMCell):
@@ -84,10 +87,10 @@ class SimpleCell(nn.SimpleCell):
     Source: jax_lstm/cells/elman.py.
     """
 
-    kind: ClassVar = flax_time.ELMAN
+    kind: ClassVar = flax_loop.ELMAN_KIND
 
     @nn.compact
-    def packed(self, inputs, h):
+    def pack_params(self, inputs, h):
         dense = {"features": self.features, "param_dtype": self.param_dtype}
         W, b = DenseParams(
             kernel_init=self.kernel_init, bias_init=self.bias_init, name="i", **dense
@@ -100,7 +103,7 @@ class SimpleCell(nn.SimpleCell):
         return ElmanParams(*params), inputs, h
 
     def __call__(self, carry, inputs):
-        return flax_time.step(self, carry, inputs)
+        return flax_loop.step(self, carry, inputs)
 
 
 class RNN(nn.RNN):
@@ -162,7 +165,7 @@ class RNN(nn.RNN):
             key = jax.random.key(0) if init_key is None else init_key
             return self.cell.initialize_carry(key, shape)
 
-        return flax_time.sequence(
+        return flax_loop.sequence(
             self,
             inputs,
             initial_carry,
@@ -177,8 +180,5 @@ class RNN(nn.RNN):
 
 def by_engine(rnn):
     """Whether the cell's step is that of this file, and the scan the plain one."""
-    ours = any(type(rnn.cell).__call__ is cell.__call__ for cell in CELLS)
+    ours = any(type(rnn.cell).__call__ is cell.__call__ for cell in (OptimizedLSTMCell, SimpleCell))
     return ours and all(getattr(rnn, name) == usual for name, usual in SCAN.items())
-
-
-CELLS = (OptimizedLSTMCell, SimpleCell)

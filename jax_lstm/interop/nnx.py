@@ -6,13 +6,16 @@ carry (c, h) are flax's, because the classes are flax's, with another `__call__`
 
 from typing import Any
 
+try:
+    from flax import nnx
+except ModuleNotFoundError as error:
+    raise ImportError(f"{__name__} needs flax: pip install 'jax_lstm[flax]'") from error
 import jax.numpy as jnp
-from flax import nnx
 from jax import lax
 
 from jax_lstm.cells.elman import ElmanParams
 from jax_lstm.cells.lstm import LSTMParams
-from jax_lstm.interop import flax_loop as flax_time
+from jax_lstm.interop import flax_loop
 
 
 class OptimizedLSTMCell(nnx.OptimizedLSTMCell):
@@ -31,35 +34,35 @@ class OptimizedLSTMCell(nnx.OptimizedLSTMCell):
     Source: jax_lstm/cells/lstm.py.
     """
 
-    kind = flax_time.LSTM
+    kind = flax_loop.LSTM_KIND
 
-    def packed(self, inputs, h):
-        i, hh = plain(self, "dense_i"), plain(self, "dense_h")
+    def pack_params(self, inputs, h):
+        i, hh = plain_linear(self, "dense_i"), plain_linear(self, "dense_h")
         params = LSTMParams(i.kernel[...], hh.kernel[...], hh.bias[...])
-        return promoted(self, inputs, h, params)
+        return promote(self, inputs, h, params)
 
     def __call__(self, carry, inputs):
-        return flax_time.step(self, carry, inputs)
+        return flax_loop.step(self, carry, inputs)
 
 
 class LSTMCell(nnx.LSTMCell):
     """flax.nnx.LSTMCell, as `OptimizedLSTMCell` here, with flax's tree of one layer per gate: ii,
     if_, ig, io: kernel (D, H); hi, hf, hg, ho: kernel (H, H), bias (H,)."""
 
-    kind = flax_time.LSTM
+    kind = flax_loop.LSTM_KIND
 
-    def packed(self, inputs, h):
-        i = [plain(self, name) for name in ("ii", "if_", "ig", "io")]
-        hh = [plain(self, name) for name in ("hi", "hf", "hg", "ho")]
+    def pack_params(self, inputs, h):
+        i = [plain_linear(self, name) for name in ("ii", "if_", "ig", "io")]
+        hh = [plain_linear(self, name) for name in ("hi", "hf", "hg", "ho")]
         blocks = [
             [x.kernel[...] for x in i],
             [x.kernel[...] for x in hh],
             [x.bias[...] for x in hh],
         ]
-        return promoted(self, inputs, h, flax_time.pack(*blocks))
+        return promote(self, inputs, h, flax_loop.pack(*blocks))
 
     def __call__(self, carry, inputs):
-        return flax_time.step(self, carry, inputs)
+        return flax_loop.step(self, carry, inputs)
 
 
 class SimpleCell(nnx.SimpleCell):
@@ -77,19 +80,19 @@ class SimpleCell(nnx.SimpleCell):
     Source: jax_lstm/cells/elman.py.
     """
 
-    kind = flax_time.ELMAN
+    kind = flax_loop.ELMAN_KIND
 
-    def packed(self, inputs, h):
-        i, hh = plain(self, "dense_i"), plain(self, "dense_h")
+    def pack_params(self, inputs, h):
+        i, hh = plain_linear(self, "dense_i"), plain_linear(self, "dense_h")
         U = hh.kernel[...]
         U = U + jnp.eye(*U.shape, dtype=U.dtype) if self.residual else U
-        return promoted(self, inputs, h, ElmanParams(i.kernel[...], U, i.bias[...]))
+        return promote(self, inputs, h, ElmanParams(i.kernel[...], U, i.bias[...]))
 
     def __call__(self, carry, inputs):
-        return flax_time.step(self, carry, inputs)
+        return flax_loop.step(self, carry, inputs)
 
 
-def plain(cell, name) -> Any:
+def plain_linear(cell, name) -> Any:
     """A layer as flax makes it: what another one would do cannot be read off its kernel."""
     layer = getattr(cell, name)
     usual = type(layer) is nnx.Linear and layer.dot_general is lax.dot_general
@@ -101,7 +104,7 @@ def plain(cell, name) -> Any:
     return layer
 
 
-def promoted(cell, inputs, h, params):
+def promote(cell, inputs, h, params):
     """All of one dtype, by the cell's own `promote_dtype`."""
     if inputs.shape[-1] != cell.in_features:
         raise ValueError(
@@ -163,7 +166,7 @@ class RNN(nnx.RNN):
             )
         rngs = self.rngs if rngs is None else rngs
         rngs = rngs.carry.fork() if isinstance(rngs, nnx.Rngs) else rngs
-        return flax_time.sequence(
+        return flax_loop.sequence(
             self,
             inputs,
             initial_carry,
@@ -178,9 +181,7 @@ class RNN(nnx.RNN):
 
 def by_engine(rnn):
     """Whether the cell's step is that of this file, and the scan the plain one."""
-    ours = any(type(rnn.cell).__call__ is cell.__call__ for cell in CELLS)
+    cells = (OptimizedLSTMCell, LSTMCell, SimpleCell)
+    ours = any(type(rnn.cell).__call__ is cell.__call__ for cell in cells)
     plain = rnn.state_axes == nnx.StateAxes({...: nnx.Carry})
     return ours and plain and rnn.broadcast_rngs is None
-
-
-CELLS = (OptimizedLSTMCell, LSTMCell, SimpleCell)

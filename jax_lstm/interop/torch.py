@@ -24,11 +24,19 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm.interop import convert as door
+from jax_lstm.interop.convert import (
+    READERS,
+    TORCH_NAME,
+    array_of,
+    arrays_of,
+    cell_of,
+    cells_among,
+    layers_of,
+    listing,
+    state_of,
+)
 from jax_lstm.interop.layouts import WEIGHTS
 from jax_lstm.networks.sizes import DIRECTIONS, StackParams
-
-FORMS = WEIGHTS["torch"]
 
 
 def from_state_dict(d, *, prefix=""):
@@ -70,7 +78,7 @@ def gradient_from_state_dict(d, *, prefix=""):
 
     Source: this file's.
     """
-    return read(d, prefix, agreed)
+    return read(d, prefix, join_gradients)
 
 
 def to_state_dict(params, *, bias=True, prefix=""):
@@ -129,7 +137,7 @@ def from_hx(hx, *, bidirectional=False):
     Source: this file's.
     """
     given = hx if isinstance(hx, tuple | list) else (hx,)
-    fields = [door.array_of(name, x) for name, x in zip(("h_0", "c_0"), given, strict=False)]
+    fields = [array_of(name, x) for name, x in zip(("h_0", "c_0"), given, strict=False)]
     directions = 2 if bidirectional else 1
     sizes = {x.shape[:-1] for x in fields}
     n = fields[0].shape[0] if fields and fields[0].ndim > 1 else 0
@@ -138,7 +146,7 @@ def from_hx(hx, *, bidirectional=False):
             f"`hx` must be (h_0, c_0), each ({'2L' if bidirectional else 'L'}, B, ...), or h_0; "
             f"got {', '.join(str(x.shape) for x in fields) or 'nothing'}"
         )
-    states = [door.state_of(f"hx[:, {k}]", *(x[k] for x in fields)) for k in range(n)]
+    states = [state_of(f"hx[:, {k}]", *(x[k] for x in fields)) for k in range(n)]
     return tuple(tuple(states[k : k + directions]) for k in range(0, n, directions))
 
 
@@ -155,9 +163,7 @@ def to_hx(states):
     kinds = {(type(s).__name__, *(np.shape(x) for x in s)) for s in each}
     if len(kinds) != 1:
         raise ValueError(f"torch has one H for all layers; got states {sorted(kinds)}")
-    fields = tuple(
-        np.stack([door.array_of("state", x) for x in xs]) for xs in zip(*each, strict=True)
-    )
+    fields = tuple(np.stack([array_of("state", x) for x in xs]) for xs in zip(*each, strict=True))
     return fields if len(fields) == 2 else fields[0]
 
 
@@ -166,7 +172,7 @@ def to_hx(states):
 
 def read(d, prefix, join):
     """StackParams; `join` makes one bias of two."""
-    cells = grouped(d, prefix)
+    cells = group_by_cell(d, prefix)
     L, directions = 1 + max(k for k, _ in cells), 1 + max(r for _, r in cells)
     layers = []
     for k in range(L):
@@ -176,15 +182,15 @@ def read(d, prefix, join):
             if (k, r) not in cells:
                 raise ValueError(
                     f"the {where} is missing: weight_ih_l{k}{'_reverse' * r}; torch has as many "
-                    f"directions in each of its layers; found {door.listed(d)}"
+                    f"directions in each of its layers; found {listing(d)}"
                 )
-            found.append(door.cell_of(cells[k, r], FORMS, where, join))
+            found.append(cell_of(cells[k, r], WEIGHTS["torch"], where, join))
         layers.append(tuple(found))
     check_fit(layers)
     return StackParams(tuple(layers))
 
 
-def grouped(d, prefix):
+def group_by_cell(d, prefix):
     """{(layer, direction): {name of layer 0: array}} of the names below the prefix."""
     if not isinstance(d, Mapping) or not d:
         got = f"{type(d).__name__}; give its state_dict()"
@@ -194,13 +200,13 @@ def grouped(d, prefix):
     for name, x in d.items():
         if not str(name).startswith(start):
             continue
-        match = door.TORCH.fullmatch(str(name)[len(start) :])
+        match = TORCH_NAME.fullmatch(str(name)[len(start) :])
         if match is None or match[1]:
             strange.append(name)
             continue
         _, kind, layer, reverse = match.groups()
         group = cells.setdefault((int(layer), 1 if reverse else 0), {})
-        group[f"{kind}0"] = door.array_of(name, x)
+        group[f"{kind}0"] = array_of(name, x)
     if strange or not cells:
         raise ValueError(strangers(d, prefix, strange))
     return cells
@@ -208,15 +214,15 @@ def grouped(d, prefix):
 
 def strangers(d, prefix, strange):
     """What there is instead, and how it could be read."""
-    found, _ = door.cells_among(d)
+    found, _ = cells_among(d)
     places = [f.where for f in found if f.layout == "torch" and f.form]
     prefixes = dict.fromkeys(f"prefix={where!r}" for where in places if where)
-    cell = bool(strange) and all(door.TORCH.fullmatch(f"{name}_l0") for name in strange)
-    others = dict.fromkeys(door.READERS[f.layout] for f in found if f.layout != "torch")
+    cell = bool(strange) and all(TORCH_NAME.fullmatch(f"{name}_l0") for name in strange)
+    others = dict.fromkeys(READERS[f.layout] for f in found if f.layout != "torch")
     says = f"below {prefix!r} " if prefix else ""
     return (
         f"a state_dict {says}must hold weight_ih_l0, weight_hh_l0, ... and nothing else; "
-        f"found {door.listed(strange or d)}"
+        f"found {listing(strange or d)}"
         + (f"; LSTMs are there with {' or '.join(prefixes)}" if prefixes else "")
         + ("; an LSTM is there without a prefix: give its arrays alone" if "" in places else "")
         + ("; a torch.nn.LSTMCell's would fit with _l0 behind each name" if cell else "")
@@ -224,7 +230,7 @@ def strangers(d, prefix, strange):
     )
 
 
-def agreed(b, again):
+def join_gradients(b, again):
     """The one gradient of two biases; sums in another order may differ by rounding."""
     scale = max(np.abs(b).max(initial=0), np.abs(again).max(initial=0))
     apart = np.abs(b - again).max(initial=0)
@@ -257,14 +263,14 @@ def check_fit(layers):
 
 def write(params, bias, prefix, again):
     """{name: array} in torch's order; `again` makes the second bias of the first."""
-    layers = door.layers_of(params)
+    layers = layers_of(params)
     start = f"{prefix.removesuffix('.')}." if prefix else ""
     d = {}
     for k, layer in enumerate(layers):
         for r, p in enumerate(layer):
             if not bias and again is not None and hasattr(p, "b"):
                 p = p._replace(b=np.zeros_like(p.b))
-            arrays = door.arrays_of(p, FORMS, bias, again)
+            arrays = arrays_of(p, WEIGHTS["torch"], bias, again)
             d |= {f"{start}{name[:-1]}{k}{'_reverse' * r}": x for name, x in arrays.items()}
     check_fit(layers)
     return d

@@ -18,7 +18,7 @@ from experiments import char_lm
 from experiments.kit import command, gradients, plots, record, text
 from experiments.kit.command import BadInput
 from jax_lstm.commands.run import main as jax_lstm_main
-from jax_lstm.files import arrays as tensorfile
+from jax_lstm.files.arrays import encode_tensors, write
 from jax_lstm.training.update import AUTODIFF, BITS, BY_HAND, Step
 
 ROOT = Path(__file__).parents[2]
@@ -113,7 +113,7 @@ def test_inspect_shows_the_file(tiny, capsys):
 
 def test_a_file_of_before_the_format_is_refused_clearly(tmp_path):
     arrays = {"embedding": np.ones((3, 2), np.float32)}
-    tensorfile.write(tmp_path / "old", tensorfile.encode(arrays, {"vocabulary": '"abc"'}))
+    write(tmp_path / "old", encode_tensors(arrays, {"vocabulary": '"abc"'}))
     with pytest.raises(ValueError, match=r"was not written by jax_lstm.save; it holds embedding"):
         char_lm.load(tmp_path / "old")
     jl.save(tmp_path / "other", {"embedding": arrays["embedding"]})

@@ -60,7 +60,7 @@ def numbers(directory):
 
 def saved(directory):
     """(arrays by name, notes)."""
-    arrays, metadata = checkpoint.read(directory / "params.safetensors")
+    arrays, metadata = checkpoint.read_checkpoint(directory / "params.safetensors")
     return arrays, checkpoint.notes_of(metadata)
 
 

@@ -14,8 +14,8 @@ from safetensors.numpy import load_file
 
 import jax_lstm as jl
 from jax_lstm.cells.elman import ElmanState
-from jax_lstm.files import arrays as tensorfile
 from jax_lstm.files import checkpoint
+from jax_lstm.files.arrays import DTYPES, META, encode_tensors, read_tensors, write
 from jax_lstm.networks.stack import init_stack, init_stack_state
 from tests.tables import assert_same, normal_like
 
@@ -87,7 +87,7 @@ def test_an_optimizer_s_state_and_a_cell_of_one_s_own(tmp_path):
 
 def test_the_header_says_what_it_is(tmp_path):
     jl.save(tmp_path / "a.safetensors", {"params": trees()["bfloat16"], "lstm": trees()["lstm"]})
-    said = tensorfile.read(tmp_path / "a.safetensors").metadata
+    said = read_tensors(tmp_path / "a.safetensors").metadata
     assert (said["format"], said["version"]) == ("jax_lstm", "1")
     assert said["gates"].startswith("i f g o, blocks side by side; x @ W")
     assert json.loads(said["cells"]) == {
@@ -109,11 +109,11 @@ def test_other_programs_read_the_arrays(tmp_path):
     assert len(load_file(tmp_path / "params")) == len(jax.tree.leaves(trees()["stack"]))
 
 
-@pytest.mark.parametrize("kind", tensorfile.DTYPES)
+@pytest.mark.parametrize("kind", DTYPES)
 def test_every_dtype(kind, tmp_path):
-    x = np.arange(6).reshape(2, 3).astype(tensorfile.DTYPES[kind])
-    tensorfile.write(tmp_path / "a", tensorfile.encode({"x": x}, {"a": "b"}))
-    arrays, metadata = tensorfile.read(tmp_path / "a")
+    x = np.arange(6).reshape(2, 3).astype(DTYPES[kind])
+    write(tmp_path / "a", encode_tensors({"x": x}, {"a": "b"}))
+    arrays, metadata = read_tensors(tmp_path / "a")
     got = arrays["x"]
     assert metadata == {"a": "b"}
     assert (got.dtype, got.shape, got.tobytes()) == (x.dtype, x.shape, x.tobytes())
@@ -131,7 +131,7 @@ def written(tmp_path):
     data = path.read_bytes()
     begin = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:begin])
-    places = {k: v["data_offsets"] for k, v in header.items() if k != tensorfile.META}
+    places = {k: v["data_offsets"] for k, v in header.items() if k != META}
     return path, data, begin, places
 
 
@@ -139,19 +139,19 @@ def test_a_flipped_bit_anywhere_in_the_numbers_names_the_leaf(written):
     path, data, begin, places = written
     for name, (start, end) in places.items():
         for at in {start, (start + end) // 2, end - 1}:
-            path.write_bytes(flipped(data, begin + at))
+            path.write_bytes(flip(data, begin + at))
             with pytest.raises(ValueError, match=f"is damaged in `{name}`: not the bytes"):
                 jl.load(path)
 
 
-def flipped(data, at, bit=1):
+def flip(data, at, bit=1):
     return data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :]
 
 
 def test_two_damaged_leaves_are_both_named(written):
     path, data, begin, places = written
     first, last = places["layers.0.0.W"][0], places["layers.1.0.b"][1] - 1
-    path.write_bytes(flipped(flipped(data, begin + last), begin + first))
+    path.write_bytes(flip(flip(data, begin + last), begin + first))
     with pytest.raises(ValueError, match=r"damaged in `layers.0.0.W`, `layers.1.0.b`"):
         jl.load(path)
 
@@ -161,7 +161,7 @@ def test_a_flipped_bit_anywhere_in_the_header_is_refused(written):
     path, data, begin, _ = written
     told = []
     for at in range(0, begin, 7):
-        path.write_bytes(flipped(data, at))
+        path.write_bytes(flip(data, at))
         with pytest.raises(ValueError, match=r"a\.safetensors") as error:
             jl.load(path)
         told.append("altered in its header" in str(error.value))
@@ -207,12 +207,12 @@ def test_two_leaves_in_each_other_s_places(tmp_path):
 
 def test_other_files_are_refused_clearly(tmp_path):
     path = tmp_path / "a.safetensors"
-    tensorfile.write(path, tensorfile.encode({"weight": np.ones(3)}, {}))
+    write(path, encode_tensors({"weight": np.ones(3)}, {}))
     with pytest.raises(ValueError, match=r"not written by jax_lstm.save; it holds weight. `python"):
         jl.load(path)
     jl.save(path, jnp.ones(3))
-    arrays, metadata = tensorfile.read(path)
-    tensorfile.write(path, tensorfile.encode(arrays, metadata | {"version": "2"}))
+    arrays, metadata = read_tensors(path)
+    write(path, encode_tensors(arrays, metadata | {"version": "2"}))
     with pytest.raises(ValueError, match="is of version 2; this jax_lstm reads 1"):
         jl.load(path)
     for data in (b"", b"text", b'{"a": 1}' * 9):
@@ -247,7 +247,7 @@ def test_headers_that_make_no_sense(header, match, tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(header_of(header) + bytes(8))
     with pytest.raises(ValueError, match=match):
-        tensorfile.read(path)
+        read_tensors(path)
 
 
 # What cannot be saved, and interruptions ------------------------------------------------------
@@ -295,17 +295,17 @@ def test_float64_with_x64_off_is_refused_and_not_rounded(tmp_path):
     jl.save(path, trees()["lstm"])
     with jax.enable_x64(False), pytest.raises(ValueError, match=r"`W` is float64, .*enable_x64"):
         jl.load(path)
-    assert checkpoint.read(path)[0]["W"].dtype == np.float64
+    assert checkpoint.read_checkpoint(path)[0]["W"].dtype == np.float64
 
 
 def test_a_tree_that_is_none_is_refused(tmp_path):
     """Sums are no signature: right sums around a header that somebody made up."""
     path = tmp_path / "a.safetensors"
     jl.save(path, {"a": jnp.ones(2)})
-    arrays, metadata = tensorfile.read(path)
+    arrays, metadata = read_tensors(path)
     for tree in ('"b"', '{"set": ["a"]}', "[3]", '{"type": "LSTMParams", "fields": {}}'):
         said = metadata | {"tree": tree}
         said["header"] = checkpoint.digest_of_header(said)
-        tensorfile.write(path, tensorfile.encode(arrays, said))
+        write(path, encode_tensors(arrays, said))
         with pytest.raises(ValueError, match=r"says of its tree what is none|is not jax_lstm's"):
             jl.load(path)

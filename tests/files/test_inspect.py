@@ -16,7 +16,7 @@ import jax_lstm as jl
 from jax_lstm.commands import run as command
 from jax_lstm.files import inspect as inspection
 from jax_lstm.interop import flax, keras, torch
-from jax_lstm.interop.convert import flat
+from jax_lstm.interop.convert import flatten
 from jax_lstm.networks.stack import init_stack
 from tests.tables import normal_like
 
@@ -53,7 +53,7 @@ def by_path(params):
     weights = keras.to_weights(params)
     return {
         f"{('bidirectional/forward_', 'bidirectional/backward_')[k // 3]}lstm/lstm_cell/"
-        f"{keras.NAMES[k % 3]}": x
+        f"{keras.KERAS_NAMES[k % 3]}": x
         for k, x in enumerate(weights[0])
     }
 
@@ -61,14 +61,14 @@ def by_path(params):
 def in_layouts(params):
     """{what: (layout, arrays)} of a layer of two directions."""
     linen, nnx = flax.to_linen(params)[0], flax.to_nnx(params)[0]
-    both = lambda trees: flat({"forward_rnn": {"cell": trees[0]}, "backward_rnn": trees[1]})
+    both = lambda trees: flatten({"forward_rnn": {"cell": trees[0]}, "backward_rnn": trees[1]})
     return {
         "ours": (
             "ours",
             {f"{d}.{k}": x for d in (0, 1) for k, x in params.layers[0][d]._asdict().items()},
         ),
         "torch": ("torch", torch.to_state_dict(params, prefix="a.lstm")),
-        "linen": ("linen", flat({"params": both(linen)})),
+        "linen": ("linen", flatten({"params": both(linen)})),
         "linen with dots": ("linen", {k.replace("/", "."): x for k, x in both(linen).items()}),
         "nnx": ("nnx", both(nnx)),
         "nnx LSTMCell": ("nnx", both(flax.to_nnx(params, cell="LSTMCell")[0])),
@@ -234,7 +234,7 @@ def test_what_looks_like_a_cell_and_is_none_is_explained(tmp_path):
 def test_two_systems_in_one_file(tmp_path):
     """Also where they stand beside each other, without a name above."""
     params = random(bidirectional=True)
-    beside = dict(zip(keras.NAMES, keras.to_weights(params)[0][:3], strict=True))
+    beside = dict(zip(keras.KERAS_NAMES, keras.to_weights(params)[0][:3], strict=True))
     for n, arrays in enumerate((by_path(params), beside)):
         file = file_of(tmp_path / f"{n}.npz", torch.to_state_dict(params) | arrays)
         assert inspection.inspect(file).layouts == ("torch", "keras")

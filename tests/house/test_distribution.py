@@ -19,6 +19,27 @@ import jax_lstm
 
 ROOT = Path(__file__).parents[2]
 VERSION = jax_lstm.__version__
+IMPORT = """
+import sys
+
+import jax, numpy
+
+class NotInstalled:
+    names = {"optax", "flax", "orbax", "tensorstore", "safetensors", "matplotlib", "onnx", "torch"}
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, NotInstalled())
+before = set(sys.modules)
+import jax_lstm
+
+assert not {name.partition(".")[0] for name in sys.modules} & NotInstalled.names
+new = {name.partition(".")[0] for name in set(sys.modules) - before}
+known = {name.partition(".")[0] for name in before} | sys.stdlib_module_names
+print(*(new - known))
+"""
 
 
 def files_of(*folders):
@@ -70,6 +91,14 @@ def test_the_package_that_is_tested_is_the_one_meant():
         assert package == Path(sysconfig.get_path("purelib")) / "jax_lstm"
 
 
+def test_the_import_needs_jax_and_numpy_alone(tmp_path):
+    """Nothing else is loaded, and what might be is not there to load."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "-c", IMPORT], check=False, **options)
+    assert (done.returncode, done.stdout) == (0, "jax_lstm\n"), done.stderr
+
+
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     names = {name for name in content(wheel) if ".dist-info/" not in name}
     assert names == files_of("jax_lstm")
@@ -92,7 +121,9 @@ def test_what_the_wheel_says_of_itself(wheel):
     assert said["License-Expression"] == "Apache-2.0"
     assert "Typing :: Typed" in said.get_all("Classifier")
     needs = {re.split(r"\W", need)[0] for need in said.get_all("Requires-Dist") if ";" not in need}
-    assert needs == {"jax", "jaxlib", "numpy", "optax", "flax", "safetensors"}
+    assert needs == {"jax", "jaxlib", "numpy", "optax", "safetensors"}
+    extras = {"flax", "experiments", "test", "lint", "peers", "mutation", "all"}
+    assert set(said.get_all("Provides-Extra")) == extras
     assert f"{info}/licenses/LICENSE" in files
     assert b"jax-lstm = jax_lstm.__main__:main" in files[f"{info}/entry_points.txt"]
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 import jax_lstm as jl
-from jax_lstm.interop import flax_loop as flax_time
+from jax_lstm.interop import flax_loop
 from jax_lstm.stages import clear
 from tests.tables import QUICK, assert_close, normal_like, value_and_cotangents
 
@@ -68,6 +68,10 @@ def inputs(case):
     return normal_like(3, (carry, jax.ShapeDtypeStruct(shape, case.dtype)))
 
 
+def sequence(dtype="float32", **changes):
+    return inputs(Case(dtype=dtype, **changes))[1]
+
+
 def call_options(case):
     lengths = case.lengths if case.lengths is None else jnp.asarray(case.lengths)
     return {**case.call, "return_carry": True, "seq_lengths": lengths}
@@ -79,7 +83,7 @@ def in_valid_steps(xs, lengths):
     return jnp.where(valid[..., None], xs, 0)
 
 
-def broken(xs):
+def break_padding(xs):
     """NaN, infinity and what overflows in x W; and what that counts as when it is padding."""
     bad = {(0, 4, 1): jnp.nan, (1, 6, 2): -jnp.inf, (0, 5): jnp.finfo(xs.dtype).max}
     good = xs
@@ -113,30 +117,30 @@ def in_loops(jaxpr, name, shape, inside=False):
     return found
 
 
-# What the comparison must reject: (case, what is replaced in flax_time, by what) ------------------
+# What the comparison must reject: (case, what is replaced in flax_loop, by what) ------------------
 
 
-def gates_swapped(i, h, bias):
+def swap_gates(i, h, bias):
     """Our blocks filled in haiku's order, i, g, f, o."""
     swap = lambda blocks: jnp.concatenate([blocks[n] for n in (0, 2, 1, 3)], axis=-1)
     return jl.LSTMParams(swap(i), swap(h), swap(bias))
 
 
-def carry_swapped(state, dtype):
+def swap_carry(state, dtype):
     """(h, c) where flax has (c, h)."""
     return state.h.astype(dtype), state.c.astype(dtype)
 
 
-def flipped_as_a_whole(x, lengths, num_batch_dims, time_major):
+def flip_as_a_whole(x, lengths, num_batch_dims, time_major):
     """Padding goes to the front."""
     return jnp.flip(x, 0 if time_major else num_batch_dims)
 
 
 MUTANTS = {
-    "gate order": ("LSTMCell", "pack", gates_swapped),
-    "carry order": ("plain", "LSTM", flax_time.LSTM._replace(carry=carry_swapped)),
-    "padding cleared": ("lengths", "finite", lambda valid, x, weights: clear(valid, x)),
-    "padding in front": ("reverse, lengths", "flip_sequences", flipped_as_a_whole),
+    "gate order": ("LSTMCell", "pack", swap_gates),
+    "carry order": ("plain", "LSTM_KIND", flax_loop.LSTM_KIND._replace(carry=swap_carry)),
+    "padding cleared": ("lengths", "clear_not_finite", lambda valid, x, weights: clear(valid, x)),
+    "padding in front": ("reverse, lengths", "flip_sequences", flip_as_a_whole),
 }
 
 # Training: sequences of bits, is their sum odd? ---------------------------------------------------

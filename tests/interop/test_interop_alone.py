@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 PROGRAM = """
-import sys
+import importlib, sys
 
 for name in ("torch", "flax", "keras", "tensorflow"):
     sys.modules[name] = None  # `import torch` raises ImportError now
@@ -33,6 +33,13 @@ for read, written in (
 jl.save("a.safetensors", params)
 assert jl.load("a.safetensors").tree.layers[0][0].b[3] == 4.0
 assert main(["inspect", "a.safetensors"]) == 0
+for name in ("linen", "nnx", "flax_loop"):
+    try:
+        importlib.import_module(f"jax_lstm.interop.{name}")
+    except ImportError as error:
+        assert str(error) == f"jax_lstm.interop.{name} needs flax: pip install 'jax_lstm[flax]'"
+    else:
+        raise AssertionError(name)
 """
 
 

@@ -2,11 +2,13 @@
 
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+pytest.importorskip("flax", reason="flax is the peer of this test: install jax_lstm[flax]")
+import flax.linen as nn
 from flax import nnx
 
 import jax_lstm as jl
@@ -97,7 +99,7 @@ def by_nnx(cell, layers, bidirectional, dtype):
 
 
 @functools.cache
-def compared(case):
+def compare(case):
     """(theirs, ours): outputs and cotangents by flax, and by our stack from the same trees."""
     library, cell, layers, bidirectional, with_lengths, dtype = CASES[case]
     make, read = {"linen": (linen, interop.from_linen), "nnx": (by_nnx, interop.from_nnx)}[library]
@@ -139,11 +141,11 @@ def compared(case):
 
 @over_cases
 def test_outputs_and_all_gradients(case):
-    _, _, theirs, ours, _ = compared(case)
+    _, _, theirs, ours, _ = compare(case)
     assert_close(ours, theirs, TOLERANCE[CASES[case][-1]])
 
 
-def bare(tree):
+def cells_of(tree):
     """A layer's cells of its tree: (cell,) or (forward, reverse)."""
     tree = tree.get("params", tree)
     if "forward_rnn" in tree:
@@ -154,7 +156,7 @@ def bare(tree):
 @over_cases
 def test_there_and_back_at_exact_equality(case):
     library, cell, *_, dtype = CASES[case]
-    trees, params, _, (_, (dparams, *_)), dtrees = compared(case)
+    trees, params, _, (_, (dparams, *_)), dtrees = compare(case)
     if library == "linen":
         read, write = interop.from_linen, interop.to_linen
     else:
@@ -162,7 +164,7 @@ def test_there_and_back_at_exact_equality(case):
         named = {} if cell == "SimpleCell" else {"cell": cell}
         write = functools.partial(interop.to_nnx, **named)
     for tree, ours in ((trees, params), (dtrees, read(dtrees))):
-        want = tuple(map(bare, tree))
+        want = tuple(map(cells_of, tree))
         got = write(ours)
         assert_same(got, want)
         assert {x.dtype for x in jax.tree.leaves(got)} == {np.dtype(dtype)}
@@ -185,8 +187,8 @@ def hs_of(tree):
 @pytest.mark.parametrize("side", ["i", "h"])
 def test_swapped_gates_are_rejected(side, gates):
     """The comparison above can fail: two kernels of a tree in each other's places."""
-    trees, _, theirs, (_, (dparams, *_)), _ = compared("linen LSTMCell")
-    tree = dict(bare(trees[0])[0])
+    trees, _, theirs, (_, (dparams, *_)), _ = compare("linen LSTMCell")
+    tree = dict(cells_of(trees[0])[0])
     a, b = (side + gate for gate in gates)
     swapped = tree | {a: tree[b], b: tree[a]}
     with pytest.raises(AssertionError):
@@ -238,7 +240,7 @@ def tree(cell="LSTMCell", blocks="ifgo"):
     return found | {f"h{k}": {"kernel": np.ones((H, H)), "bias": np.ones(H)} for k in blocks}
 
 
-def without(tree, name):
+def drop(tree, name):
     return {k: x for k, x in tree.items() if k != name}
 
 
@@ -246,7 +248,7 @@ BAD = {
     "nothing": ("linen", {}, "is missing; found nothing"),
     "no tree": ("linen", 3, r"`tree` must be that of a cell, or \[\(forward\[, reverse\]\), ...\]"),
     "a gate missing": (
-        *("linen", without(tree(), "hf"), "hf/kernel, hf/bias is missing; found ii/kernel"),
+        *("linen", drop(tree(), "hf"), "hf/kernel, hf/bias is missing; found ii/kernel"),
     ),
     "a GRU of nnx": (
         *("nnx", tree("OptimizedLSTMCell", "rzn"), r"15\): 3 block\(s\) of H = 5 .* \(a GRU has 3"),

@@ -77,7 +77,7 @@ def seeds(layer):
 
 
 @functools.cache
-def compared(keras, case):
+def compare(keras, case):
     """(layers, theirs, ours, their gradient): outputs and cotangents along both ways."""
     kind, _, bidirectional, masked, bias, dtype = CASES[case]
     with in_float64():
@@ -115,11 +115,11 @@ def compared(keras, case):
     params = interop.from_weights(weights)
     y, (dparams, *rest) = pullback(ours, (params, states(first), xs), (states(dy[0]), dy[1]), QUICK)
     theirs = ((states(last), hs), (dweights, states(dfirst), dxs))
-    dparams = interop.to_weights(without(dparams, bias), use_bias=bias)
+    dparams = interop.to_weights(drop_bias(dparams, bias), use_bias=bias)
     return layers, theirs, (y, (dparams, *rest)), dweights
 
 
-def without(params, bias):
+def drop_bias(params, bias):
     """No b where Keras has none: nobody asks for its gradient."""
     clear = lambda p: p if bias else p._replace(b=jnp.zeros_like(p.b))
     return params._replace(layers=tuple(tuple(map(clear, layer)) for layer in params.layers))
@@ -127,13 +127,13 @@ def without(params, bias):
 
 @over_cases
 def test_outputs_and_all_gradients(keras, case):
-    _, theirs, ours, _ = compared(keras, case)
+    _, theirs, ours, _ = compare(keras, case)
     assert_close(ours, theirs, TOLERANCE[CASES[case][-1]])
 
 
 @over_cases
 def test_there_and_back_at_exact_equality(keras, case):
-    layers, *_, dweights = compared(keras, case)
+    layers, *_, dweights = compare(keras, case)
     *_, bias, dtype = CASES[case]
     weights = [layer.get_weights() for layer in layers]
     for given in (weights, dweights):
@@ -143,7 +143,7 @@ def test_there_and_back_at_exact_equality(keras, case):
         assert_same(got, given)
         assert {x.dtype for x in jax.tree.leaves(got)} == {np.dtype(dtype)}
         assert_same(interop.from_weights(got), params)
-    random = without(normal_like(7, params), bias)
+    random = drop_bias(normal_like(7, params), bias)
     assert_same(interop.from_weights(interop.to_weights(random, use_bias=bias)), random)
     named = {v.path: v for layer in layers for v in layer.weights}
     params = interop.from_weights(weights)
@@ -155,10 +155,10 @@ def test_there_and_back_at_exact_equality(keras, case):
 
 
 @pytest.mark.parametrize("gates", [(0, 1), (1, 2), (2, 3), (0, 3)], ids=str)
-@pytest.mark.parametrize("leaf", range(3), ids=interop.NAMES.__getitem__)
+@pytest.mark.parametrize("leaf", range(3), ids=interop.KERAS_NAMES.__getitem__)
 def test_swapped_gates_are_rejected(keras, leaf, gates):
     """The comparison above can fail: columns of two gates in each other's places."""
-    _, theirs, (y, (dweights, *rest)), _ = compared(keras, "LSTM")
+    _, theirs, (y, (dweights, *rest)), _ = compare(keras, "LSTM")
     blocks = np.split(dweights[0][leaf], 4, axis=-1)
     a, b = gates
     blocks[a], blocks[b] = blocks[b], blocks[a]
@@ -176,25 +176,25 @@ def weights(blocks=4, features=D):
     return [np.ones((features, n)), np.ones((H, n)), np.ones(n)]
 
 
-def named(where="", **options):
-    return {f"{where}{k}": x for k, x in zip(interop.NAMES, weights(**options), strict=True)}
+def name_variables(where="", **options):
+    return {f"{where}{k}": x for k, x in zip(interop.KERAS_NAMES, weights(**options), strict=True)}
 
 
 def test_names_tell_layers_and_directions():
     params = interop.from_weights(
-        named("m/lstm/lstm_cell/")
-        | named("m/bidirectional/forward_lstm_1/lstm_cell/", features=H)
-        | named("m/bidirectional/backward_lstm_1/lstm_cell/", features=H)
+        name_variables("m/lstm/lstm_cell/")
+        | name_variables("m/bidirectional/forward_lstm_1/lstm_cell/", features=H)
+        | name_variables("m/bidirectional/backward_lstm_1/lstm_cell/", features=H)
     )
     assert [len(layer) for layer in params.layers] == [1, 2]
     assert_same(interop.to_weights(params), [weights(), weights(features=H) * 2])
     forward, backward = (
-        {f"{d}_lstm/{k}": n * x for k, x in named().items()}
+        {f"{d}_lstm/{k}": n * x for k, x in name_variables().items()}
         for d, n in (("forward", 1), ("backward", 2))
     )
     (layer,) = interop.from_weights(backward | forward).layers  # as files sort names
     assert [p.b[0] for p in layer] == [1, 2]
-    assert_same(interop.from_weights(named()), interop.from_weights(weights()))
+    assert_same(interop.from_weights(name_variables()), interop.from_weights(weights()))
 
 
 @pytest.mark.parametrize(
@@ -210,16 +210,22 @@ def test_names_tell_layers_and_directions():
         ([x.T for x in weights()], "fit keras.layers.LSTM when they are transposed; got kern"),
         (3, "or a list of such lists; got int"),
         ({}, "found nothing"),
-        (named() | {"dense/kernel": np.ones((H, 2))}, "and nothing else; found dense/kernel"),
+        (
+            name_variables() | {"dense/kernel": np.ones((H, 2))},
+            "and nothing else; found dense/kernel",
+        ),
         (
             {"weight_ih_l0": np.ones((4 * H, D)), "weight_hh_l0": np.ones((4 * H, H))},
             "some would fit jax_lstm.interop.torch.from_state_dict",
         ),
         (
-            named("a/forward_lstm/lstm_cell/") | named("a/lstm_1/lstm_cell/"),
+            name_variables("a/forward_lstm/lstm_cell/") | name_variables("a/lstm_1/lstm_cell/"),
             "the backward direction is missing, a/backward_lstm/lstm_cell; .*found a/forw.*, a/lst",
         ),
-        (named("backward_lstm/"), "of backward_lstm the forward direction is missing, forward_ls"),
+        (
+            name_variables("backward_lstm/"),
+            "of backward_lstm the forward direction is missing, forward_ls",
+        ),
     ],
     ids=range(11),
 )

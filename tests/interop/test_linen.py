@@ -3,56 +3,37 @@
 import functools
 from typing import Any
 
-import flax.linen as nn
-import flax.serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from jax_lstm.interop import flax_loop as flax_time
-from jax_lstm.interop import linen
+pytest.importorskip("flax", reason="flax is the peer of this test: install jax_lstm[flax]")
+import flax.linen as nn
+import flax.serialization
+
+from jax_lstm.interop import flax_loop, linen
 from tests.interop.flax_cases import (
-    BACK,
     CASES,
     CELLS,
     MUTANTS,
-    ORDER,
     OVER_STEPS,
     STEPS,
     TOLERANCE,
     B,
-    Case,
     D,
     H,
-    T,
     assert_same_numbers,
     bits,
-    broken,
     call_options,
-    cell_options,
-    in_loops,
-    in_valid_steps,
-    inputs,
     results,
+    sequence,
 )
-from tests.tables import QUICK, assert_close, assert_same, normal_like, value_and_cotangents
+from tests.interop.linen_cases import KEY, both, layer, quick_jit, some_params
+from tests.tables import assert_close, assert_same
 
 WAYS = {"RNN": linen.RNN, "nn.RNN": nn.RNN}
-KEY = jax.random.key(1)
-quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
-
-
-def layer(case, RNN, house):
-    return RNN(getattr(house, case.name)(H, **cell_options(case)), **case.rnn)
-
-
-@functools.cache
-def some_params(name, dtype):
-    case = Case(name, dtype=dtype)
-    tree = jax.eval_shape(layer(case, nn.RNN, nn).init, jax.random.key(0), inputs(case)[1])
-    return normal_like(4, tree, 0.5)
 
 
 def apply(case, rnn):
@@ -65,15 +46,6 @@ def apply(case, rnn):
 @functools.cache
 def by_flax(key):
     return apply(CASES[key], layer(CASES[key], nn.RNN, nn))
-
-
-def both(name):
-    """Ours, and flax's."""
-    return linen.RNN(getattr(linen, name)(H)), nn.RNN(getattr(nn, name)(H))
-
-
-def sequence(dtype="float32", **changes):
-    return inputs(Case(dtype=dtype, **changes))[1]
 
 
 @pytest.mark.parametrize("key", CASES)
@@ -93,8 +65,8 @@ def test_our_step_in_the_loop_of_flax(key):
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_the_comparison_rejects(monkeypatch, mutant):
     key, name, replacement = MUTANTS[mutant]
-    monkeypatch.setattr(flax_time, name, replacement)
-    if name == "LSTM":
+    monkeypatch.setattr(flax_loop, name, replacement)
+    if name == "LSTM_KIND":
         monkeypatch.setattr(linen.OptimizedLSTMCell, "kind", replacement)
     with pytest.raises(AssertionError):
         assert_same_numbers(
@@ -286,229 +258,3 @@ def test_training_gives_the_same_losses():
         got = losses(Model(RNN(linen.OptimizedLSTMCell(H))))
         # the bar that was asked for: the same losses to 1e-5; float32
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
-
-
-# What is better here --------------------------------------------------------------------------
-
-
-PADDED = jnp.asarray([3, 5])  # lengths
-
-
-def test_nan_in_padding_reaches_every_gradient_in_flax_and_none_here():
-    params, xs = some_params("LSTMCell", "float32"), sequence()
-    padded = jnp.where(in_valid_steps(jnp.ones_like(xs), PADDED) == 0, jnp.nan, xs)
-
-    def gradient_of(rnn):
-        def loss(params, xs):
-            valid = in_valid_steps(rnn.apply(params, xs, seq_lengths=PADDED), PADDED)
-            return jnp.sum(valid**2), valid
-
-        return quick_jit(jax.grad(loss, has_aux=True))
-
-    ours, theirs = map(gradient_of, both("LSTMCell"))
-    assert all(jnp.isnan(d).any() for d in jax.tree.leaves(theirs(params, padded)[0]))
-    got = ours(params, padded)
-    assert_same(got, ours(params, xs))
-    assert_close(got, theirs(params, xs), TOLERANCE["float32"])
-
-
-@pytest.mark.parametrize("options", [{}, BACK, BACK | ORDER], ids=str)
-def test_what_is_not_finite_in_padding_counts_as_zero(options):
-    """A row of it, and no other, for a loss that looks at all outputs and at the last carry."""
-
-    def results_of(rnn, xs, clear):
-        run = functools.partial(rnn.apply, seq_lengths=PADDED, return_carry=True, **options)
-        args = (some_params("LSTMCell", "float32"), xs)
-        return value_and_cotangents(lambda p, xs: run(p, clear(xs)), args, options=QUICK)
-
-    ours, theirs = both("LSTMCell")
-    bad, cleared = broken(sequence())
-    kept = (cleared == bad).all(-1, keepdims=True)
-    want = results_of(theirs, cleared, lambda xs: jnp.where(kept, xs, 0))
-    assert_close(results_of(ours, bad, lambda xs: xs), want, TOLERANCE["float32"])
-
-
-def test_nan_in_the_carry_of_a_sequence_of_length_0_reaches_no_gradient():
-    """It is the carry, before and after; flax hands back what its padding made of it."""
-    lengths, (carry, xs) = jnp.asarray([0, 4]), inputs(Case(dtype="float32"))
-    empty = jax.tree.map(lambda x: x.at[0].set(jnp.nan), carry)
-    rnn = both("LSTMCell")[0]
-
-    def loss(params, carry):
-        options = {"initial_carry": carry, "seq_lengths": lengths, "return_carry": True}
-        last, outputs = rnn.apply(params, xs, **options)
-        return jnp.sum(in_valid_steps(outputs, lengths) ** 2), last
-
-    run = quick_jit(jax.grad(loss, has_aux=True))
-    params = some_params("LSTMCell", "float32")
-    (got, last), (want, _) = run(params, empty), run(params, carry)
-    assert_same(got, want)
-    assert_same(*(jax.tree.map(lambda x: x[0], c) for c in (last, empty)))
-
-
-def last_carry(rnn, carry, xs, lengths):
-    run = functools.partial(rnn.apply, return_carry=True)
-    params = some_params("LSTMCell", "float32")
-    return quick_jit(run)(params, xs, initial_carry=carry, seq_lengths=lengths)[0]
-
-
-def test_the_carry_at_length_0_is_all_padding_in_flax_and_the_initial_one_here():
-    lengths, (carry, xs) = jnp.asarray([0, 4]), inputs(Case(dtype="float32"))
-    first = lambda carry: jax.tree.map(lambda x: x[0], carry)
-    ours, theirs = both("LSTMCell")
-    through_padding = last_carry(theirs, carry, xs, None)
-    assert_same(first(last_carry(theirs, carry, xs, lengths)), first(through_padding))
-    assert_same(first(last_carry(ours, carry, xs, lengths)), first(carry))
-
-
-def test_the_carry_with_lengths_over_two_batch_axes():
-    """flax indexes them as if there were one."""
-    lengths = jnp.asarray([[3, 6, 1], [7, 2, 5]])
-    carry, xs = inputs(Case(dtype="float32", batch=(2, 3)))
-    flat = lambda tree: jax.tree.map(lambda x: x.reshape(6, *x.shape[2:]), tree)
-    ours, theirs = both("LSTMCell")
-    got = last_carry(ours, carry, xs, lengths)
-    assert_close(flat(got), last_carry(theirs, *flat((carry, xs, lengths))), TOLERANCE["float32"])
-    with pytest.raises(ValueError, match="broadcast"):
-        last_carry(theirs, carry, xs, lengths)
-
-
-def test_kernels_are_packed_once_per_sequence():
-    """In flax's loop at every step."""
-    case = Case("LSTMCell")
-
-    def packings(RNN):
-        rnn, (carry, xs) = layer(case, RNN, linen), inputs(case)
-        run = lambda params: rnn.apply(params, xs, initial_carry=carry)
-        jaxpr = jax.make_jaxpr(run)(some_params(case.name, case.dtype))
-        return in_loops(jaxpr.jaxpr, "concatenate", (D, 4 * H))
-
-    assert packings(linen.RNN) == 0 < packings(nn.RNN)
-
-
-# Dtypes ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", CELLS[1:])
-@pytest.mark.parametrize(
-    ("options", "x_dtype"),
-    [
-        ({"dtype": "bfloat16"}, "float32"),
-        ({"dtype": "float16", "param_dtype": "float16"}, "float32"),
-        ({"param_dtype": "bfloat16"}, "bfloat16"),
-        ({"dtype": "float64"}, "float32"),
-        ({}, "int32"),
-    ],
-    ids=str,
-)
-def test_dtypes_are_those_of_flax(name, options, x_dtype):
-    """Of a step; and of a sequence wherever flax's loop admits it."""
-    x = jax.ShapeDtypeStruct((B, D), x_dtype)
-    xs = jax.ShapeDtypeStruct((B, T, D), x_dtype)
-    theirs, ours = (getattr(house, name)(H, **options) for house in (nn, linen))
-    with jax.numpy_dtype_promotion("standard"):
-        carry = theirs.initialize_carry(KEY, x.shape)
-        step = lambda cell: jax.eval_shape(lambda x: cell.init_with_output(KEY, carry, x), x)
-        assert step(ours) == step(theirs)
-        run = lambda rnn: jax.eval_shape(lambda xs: rnn.init_with_output(KEY, xs), xs)
-        try:
-            want = run(nn.RNN(theirs, return_carry=True))
-        except TypeError:  # the carry's dtype changes in the loop
-            return
-        assert run(linen.RNN(ours, return_carry=True)) == want
-
-
-@pytest.mark.parametrize("name", CELLS[1:])
-def test_sixteen_bits_are_near_flax(name):
-    xs, params = sequence(), some_params(name, "float32")
-    ours, theirs = both(name)
-    ours = linen.RNN(ours.cell.clone(dtype="bfloat16"))
-    with jax.numpy_dtype_promotion("standard"):
-        got, want = (quick_jit(rnn.apply)(params, xs) for rnn in (ours, theirs))
-    assert 1e-5 < jnp.abs(got.astype(want.dtype) - want).max() < 2e-2
-
-
-# Doors ----------------------------------------------------------------------------------------
-
-xs, x, carry = (jnp.ones(shape, "float32") for shape in ((B, T, D), (B, D), (B, H)))
-BAD = {
-    "gate": (
-        lambda: linen.LSTMCell(H, gate_fn=nn.hard_sigmoid).init(KEY, (carry, carry), x),
-        r"`gate_fn` must be sigmoid, whose derivative .*; got .*hard_sigmoid.* take flax's own "
-        "LSTMCell",
-    ),
-    "activation": (
-        lambda: linen.RNN(linen.SimpleCell(H, activation_fn=nn.relu)).init(KEY, xs),
-        "`activation_fn` must be tanh, .*; got .*relu.* take flax's own SimpleCell",
-    ),
-    "no time": (
-        lambda: linen.RNN(linen.LSTMCell(H)).init(KEY, xs[0, 0]),
-        r"`inputs` must be \(\*batch, time, features\), an array; got \(3,\)",
-    ),
-    "no time, time major": (
-        lambda: linen.RNN(linen.LSTMCell(H), time_major=True).init(KEY, [1.0]),
-        r"`inputs` must be \(time, \*batch, features\), an array; got list",
-    ),
-    "a number": (
-        lambda: linen.LSTMCell(H).init(KEY, (carry, carry), 1.0),
-        r"`inputs` must be \(\*batch, features\), an array; got float",
-    ),
-    "one array for a carry": (
-        lambda: linen.RNN(linen.LSTMCell(H)).init(KEY, xs, initial_carry=carry),
-        r"`initial_carry` must be a pair \(c, h\), each \(2, 5\): .* cell; got \(2, 5\)",
-    ),
-    "a pair for one array": (
-        lambda: linen.SimpleCell(H).init(KEY, (carry, carry), x),
-        r"`carry` must be one array \(2, 5\): .*; got shapes \(2, 5\), \(2, 5\)",
-    ),
-    "a carry of another size": (
-        lambda: linen.RNN(linen.LSTMCell(H)).init(KEY, xs, initial_carry=(carry[:1], carry)),
-        r"`initial_carry` must be a pair .*; got shapes \(1, 5\), \(2, 5\)",
-    ),
-    "unroll": (
-        lambda: linen.RNN(linen.LSTMCell(H), unroll=0).init(KEY, xs),
-        "`unroll` must be an integer >= 1; got 0",
-    ),
-    "lengths for no one": (
-        lambda: linen.RNN(linen.LSTMCell(H)).init(KEY, xs, seq_lengths=jnp.asarray([1, 2, 3])),
-        r"`seq_lengths` must be integers \(2,\); got int64 \(3,\)",
-    ),
-    "broken lengths": (
-        lambda: linen.RNN(linen.LSTMCell(H)).init(KEY, xs, seq_lengths=jnp.asarray([1.0, 2.0])),
-        r"`seq_lengths` must be integers \(2,\); got float64 \(2,\)",
-    ),
-    "long lengths": (
-        lambda: linen.RNN(linen.LSTMCell(H)).init(KEY, xs, seq_lengths=[3, 8]),
-        r"`seq_lengths` must lie in \[0, T = 7\]; got 3 to 8",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_named(name):
-    call, message = BAD[name]
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
-def test_lengths_of_32_bits():
-    """As most people run it. A warning would be an error."""
-    with jax.enable_x64(False):
-        rnn, xs = linen.RNN(linen.LSTMCell(H)), jnp.ones((B, T, D))
-        for lengths in ([3, 6], jnp.asarray([3, 6], "uint8")):
-            run = lambda lengths: rnn.init_with_output(KEY, xs, seq_lengths=lengths, reverse=True)
-            assert jax.eval_shape(run, lengths)[0].shape == (B, T, H)
-
-
-def test_sigmoid_and_tanh_by_any_of_their_names():
-    options = {"gate_fn": jax.lax.logistic, "activation_fn": jax.lax.tanh}
-    rnn, xs = linen.RNN(linen.LSTMCell(H, **options)), sequence()
-    assert jax.eval_shape(rnn.init_with_output, KEY, xs)[0].shape == (B, T, H)
-
-
-def test_there_is_no_forward_mode():
-    """As the docstring says; flax's own classes have one."""
-    rnn, xs = linen.RNN(linen.SimpleCell(H)), sequence()
-    params = some_params("SimpleCell", "float32")
-    with pytest.raises(TypeError, match="forward-mode"):
-        jax.jvp(lambda xs: rnn.apply(params, xs), (xs,), (xs,))

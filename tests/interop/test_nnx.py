@@ -1,5 +1,5 @@
 """flax.nnx's cells and RNN, and ours in their place. (What both kinds of modules share is tested
-in test_linen.py.)"""
+in test_linen*.py.)"""
 
 import functools
 
@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+
+pytest.importorskip("flax", reason="flax is the peer of this test: install jax_lstm[flax]")
 from flax import nnx
 
-from jax_lstm.interop import flax_loop as flax_time
+from jax_lstm.interop import flax_loop
 from jax_lstm.interop import nnx as ours
 from tests.interop.flax_cases import (
     CASES,
@@ -22,15 +24,15 @@ from tests.interop.flax_cases import (
     Case,
     D,
     H,
-    T,
     assert_same_numbers,
     bits,
-    broken,
+    break_padding,
     call_options,
     cell_options,
     in_valid_steps,
     inputs,
     results,
+    sequence,
 )
 from tests.tables import assert_close, assert_same, normal_like
 
@@ -77,10 +79,6 @@ def both(name):
     return made(ours.RNN, ours), made(nnx.RNN, nnx)
 
 
-def sequence():
-    return inputs(Case(dtype="float32"))[1]
-
-
 @nnx.jit
 def call(rnn, xs):
     return rnn(xs)
@@ -103,8 +101,8 @@ def test_our_step_in_the_loop_of_flax(key):
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_the_comparison_rejects(monkeypatch, mutant):
     key, name, replacement = MUTANTS[mutant]
-    monkeypatch.setattr(flax_time, name, replacement)
-    if name == "LSTM":
+    monkeypatch.setattr(flax_loop, name, replacement)
+    if name == "LSTM_KIND":
         monkeypatch.setattr(ours.OptimizedLSTMCell, "kind", replacement)
     rnn = layer(CASES[key], ours.RNN, ours)
     with pytest.raises(AssertionError):
@@ -302,7 +300,7 @@ def test_nan_in_padding_reaches_every_gradient_in_flax_and_none_here():
 
 def test_what_is_not_finite_in_padding_counts_as_zero():
     """A row of it, and no other, for a loss that looks at all outputs and at the last carry."""
-    bad, cleared = broken(sequence())
+    bad, cleared = break_padding(sequence())
 
     @nnx.jit
     @nnx.grad
@@ -325,79 +323,3 @@ def test_the_carry_at_length_0_is_all_padding_in_flax_and_the_initial_one_here()
     mine, theirs = both("LSTMCell")
     assert_same(first(last(theirs, lengths)), first(last(theirs, None)))
     assert_same(first(last(mine, lengths)), first(carry))
-
-
-# Dtypes, doors --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", CELLS)
-@pytest.mark.parametrize(
-    ("options", "x_dtype"),
-    [({"dtype": "bfloat16"}, "float32"), ({"param_dtype": "float64"}, "float32"), ({}, "int32")],
-    ids=str,
-)
-def test_dtypes_are_those_of_flax(name, options, x_dtype):
-    """Of a step."""
-    x = jnp.ones((B, D), x_dtype)
-
-    def step(house):
-        cell = getattr(house, name)(D, H, **options, rngs=nnx.Rngs(0))
-        carry = cell.initialize_carry(x.shape, nnx.Rngs(0))
-        return jax.eval_shape(lambda x: cell(carry, x), x)
-
-    with jax.numpy_dtype_promotion("standard"):
-        assert step(ours) == step(nnx)
-
-
-def lstm(**options):
-    return ours.OptimizedLSTMCell(D, H, **options, rngs=nnx.Rngs(0))
-
-
-def replaced(layer):
-    cell = lstm()
-    cell.dense_i = layer
-    return cell
-
-
-def precise():
-    return nnx.Linear(D, 4 * H, precision="highest", rngs=nnx.Rngs(0))
-
-
-xs, carry = jnp.ones((B, T, D)), (jnp.ones((B, H)),) * 2
-BAD = {
-    "gate": (
-        lambda: lstm(gate_fn=nnx.hard_sigmoid)(carry, xs[:, 0]),
-        "`gate_fn` must be sigmoid, .*; got .*. For any other take flax's own OptimizedLSTMCell",
-    ),
-    "features": (
-        lambda: ours.RNN(lstm())(xs[..., :2], initial_carry=carry),
-        r"`inputs` must have in_features = 3 features; got shape \(7, 2, 2\)",
-    ),
-    "another layer": (
-        lambda: replaced(nnx.LoRALinear(D, 4 * H, lora_rank=1, rngs=nnx.Rngs(0)))(carry, xs[:, 0]),
-        "`dense_i` must be a plain nnx.Linear, as flax makes it; got LoRALinear",
-    ),
-    "a layer with options": (
-        lambda: replaced(precise())(carry, xs[:, 0]),
-        "`dense_i` must be a plain nnx.Linear, .*; got Linear with options of its own",
-    ),
-    "no rngs": (
-        lambda: ours.RNN(lstm(), rngs=False)(xs),
-        "RNGs must be provided to initialize the cell carry",
-    ),
-    "carry": (
-        lambda: ours.RNN(lstm())(xs, initial_carry=carry[0]),
-        r"`initial_carry` must be a pair \(c, h\), each \(2, 5\)",
-    ),
-    "lengths": (
-        lambda: ours.RNN(lstm())(xs, seq_lengths=[3, 8]),
-        r"`seq_lengths` must lie in \[0, T = 7\]; got 3 to 8",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_named(name):
-    call, message = BAD[name]
-    with pytest.raises(ValueError, match=message):
-        call()
