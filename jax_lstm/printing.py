@@ -17,7 +17,15 @@ GAP = "  "  # between two columns
 WORDS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}  # what JSON has no number for
 
 
-def table(head, rows, *, form=".4g", sides="", widths=(), rule=False):
+def table(
+    head,
+    rows,
+    *,
+    form: str | tuple[str, ...] = ".4g",
+    sides="",
+    widths: tuple[int, ...] = (),
+    rule=False,
+):
     """Columns for people, two blanks apart, each as wide as its widest cell.
 
     Args:
@@ -42,13 +50,13 @@ def table(head, rows, *, form=".4g", sides="", widths=(), rule=False):
     texts += [tuple(text_of(x, f) for x, f in zip(row, forms, strict=True)) for row in rows]
     sides = sides or [side([row[n] for row in rows]) for n in range(count)]
     least = [*widths, *(0,) * (count - len(widths))]
-    widths = [max([w, *(len(row[n]) for row in texts)]) for n, w in enumerate(least)]
+    wide = [max([w, *(len(row[n]) for row in texts)]) for n, w in enumerate(least)]
     lines = [
-        GAP.join(f"{x:{s}{w}}" for x, s, w in zip(row, sides, widths, strict=True)).rstrip()
+        GAP.join(f"{x:{s}{w}}" for x, s, w in zip(row, sides, wide, strict=True)).rstrip()
         for row in texts
     ]
     if rule:
-        lines.insert(len(head) > 0, "-" * (sum(widths) + len(GAP) * (count - 1)))
+        lines.insert(len(head) > 0, "-" * (sum(wide) + len(GAP) * (count - 1)))
     return "\n".join(lines)
 
 
