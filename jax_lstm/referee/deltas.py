@@ -13,7 +13,6 @@ Nobody runs the engine here: a disagreement is the cell's own. The first one in 
 where to look; what follows it inherits the error.
 """
 
-import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_lstm import printing
 from jax_lstm.referee.comparison import (
     EPS,
     FACTOR,
@@ -110,20 +110,17 @@ class TapReport(NamedTuple):
     def table(self):
         """A line per name, a column per time step, later steps first: the order of the backward."""
         times = sorted({tap.t for tap in self.taps}, reverse=True)
-        lines = [f"{'relative error':20} " + " ".join(f"{f't={t}':>8}" for t in times)]
-        for name in dict.fromkeys(tap.name for tap in self.taps):
-            found = {tap.t: tap for tap in self.taps if tap.name == name}
-            cells = (
-                f"{found[t].relative:7.0e}{' ' if found[t].ok else '!'}" if t in found else " " * 8
-                for t in times
-            )
-            lines.append(f"{name:20} " + " ".join(cells))
-        return "\n".join([*lines, self.sentence()])
+        said = {
+            (tap.name, tap.t): f"{tap.relative:.0e}{' ' if tap.ok else '!'}" for tap in self.taps
+        }
+        names = dict.fromkeys(tap.name for tap in self.taps)
+        rows = [(name, *(said.get((name, t)) for t in times)) for name in names]
+        head = "relative error", *(f"t={t} " for t in times)
+        return f"{printing.table(head, rows, sides='<' + '>' * len(times))}\n{self.sentence()}"
 
     def to_json(self, **facts):
-        taps = [tap._asdict() for tap in self.taps]
-        found = {"ok": bool(self), "sentence": self.sentence(), "facts": facts, "taps": taps}
-        return json.dumps(found, indent=1)
+        found = {"ok": bool(self), "sentence": self.sentence(), "facts": facts}
+        return printing.to_json(found | {"taps": self.taps})
 
 
 def taps(cell, params, state, xs, *, consts=None, inside=None, seed=0):

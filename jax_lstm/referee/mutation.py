@@ -6,13 +6,13 @@ each cotangent that comes out. Turned by one knob it must disagree with JAX; unt
 The loop is compiled once: knobs are numbers.
 """
 
-import json
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_lstm import printing
 from jax_lstm.referee.comparison import (
     ROUNDING,
     along,
@@ -59,17 +59,14 @@ class MutationReport(NamedTuple):
         return f"the cell {cell}; {n - alive} of {n} mutants rejected ({self.dtype})"
 
     def table(self):
-        lines = [f"{'mutant':44} {'relative':>8}", "-" * 62]
-        lines += [
-            f"{m.name:44} {m.relative:8.1e} {'rejected' if m.rejected else 'SURVIVES'}"
-            for m in self.mutants
+        rows = [
+            (m.name, m.relative, "rejected" if m.rejected else "SURVIVES") for m in self.mutants
         ]
-        return "\n".join([*lines, self.sentence()])
+        found = printing.table(("mutant", "relative", ""), rows, form=".1e", rule=True)
+        return f"{found}\n{self.sentence()}"
 
     def to_json(self, **facts):
-        mutants = [m._asdict() for m in self.mutants]
-        found = {"ok": bool(self), "right": self.right, "dtype": self.dtype}
-        return json.dumps(found | {"facts": facts, "mutants": mutants}, indent=1)
+        return printing.to_json({"ok": bool(self)} | self._asdict() | {"facts": facts})
 
 
 def mutation_test(cell, params, state, xs, *, consts=None, seed=0):

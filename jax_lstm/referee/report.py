@@ -1,10 +1,17 @@
 """What a comparison found: rows, a table for people, JSON for programs, one truth value."""
 
-import json
+import functools
 import math
 from typing import NamedTuple
 
+from jax_lstm import printing
+
 EMPTY = "nothing to compare: an axis has size 0"
+HEAD = ("route", "array", "against", "dtype", "max abs", "relative", "worst", "allowed", "")
+# of fixed widths: rows are printed as they are ready
+columns = functools.partial(
+    printing.table, form=".1e", sides="<<<<>>>><", widths=(24, 14, 12, 8, 7, 8, 7, 7, 5)
+)
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}
 
 
@@ -46,18 +53,17 @@ class Row(NamedTuple):
         return "a different gradient"
 
     def line(self):
-        numbers = (f"{x:8.1e}" for x in (self.max_abs, self.relative, self.worst, self.allowed))
+        """A line of the table, and a note below it where there is one."""
+        errors = self.max_abs, self.relative, self.worst, self.allowed
         verdict = "EMPTY" if self.note == EMPTY else "PASS" if self.ok else "FAIL"
-        text = f"{self.route:24} {self.array:14} {self.against:12} {self.dtype:8} "
+        row = self.route, self.array, self.against, self.dtype, *errors, verdict
         note = f"\n    {self.note}" if self.note not in ("", EMPTY) else ""
-        return f"{text}{' '.join(numbers)} {verdict}{note}"
+        return columns((), [row]) + note
 
 
 def header():
     """The names of the columns of `Row.line`, and a rule below them."""
-    names = f"{'route':24} {'array':14} {'against':12} {'dtype':8} "
-    names += " ".join(f"{x:>8}" for x in ("max abs", "relative", "worst", "allowed"))
-    return f"{names}\n{'-' * (len(names) + 5)}"
+    return columns(HEAD, (), rule=True)
 
 
 def failure(route, array, against, dtype, note):
@@ -102,13 +108,6 @@ class Report(NamedTuple):
 
     def to_json(self, **facts):
         """A JSON object: `ok`, `facts` (whatever is passed in) and `rows`. NaN and infinities,
-        which JSON does not have, become null."""
-        rows = [
-            {k: finite(v) for k, v in row._asdict().items()} | {"verdict": row.verdict()}
-            for row in self.rows
-        ]
-        return json.dumps({"ok": bool(self), "facts": facts, "rows": rows}, indent=1)
-
-
-def finite(x):
-    return None if isinstance(x, float) and not math.isfinite(x) else x
+        which JSON does not have, become the texts "NaN", "Infinity" and "-Infinity"."""
+        rows = [row._asdict() | {"verdict": row.verdict()} for row in self.rows]
+        return printing.to_json({"ok": bool(self), "facts": facts, "rows": rows})

@@ -9,12 +9,12 @@ gradient of the table and the first place, in backward order, that differs from 
 """
 
 import itertools
-import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jax_lstm import printing
 from jax_lstm.referee.changes import FITTED, clippings
 
 NOISE = 8.0  # times the rounding error that the truth itself makes,
@@ -134,29 +134,23 @@ class Diagnosis(NamedTuple):
 
     def table(self):
         """Each array beside the truth."""
-        lines = [f"{'array':16} {'max abs':>8} {'relative':>8}", "-" * 45]
-        for name, max_abs, relative, ok in self.leaves:
-            verdict = "agrees" if ok else "differs"
-            lines.append(f"{name:16} {max_abs:8.1e} {relative:8.1e} {verdict}")
-        return "\n".join(lines)
+        rows = [(*errors, "agrees" if ok else "differs") for *errors, ok in self.leaves]
+        return printing.table(("array", "max abs", "relative", ""), rows, form=".1e", rule=True)
 
     def to_json(self, **facts):
-        leaves = [
-            dict(zip(("array", "max_abs", "relative", "agrees"), x, strict=True))
-            for x in self.leaves
-        ]
+        names = "array", "max_abs", "relative", "agrees"
         found = {
             "right": self.right,
             "sentence": self.sentence(),
-            "explanations": [e._asdict() for e in self.explanations],
-            "nearest": self.nearest._asdict(),
+            "explanations": self.explanations,
+            "nearest": self.nearest,
             "first_disagreement": self.first,
             "rounding": self.rounding,
             "dtype": self.dtype,
-            "leaves": leaves,
+            "leaves": [dict(zip(names, x, strict=True)) for x in self.leaves],
             "facts": facts,
         }
-        return json.dumps(found, indent=1)
+        return printing.to_json(found)
 
 
 @np.errstate(all="ignore")  # a mutant may overflow: what is not finite explains nothing

@@ -7,7 +7,6 @@ random directions v stand for all, so a mistake in one small element can hide; a
 differences, which move every element.
 """
 
-import json
 import math
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_lstm import printing
 from jax_lstm.referee.comparison import (
     exactly,
     floating,
@@ -50,16 +50,15 @@ class SlopeReport(NamedTuple):
         return bool(self.slopes) and all(s.ok for s in self.slopes)
 
     def table(self):
-        lines = [f"{'direction':>9} {'slope':>6} {'R(1/4)':>8} {'last':>8}"]
-        for n, s in enumerate(self.slopes):
-            verdict = "PASS" if s.ok else "FAIL"
-            ends = f"{s.remainders[0]:8.1e} {s.remainders[-1]:8.1e}"
-            lines.append(f"{n:9} {s.slope:6.3f} {ends} {verdict}")
-        return "\n".join(lines)
+        rows = [
+            (n, s.slope, s.remainders[0], s.remainders[-1], "PASS" if s.ok else "FAIL")
+            for n, s in enumerate(self.slopes)
+        ]
+        head = "direction", "slope", "R(1/4)", "last", ""
+        return printing.table(head, rows, form=("", ".3f", ".1e", ".1e", ""))
 
     def to_json(self, **facts):
-        slopes = [s._asdict() for s in self.slopes]
-        return json.dumps({"ok": bool(self), "facts": facts, "slopes": slopes}, indent=1)
+        return printing.to_json({"ok": bool(self), "facts": facts, "slopes": self.slopes})
 
 
 def slope_test(function, *args, route=None, directions=4, seed=0):

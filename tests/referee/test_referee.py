@@ -202,7 +202,8 @@ def test_json_has_no_nan():
     row = referee.failure("f", "all", "jax.vjp", "float64", "ValueError: no")
     found = json.loads(referee.Report((row,)).to_json(seed=3), parse_constant=pytest.fail)
     assert found["facts"] == {"seed": 3}
-    assert found["rows"][0]["relative"] is None
+    assert found["rows"][0]["relative"] == "NaN"
+    assert found["rows"][0]["beside"] is None
     assert found["rows"][0]["ok"] is False
 
 
