@@ -75,7 +75,7 @@ def attribute(run, dhs, dstate=None, *, of=None):
     through c, which they call the linear temporal path, beside the others.
     """
     dstate = check_cotangents(run, dhs, dstate)
-    cell, gates, steps = run.cell, len(run.gates), run.steps
+    gates, steps = len(run.gates), run.steps
 
     def body(dstate, now):
         now, dh = now

@@ -1,7 +1,7 @@
-"""What `python -m jax_lstm check` checks: the tables, and the comparisons they make.
+"""What `python -m jax_lstm check` checks: the comparisons it makes, of every stage and every cell.
 
-The referee knows no cell: the tables here pass it functions, and arguments to try them at. A new
-cell is a row of CELLS, a new stage a row of STAGES, an option of the sequence a row of `sequences`.
+The referee knows no cell: functions are passed to it, and arguments to try them at. Stages come
+from `stages.TWINS`, cells from `cells.CELLS`; an option of the sequence is a row of `sequences`.
 """
 
 import functools
@@ -14,35 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 
 import jax_lstm
-from jax_lstm import referee, stages
-from jax_lstm.cells import lstmp
+from jax_lstm import referee
+from jax_lstm.cells import CELLS
+from jax_lstm.engine.routes import make_cell, make_rnn
+from jax_lstm.engine.shapes import is_wide, shape_of
+from jax_lstm.notation import wide
+from jax_lstm.stages import TWINS, twins
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 LONG = (53, 128)  # T and B at which residuals="full" walks in more than one segment
 TINY = (7, 2, 3, 5)  # at most: differences move every element of every input
 ALL = ", all at once"
 V = 6
-constant = jax.lax.stop_gradient
-
-
-class Stage(NamedTuple):
-    """A stage and its twin. `args` names each argument and its sizes by letter, M being 4H;
-    `twin(args, y, dy)` says which of these the derivative is computed from."""
-
-    args: str
-    stage: Callable[..., Any]
-    twin: Callable[..., Any]
-
-
-class Kit(NamedTuple):
-    """The public functions of a cell."""
-
-    init: Callable[..., Any]
-    init_state: Callable[..., Any]
-    cell: Callable[..., Any]
-    cell_autodiff: Callable[..., Any]
-    rnn: Callable[..., Any]
-    rnn_autodiff: Callable[..., Any]
 
 
 class Case(NamedTuple):
@@ -50,84 +33,6 @@ class Case(NamedTuple):
 
     title: str
     rows: Callable[[str], Iterable[referee.Row]]
-
-
-STAGES = {
-    "linear": Stage("x:TBD W:DM", stages.linear, lambda args, y, dy: stages.linear_bwd(args, dy)),
-    "bias": Stage("y:TBM b:M", stages.bias, lambda args, y, dy: stages.bias_bwd(dy)),
-    "sigmoid": Stage("a:TBH", stages.sigmoid, lambda args, y, dy: stages.sigmoid_bwd(y, dy)),
-    "tanh": Stage("a:TBH", stages.tanh, lambda args, y, dy: stages.tanh_bwd(y, dy)),
-    "gates": Stage("a:TBM", stages.gates, lambda args, y, dy: stages.gates_bwd(y, dy)),
-    "cell_state": Stage(
-        "f:TBH c_prev:TBH i:TBH g:TBH",
-        stages.cell_state,
-        lambda args, y, dy: stages.cell_state_bwd(args, dy),
-    ),
-    "hidden_state": Stage(
-        "o:TBH c:TBH",
-        stages.hidden_state,
-        lambda args, y, dy: stages.hidden_state_bwd(args, dy),
-    ),
-    "fork": Stage("x:TBH", lambda x: stages.fork(x, 3), lambda args, y, dy: stages.fork_bwd(dy)),
-    "keep": Stage(
-        "mask:TBH old:TBH new:TBH",
-        lambda mask, old, new: stages.keep(constant(mask), old, new),
-        lambda args, y, dy: (0 * args[0], *stages.keep_bwd(args[0], dy)),
-    ),
-    "drop": Stage(
-        "x:TBH mask:TBH",
-        lambda x, mask: stages.drop(x, constant(mask)),
-        lambda args, y, dy: (stages.drop_bwd(args[1], dy), 0 * args[1]),
-    ),
-    "concatenate": Stage(
-        "x:TBD y:TBH",
-        stages.concatenate,
-        lambda args, y, dy: stages.concatenate_bwd(args, dy),
-    ),
-    "add": Stage("x:TBH y:TBH", stages.add, lambda args, y, dz: stages.add_bwd(dz)),
-    "mean": Stage("x:TBH y:TBH", stages.mean, lambda args, y, dz: stages.mean_bwd(dz)),
-    "product": Stage(
-        "x:TBH y:TBH", stages.product, lambda args, y, dz: stages.product_bwd(args, dz)
-    ),
-    "clear": Stage(
-        "valid:TB x:TBD",
-        lambda valid, x: stages.clear(constant(valid) > 0, x),
-        lambda args, y, dy: (0 * args[0], stages.clear_bwd(args[0] > 0, dy)),
-    ),
-    "repeat": Stage(
-        "x:H",
-        lambda x: stages.repeat(x, (3, 2)),
-        lambda args, y, dxs: stages.repeat_bwd(args[0], dxs),
-    ),
-}
-
-CELLS = {
-    "lstm": Kit(
-        jax_lstm.init_lstm,
-        jax_lstm.init_lstm_state,
-        jax_lstm.lstm_cell,
-        jax_lstm.lstm_cell_autodiff,
-        jax_lstm.lstm,
-        jax_lstm.lstm_autodiff,
-    ),
-    "elman": Kit(
-        jax_lstm.init_elman,
-        jax_lstm.init_elman_state,
-        jax_lstm.elman_cell,
-        jax_lstm.elman_cell_autodiff,
-        jax_lstm.elman,
-        jax_lstm.elman_autodiff,
-    ),
-    "lstmp": Kit(
-        # two less than hidden units, so that no transposed axis can pass
-        lambda key, D, H, **kwargs: lstmp.init_lstmp(key, D, H, max(H - 2, 1), **kwargs),
-        lstmp.init_lstmp_state,
-        lstmp.lstmp_cell,
-        lstmp.lstmp_cell_autodiff,
-        lstmp.lstmp,
-        lstmp.lstmp_autodiff,
-    ),
-}
 
 
 # Cases ----------------------------------------------------------------------------------------
@@ -162,38 +67,57 @@ def differences(sequence, args, seed):
 
 def stage_cases(size, seed):
     """Every stage with its twin, by itself: JAX knows of no rule here."""
-    sizes = dict(zip("TBDH", size, strict=True), M=4 * size[3])
-    for title, (letters, stage, twin) in STAGES.items():
-        names, shapes = zip(*(arg.split(":") for arg in letters.split()), strict=True)
-        rng = np.random.default_rng(seed)
-        args = tuple(rng.standard_normal([sizes[k] for k in shape]) for shape in shapes)
-        routes = referee.twins(stage, twin), referee.pullback(stage)
-        yield beside(title, *routes, names=names, args=functools.partial(cast, args), seed=seed)
+    for title, twin in TWINS.items():
+        stage, names = twins.as_jax_sees_it(twin), [name for name, _ in twin.args]
+        args, static = drawn(twin, size, seed)
+        routes = (
+            referee.twins(
+                functools.partial(with_static, stage, static),
+                functools.partial(answered, twin, static),
+            ),
+            referee.pullback(functools.partial(with_static, stage, static)),
+        )
+        args = functools.partial(twins.in_dtype, args)
+        yield beside(title, *routes, names=names, args=args, seed=seed)
 
 
-def output_cases(size, seed):
+def drawn(twin, size, seed):
+    """Random arguments of a stage, and its static ones."""
+    sizes = dict(zip("TBDH", size, strict=True)) | {"V": V}
+    args = twins.draw(twin, sizes, np.random.default_rng(seed))
+    n = len(twin.args)
+    return args[:n], args[n:]
+
+
+def with_static(stage, static, *args):
+    return stage(*args, *static)
+
+
+def answered(twin, static, args, y, dy):
+    """The twin's answers; zeros for what has no cotangent but might have had one for JAX."""
+    found = twins.cotangents(twin, args, y, dy)[: len(args)]
+    return tuple(
+        0 * x if d is None and is_float(x) else d for d, x in zip(found, args, strict=True)
+    )
+
+
+def is_float(x):
+    return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def public_cases(size, seed):
     """The readout, the embedding and the losses, as people call them."""
-    T, B, D, H = size
-    rng = np.random.default_rng(seed)
-    params: Any = (rng.standard_normal((H, V)), rng.standard_normal(V))
-    E, x = rng.standard_normal((V, D)), rng.standard_normal((T, B, H))
-    y, y_other = rng.standard_normal((2, T, B, V))
-    yes = 1 / (1 + np.exp(-y_other))
-    tokens = rng.integers(V, size=(T, B), dtype=np.int32)
-    for name, title, args in (
-        ("dense", "", {"params": jax_lstm.DenseParams(*params), "x": x}),
-        ("embedding", "", {"E": E, "tokens": tokens}),
-        ("embedding", " of one-hot", {"E": E, "tokens": np.eye(V)[tokens]}),
-        ("softmax_cross_entropy", "", {"logits": y, "targets": tokens}),
-        ("binary_cross_entropy_with_logits", "", {"logits": y, "targets": yes}),
-        ("squared_error", "", {"y": y, "targets": y_other}),
-    ):
+    for title, twin in TWINS.items():
+        name = title.split(" ")[0]
+        if not hasattr(jax_lstm, f"{name}_autodiff"):
+            continue
         routes = [referee.pullback(getattr(jax_lstm, k)) for k in (name, f"{name}_autodiff")]
-        args, names = functools.partial(cast, tuple(args.values())), tuple(args)
-        yield beside(name + title, *routes, names=names, args=args, seed=seed)
+        args, _ = drawn(twin, size, seed)
+        names, args = [name for name, _ in twin.args], functools.partial(twins.in_dtype, args)
+        yield beside(f"{title}, with its rule", *routes, names=names, args=args, seed=seed)
 
 
-class Sequence(NamedTuple):
+class AskedSequence(NamedTuple):
     """A sequence asked for something, by hand and by JAX, and the routes to their gradients.
 
     names: of the arguments. padding: the mask, where there is one.
@@ -218,7 +142,8 @@ def sequences(name, T, B, seed):
     some = {"mask": mask, "resets": resets, "reverse": True}
     three = ("params", "state", "xs")
     four = (*three, "reset_state")
-    plain = referee.pullback(CELLS[name].rnn_autodiff)  # shared: it compiles once
+    rnn, rnn_autodiff = make_rnn(CELLS[name], name)
+    plain = referee.pullback(rnn_autodiff)  # shared: it compiles once
     for title, names, hand, auto in (
         ("", three, {}, {}),
         (", unroll=3", three, {"unroll": 3}, {}),
@@ -235,31 +160,33 @@ def sequences(name, T, B, seed):
             {**some, "mask": mask & valid},
         ),
     ):
-        by_hand = asked(CELLS[name].rnn, hand)
-        by_jax = asked(CELLS[name].rnn_autodiff, auto)
+        by_hand = with_options(rnn, hand)
+        by_jax = with_options(rnn_autodiff, auto)
         route, against = referee.pullback(by_hand), referee.pullback(by_jax) if auto else plain
-        yield Sequence(name + title, names, auto.get("mask"), by_hand, by_jax, route, against)
+        yield AskedSequence(name + title, names, auto.get("mask"), by_hand, by_jax, route, against)
 
 
-def asked(rnn, options):
+def with_options(rnn, options):
     """The sequence with options; a fourth argument is the state that resets lead to."""
 
-    def with_options(params, state, xs, reset_state=None):
+    def run(params, state, xs, reset_state=None):
         return rnn(params, state, xs, reset_state=reset_state, **options)
 
-    return with_options
+    return run
 
 
 def cell_cases(name, size, seed):
     """One step, the sequence with each of its options, and a tiny sequence beside differences."""
-    kit, (T, B, D, H) = CELLS[name], size
-    arguments = functools.partial(sequence_args, kit, D, H, seed=seed)
+    cell, (T, B, D, H) = CELLS[name], size
+    step_by_hand, step_by_jax = make_cell(cell, f"{name}_cell")
+    rnn, rnn_autodiff = make_rnn(cell, name)
+    arguments = functools.partial(sequence_args, cell, D, H, seed=seed)
 
     def step(dtype):
         params, state, xs = arguments((1, B), dtype)
         return params, state, xs[0]
 
-    routes = referee.pullback(kit.cell), referee.pullback(kit.cell_autodiff)
+    routes = referee.pullback(step_by_hand), referee.pullback(step_by_jax)
     yield beside(f"{name}_cell", *routes, names=("params", "state", "x"), args=step, seed=seed)
 
     every = list(sequences(name, T, B, seed))
@@ -268,7 +195,7 @@ def cell_cases(name, size, seed):
         yield beside(title, *routes, names=names, args=args, seed=seed)
 
     def scanned(params, state, xs):
-        return jax.lax.scan(functools.partial(kit.cell, params), state, xs)
+        return jax.lax.scan(functools.partial(step_by_hand, params), state, xs)
 
     def last(rnn):
         return referee.pullback(lambda *args: rnn(*args)[0])
@@ -276,7 +203,7 @@ def cell_cases(name, size, seed):
     _, names, _, _, _, *plain = every[0]
     for title, leading, routes in (
         (f"{name}_cell in lax.scan", (T, B), (referee.pullback(scanned), plain[1])),
-        (f"{name}, last state alone", (T, B), (last(kit.rnn), last(kit.rnn_autodiff))),
+        (f"{name}, last state alone", (T, B), (last(rnn), last(rnn_autodiff))),
         (f"{name}, no batch axis", (T,), plain),
         (f"{name}, T=53, B=128", LONG, plain),
     ):
@@ -288,13 +215,13 @@ def cell_cases(name, size, seed):
     for sequence in every if tiny == size else sequences(name, T, B, seed):
         if sequence.title in (name, name + ALL):
             names = sequence.names
-            args = functools.partial(sequence_args, kit, D, H, (T, B), seed=seed, names=names)
+            args = functools.partial(sequence_args, cell, D, H, (T, B), seed=seed, names=names)
             yield differences(sequence, args, seed)
 
 
 def cases(cells, size, seed):
     yield from stage_cases(size, seed)
-    yield from output_cases(size, seed)
+    yield from public_cases(size, seed)
     for name in cells:
         yield from cell_cases(name, size, seed)
 
@@ -302,32 +229,38 @@ def cases(cells, size, seed):
 # Arguments of the cases -----------------------------------------------------------------------
 
 
-def cast(tree, dtype):
-    """Floating-point arrays in the dtype, all others as they are."""
-    dtype = jnp.dtype(dtype)
-    return jax.tree.map(lambda x: x.astype(dtype) if x.dtype == float else x, tree)
+def sizes_for(cell, D, H):
+    """{letter: size}: D and H, and for every other letter of the cell's shapes a number of its own,
+    so that no transposed axis can pass: two less than hidden units, three less, ..."""
+    extra = {letter: max(H - 2 - n, 1) for n, (letter, _) in enumerate(cell.sizes)}
+    return {"D": D, "H": H} | extra
 
 
-def sequence_args(kit, D, H, leading, dtype, *, seed, names=(), padding=None) -> tuple[Any, ...]:
+def sequence_args(cell, D, H, leading, dtype, *, seed, names=(), padding=None) -> tuple[Any, ...]:
     """params, state, xs with random numbers everywhere, also in h and c before the first step.
 
     Weights are scaled by 1/sqrt(rows), so that gates stay open at any size: where tanh saturates,
     1 - tanh² has no digits left to compare. Where `padding`, a mask, is False, xs holds NaN: none
     of it may reach a gradient. A fourth argument, if named, is another state.
     """
-    rng = np.random.default_rng(seed)
-    params = jax.eval_shape(lambda: kit.init(jax.random.key(0), D, H, dtype=jnp.dtype(dtype)))
-    state = jax.eval_shape(lambda params: kit.init_state(params, leading[1:]), params)
+    rng, dtype, sizes = np.random.default_rng(seed), jnp.dtype(dtype), sizes_for(cell, D, H)
 
-    def draw(x, scale=1.0):
-        return np.asarray(scale * rng.standard_normal(x.shape)).astype(x.dtype)
+    def weight(text):
+        shape = shape_of(text, sizes)
+        scale = 0.5 / shape[0] ** 0.5 if len(shape) > 1 else 0.5
+        return np.asarray(scale * rng.standard_normal(shape)).astype(dtype)
 
-    params = jax.tree.map(lambda x: draw(x, 0.5 / x.shape[0] ** 0.5 if x.ndim > 1 else 0.5), params)
+    def field(text):
+        x = rng.standard_normal((*leading[1:], *shape_of(text, sizes)))
+        return np.asarray(x).astype(wide(dtype) if is_wide(text) else dtype)
+
+    params = cell.params(*(weight(text) for _, text in cell.shapes))
     xs = rng.standard_normal((*leading, D))
     if padding is not None:
         xs[~padding] = np.nan
-    args = params, jax.tree.map(draw, state), xs.astype(jnp.dtype(dtype))
-    return (*args, jax.tree.map(draw, state)) if "reset_state" in names else args
+    state = lambda: cell.state(*(field(text) for _, text in cell.fields))
+    args = params, state(), xs.astype(dtype)
+    return (*args, state()) if "reset_state" in names else args
 
 
 # All of it ------------------------------------------------------------------------------------

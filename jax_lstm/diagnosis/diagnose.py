@@ -18,10 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_lstm import referee
+from jax_lstm.cells import CELLS
 from jax_lstm.diagnosis.brought import dtype_of, numbers, read
 from jax_lstm.diagnosis.catalogue import LOSSES, Problem, clash
 from jax_lstm.diagnosis.slow_backward import MUTANTS
-from jax_lstm.interop.layouts import LAYOUTS, from_ours, shape_of, sizes_of
+from jax_lstm.engine.shapes import shape_of, sizes_of
+from jax_lstm.interop.layouts import LAYOUTS, from_ours
 
 EXAMPLES = Path(__file__).parent / "examples"
 SETTINGS = ("loss", "scale")  # of a problem, beside its arrays
@@ -170,8 +172,8 @@ def of_ours(form, name, sizes):
 
 
 def the_layout(layout, cell):
-    if not isinstance(cell, str) or cell not in LAYOUTS:
-        raise ValueError(f"`cell` must be among {', '.join(LAYOUTS)}; got {cell!r}")
+    if not isinstance(cell, str) or cell not in MUTANTS:
+        raise ValueError(f"`cell` must be among {', '.join(MUTANTS)}; got {cell!r}")
     if not isinstance(layout, str) or layout not in LAYOUTS[cell]:
         known = ", ".join(LAYOUTS[cell])
         raise ValueError(f"`layout` of {cell} must be among {known}; got {layout!r}")
@@ -263,13 +265,15 @@ def would_fit(arrays, layout, part, sizes=None):
 
 def problem_of(ours, settings, cell, sizes):
     """A Problem of what is known, zeros for the rest."""
-    fields = {"lstm": "hc", "lstmp": "hc", "elman": "h"}[cell]
-    params = {k: ours[k] for k in ("W", "U", "b", "P") if k in ours}
+    record = CELLS[cell]
+    params = {k: ours[k] for k, _ in record.shapes if k in ours}
     if "b again" in ours:
         params["b"] = ours.get("b", 0.0) + ours["b again"]
-    H = params["U"].shape[1] // (1 if cell == "elman" else 4)
-    shapes = {"h": (sizes["B"], params["U"].shape[0]), "c": (sizes["B"], H)}
-    params.setdefault("b", np.zeros(params["U"].shape[1]))
+    letters = sizes_of(record.shapes, params)
+    for k, text in record.shapes:  # what the layout may leave out
+        params.setdefault(k, np.zeros(shape_of(text, letters)))
+    fields = [k for k, _ in record.fields]
+    shapes = {k: (sizes["B"], *shape_of(text, letters)) for k, text in record.fields}
     state = {k: ours.get(f"{k}0", np.zeros(shapes[k])) for k in fields}
     last = {k: ours.get(f"d{k}_T", np.zeros(shapes[k])) for k in fields}
     ends = any(f"d{k}_T" in ours for k in fields)

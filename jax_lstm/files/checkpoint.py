@@ -25,19 +25,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm.cells.elman import ElmanParams, ElmanState
-from jax_lstm.cells.lstm import LSTMParams, LSTMState
-from jax_lstm.cells.lstmp import LSTMPParams, LSTMPState
+from jax_lstm.cells import CELLS
+from jax_lstm.engine.shapes import sizes_of
 from jax_lstm.files.arrays import META, encode_tensors, read_tensors, write
-from jax_lstm.interop.convert import PARAMS, listing, to_jax
-from jax_lstm.interop.layouts import WEIGHTS, sizes_of
+from jax_lstm.interop.convert import listing, to_jax
 from jax_lstm.networks.sizes import StackParams
 from jax_lstm.notation import GATES
 from jax_lstm.stages.readout import DenseParams
 
 VERSION = 1
 OURS = (
-    *(LSTMParams, LSTMState, LSTMPParams, LSTMPState, ElmanParams, ElmanState),
+    *(kind for cell in CELLS.values() for kind in (cell.params, cell.state)),
     *(StackParams, DenseParams),
 )
 ORDER = f"{' '.join(GATES)}, blocks side by side; x @ W with W (D, 4H), U (H, 4H), b (4H,)"
@@ -179,9 +177,9 @@ def describe(node, where, arrays, cells):
             "type": type(node).__name__,
             "fields": {k: inside(k, x) for k, x in fields.items()},
         }
-        for form in WEIGHTS["ours"]:
-            if isinstance(node, PARAMS[form.cell]):
-                cells[where] = {"cell": form.cell} | sizes_of(form.shapes, fields)
+        for cell in CELLS.values():
+            if type(node) is cell.params:
+                cells.setdefault(where, {"cell": cell.name} | sizes_of(cell.shapes, fields))
         return found
     if isinstance(node, tuple | list):
         kind = "tuple" if isinstance(node, tuple) else "list"

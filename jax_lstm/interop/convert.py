@@ -13,14 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jax_lstm.cells.elman import ElmanParams, ElmanState
-from jax_lstm.cells.lstm import LSTMParams, LSTMState
-from jax_lstm.cells.lstmp import LSTMPParams, LSTMPState
-from jax_lstm.interop.layouts import WEIGHTS, from_ours, shape_of, sizes_of
+from jax_lstm.cells import CELLS
+from jax_lstm.cells.elman import ElmanState
+from jax_lstm.cells.lstm import LSTMState
+from jax_lstm.cells.lstmp import LSTMPState
+from jax_lstm.engine.shapes import letters_of, shape_of, sizes_of
+from jax_lstm.interop.layouts import WEIGHTS, from_ours
 from jax_lstm.networks.sizes import StackParams
 from jax_lstm.notation import wide
 
-PARAMS = {"lstm": LSTMParams, "lstmp": LSTMPParams, "elman": ElmanParams}
+PARAMS = {name: cell.params for name, cell in CELLS.items()}
 READERS = {
     "ours": "jax_lstm.LSTMParams",
     "torch": "jax_lstm.interop.torch.from_state_dict",
@@ -86,7 +88,7 @@ def misfits(arrays, form):
     """{name: shape it must have}, of those that have another."""
     shapes = {k: v for k, v in form.shapes.items() if k in arrays}
     sizes = sizes_of(shapes, arrays)
-    if not {"D", "H"} <= set(sizes) or ("R" not in sizes and form.cell == "lstmp"):
+    if not {letter for text in shapes.values() for letter in letters_of(text)} <= set(sizes):
         return {k: f"of {len(v.split(','))} axes" for k, v in shapes.items()}
     want = {k: shape_of(v, sizes) for k, v in shapes.items()}
     return {k: v for k, v in want.items() if np.shape(arrays[k]) != v}

@@ -21,6 +21,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jax_lstm.cells import CELLS
+from jax_lstm.engine.shapes import axes_of, shape_of
+
 
 class Layout(NamedTuple):
     """Names and shapes of a system's arrays, and the way to ours.
@@ -79,20 +82,18 @@ def drop_missing(**arrays):
 # Ours -----------------------------------------------------------------------------------------
 
 
-def our_layout(params, state):
-    """Our own layout for a cell: nothing to do but names.
-
-    params, state: shapes in letters, {"W": "D,4H", ...}, {"h": "B,H", ...}.
-    """
-    h = state["h"].split(",")[1]
+def our_layout(cell):
+    """Our own layout for a cell: nothing to do but names."""
+    params = dict(cell.shapes)
+    state = {name: ",".join(("B", *axes_of(text))) for name, text in cell.fields}
+    h = ",".join(axes_of(cell.fields[0][1]))
     problem = params | {f"{k}0": v for k, v in state.items()}
     problem |= {"xs": "T,B,D", "dhs": f"T,B,{h}", "ys": f"T,B,{h}"}
     problem |= {f"d{k}_T": v for k, v in state.items()}
-    steps = {"das": f"T,B,{params['b']}", "dhs": f"T,B,{h}"}
-    if "c" in state:
-        steps["dcs"] = f"T,B,{state['c'].split(',')[1]}"
     gradient = {f"d{k}": v for k, v in params.items()} | {"dxs": "T,B,D"}
-    gradient |= {f"d{k}0": v for k, v in state.items()} | steps
+    gradient |= {f"d{k}0": v for k, v in state.items()}
+    gradient["das"] = f"T,B,{len(cell.gates) if len(cell.gates) > 1 else ''}H"
+    gradient |= {f"d{k}s": f"T,{v}" for k, v in state.items()}
     optional = ("dhs", "ys", *(f"{k}0" for k in state), *(f"d{k}_T" for k in state))
     needed = tuple(f"d{k}" for k in params)
     about = "time first, rows are examples"
@@ -241,20 +242,12 @@ TMVA_LAYOUT = Layout(
     ),
 )
 
-LAYOUTS = {
-    "lstm": {
-        "ours": our_layout({"W": "D,4H", "U": "H,4H", "b": "4H"}, {"h": "B,H", "c": "B,H"}),
-        "torch": TORCH_LAYOUT,
-        "keras": KERAS_LAYOUT,
-        "coursera": COURSERA_LAYOUT,
-        "tmva": TMVA_LAYOUT,
-    },
-    "lstmp": {
-        "ours": our_layout(
-            {"W": "D,4H", "U": "R,4H", "b": "4H", "P": "H,R"}, {"h": "B,R", "c": "B,H"}
-        )
-    },
-    "elman": {"ours": our_layout({"W": "D,H", "U": "H,H", "b": "H"}, {"h": "B,H"})},
+LAYOUTS = {name: {"ours": our_layout(cell)} for name, cell in CELLS.items()}
+LAYOUTS["lstm"] |= {
+    "torch": TORCH_LAYOUT,
+    "keras": KERAS_LAYOUT,
+    "coursera": COURSERA_LAYOUT,
+    "tmva": TMVA_LAYOUT,
 }
 
 
@@ -308,10 +301,9 @@ _kernels = {"kernel": "W", "recurrent_kernel": "U", "bias": "b"}
 _dense = {"dense_i/kernel": "W", "dense_h/kernel": "U"}
 
 WEIGHTS = {
-    "ours": (
-        plain_layout("jax_lstm.LSTMParams", "lstm", dict(zip("WUb", "WUb", strict=True))),
-        plain_layout("jax_lstm.LSTMPParams", "lstmp", dict(zip("WUbP", "WUbP", strict=True))),
-        plain_layout("jax_lstm.ElmanParams", "elman", dict(zip("WUb", "WUb", strict=True))),
+    "ours": tuple(
+        plain_layout(f"jax_lstm.{cell.params.__name__}", name, {k: k for k, _ in cell.shapes})
+        for name, cell in CELLS.items()
     ),
     "torch": (
         WeightLayout("torch.nn.LSTM", "lstm", _torch_weights, _biases, from_torch),
@@ -356,36 +348,3 @@ def from_ours(to_ours, shapes, sizes, arrays, dtype: Any = np.float64):
     for k, where in to_ours(places).items():
         flat[where] = arrays.get(k, 0.0)
     return {k: flat[spans[k]].reshape(shape) for k, shape in full.items()}
-
-
-# Shapes in letters ----------------------------------------------------------------------------
-
-
-def sizes_of(shapes, arrays):
-    """{"T": 7, ...}: what the letters stand for, from the arrays that have a bare letter there."""
-    sizes: dict[str, int] = {}
-    for name, shape in shapes.items():
-        letters = shape.split(",")
-        if name not in arrays or np.ndim(arrays[name]) != len(letters):
-            continue
-        for letter, size in zip(letters, np.shape(arrays[name]), strict=True):
-            if letter.isalpha():
-                sizes.setdefault(letter, size)
-    for name, shape in shapes.items():  # a multiple alone, as in b (4H,)
-        letters = shape.split(",")
-        if name in arrays and np.ndim(arrays[name]) == len(letters):
-            for letter, size in zip(letters, np.shape(arrays[name]), strict=True):
-                if letter[0].isdigit() and letter[1:]:
-                    sizes.setdefault(letter[1:], size // int(letter[0]))
-    return sizes
-
-
-def shape_of(letters, sizes):
-    """(20,) of "4H" with H = 5; "H+D" is a sum, "1" is itself."""
-
-    def term(t):
-        if t.isdigit():
-            return int(t)
-        return int(t[0]) * sizes[t[1:]] if t[0].isdigit() else sizes[t]
-
-    return tuple(sum(term(t) for t in part.split("+")) for part in letters.split(","))

@@ -6,7 +6,7 @@ from jax.core import Tracer
 
 from jax_lstm.doors import broadcasts
 from jax_lstm.stages import TWINS
-from jax_lstm.stages.twins import with_twin
+from jax_lstm.stages.twins import as_jax_sees_it, with_twin
 
 
 def dropout_mask(key, rate, shape, dtype=jnp.float32):
@@ -121,4 +121,4 @@ def check_drop(x, mask):
 
 
 # `drop` with its twin, `drop_autodiff` as JAX sees it.
-drop_autodiff, drop = TWINS["drop"].stage, with_twin(TWINS["drop"], check_drop)
+drop_autodiff, drop = as_jax_sees_it(TWINS["drop"]), with_twin(TWINS["drop"], check_drop)

@@ -10,7 +10,8 @@ from jax_lstm.commands import run as command
 from jax_lstm.diagnosis import brought as files
 from jax_lstm.diagnosis import diagnose as diagnosis
 from jax_lstm.diagnosis.slow_backward import MUTANTS
-from jax_lstm.interop.layouts import LAYOUTS, from_ours, sizes_of
+from jax_lstm.engine.shapes import sizes_of
+from jax_lstm.interop.layouts import LAYOUTS, from_ours
 from tests.diagnosis.problems import FIXTURES, coursera
 
 
