@@ -40,8 +40,8 @@ def compare_differences(routes, function, analytic, args, *, names=None, seed=0)
     """A hand-written gradient beside differences of values: no autodiff in the truth.
 
     Args:
-      routes: {name: route, referee: route}, see comparison.py. What is on trial, and what says which
-        error is usual at a narrow dtype.
+      routes: {name: route, referee: route}, see comparison.py. What is on trial, and what says
+        which error is usual at a narrow dtype.
       function: the values, for central differences.
       analytic: the same values, also for complex numbers.
       args, names, seed: as in `compare`, of a tiny size.

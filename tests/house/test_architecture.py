@@ -24,7 +24,7 @@ LADDER = {
     "cells": ("stages", "engine"),
     "networks": ("cells",),
     "analysis": ("cells",),
-    "training": ("networks", "analysis"),
+    "training": ("networks", "analysis", "printing"),
     "referee": ("printing",),
     "interop": ("networks",),
     "files": ("interop", "printing"),

@@ -1,0 +1,145 @@
+"""WHERE A TABLE IS PRINTED: one table for people, one JSON and one CSV for programs.
+
+print(table(("array", "norm"), [("W", 1.5), ("b", None)]))    names to the left, numbers right
+to_json(report)                                               a row of numbers is one line
+to_csv(("t", "h"), [(0, 0.5)])                                numbers in full
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+
+import numpy as np
+
+GAP = "  "  # between two columns
+WORDS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}  # what JSON has no number for
+
+
+def table(head, rows, *, form=".4g", sides="", widths=(), rule=False):
+    """Columns for people, two blanks apart, each as wide as its widest cell.
+
+    Args:
+      head: the names of the columns; () prints no head.
+      rows: tuples of cells, one per column: texts, numbers, None for nothing.
+      form: how numbers are written, one format for all columns or a tuple with one for each: ".1e",
+        ".3f", ".4g" leave integers alone, "," does not.
+      sides: "<" or ">" per column, say "<>>". Default: numbers to the right, all else to the left.
+      widths: of columns, at least. What is printed row by row needs them, and `sides`.
+      rule: whether a line stands below the head.
+
+    Returns:
+      str: lines without trailing blanks, and no newline at the end.
+
+    Raises:
+      ValueError: rows, formats or sides that are not one per column.
+    """
+    rows = [tuple(row) for row in rows]
+    count = len(head) or len(sides) or (len(rows[0]) if rows else 0)
+    forms = (form,) * count if isinstance(form, str) else form
+    texts = [tuple(head)] if head else []
+    texts += [tuple(text_of(x, f) for x, f in zip(row, forms, strict=True)) for row in rows]
+    sides = sides or [side([row[n] for row in rows]) for n in range(count)]
+    least = [*widths, *(0,) * (count - len(widths))]
+    widths = [max([w, *(len(row[n]) for row in texts)]) for n, w in enumerate(least)]
+    lines = [
+        GAP.join(f"{x:{s}{w}}" for x, s, w in zip(row, sides, widths, strict=True)).rstrip()
+        for row in texts
+    ]
+    if rule:
+        lines.insert(len(head) > 0, "-" * (sum(widths) + len(GAP) * (count - 1)))
+    return "\n".join(lines)
+
+
+def is_number(x):
+    return isinstance(x, int | float | np.integer | np.floating) and not isinstance(x, bool)
+
+
+def side(cells):
+    """Where a column goes: to the right if it has numbers and nothing else."""
+    cells = [x for x in cells if not (x is None or x == "")]
+    return ">" if cells and all(map(is_number, cells)) else "<"
+
+
+def text_of(x, form):
+    """A cell: `form` is for numbers, and one with a point for floats alone."""
+    if x is None or not is_number(x):
+        return "" if x is None else str(x)
+    return str(x) if isinstance(x, int | np.integer) and "." in form else format(x, form)
+
+
+# JSON -----------------------------------------------------------------------------------------
+
+
+def to_json(tree, *, indent=1):
+    """A tree as JSON, in full, a list of numbers or texts on one line.
+
+    Args:
+      tree: dicts, lists and tuples of texts, numbers, truth values, None, arrays of NumPy and JAX,
+        NamedTuples and dataclasses; the last two become objects.
+      indent: blanks per level; None for one line.
+
+    Returns:
+      str: JSON that every reader takes. It has no NaN and no infinity; they become the texts "NaN",
+      "Infinity" and "-Infinity", which Python's `float` and JavaScript's `Number` read.
+
+    Raises:
+      TypeError: the tree holds something else.
+    """
+    tree = plain(tree)
+    return dump(tree) if indent is None else laid_out(tree, " " * indent, "\n")
+
+
+def plain(x):
+    """The same tree of dicts, lists, texts, numbers, truth values and None."""
+    if isinstance(x, dict):
+        return {str(k): plain(v) for k, v in x.items()}
+    if hasattr(x, "_asdict"):
+        return plain(x._asdict())
+    if dataclasses.is_dataclass(x) and not isinstance(x, type):
+        return {field.name: plain(getattr(x, field.name)) for field in dataclasses.fields(x)}
+    if isinstance(x, list | tuple):
+        return [plain(v) for v in x]
+    if hasattr(x, "__array__"):
+        x = np.asarray(x)
+        return plain((x if x.dtype.kind in "biufSU" else x.astype(np.float64)).tolist())
+    return WORDS[str(float(x))] if isinstance(x, float) and not math.isfinite(x) else x
+
+
+def laid_out(x, step, newline):
+    """A line per entry, but a list that holds no other list and no object is one line."""
+    inner = newline + step
+    if isinstance(x, dict) and x:
+        parts = [f"{dump(k)}: {laid_out(v, step, inner)}" for k, v in x.items()]
+        return f"{{{inner}{f',{inner}'.join(parts)}{newline}}}"
+    if isinstance(x, list) and any(isinstance(v, list | dict) for v in x):
+        parts = [laid_out(v, step, inner) for v in x]
+        return f"[{inner}{f',{inner}'.join(parts)}{newline}]"
+    return dump(x)
+
+
+def dump(x):
+    return json.dumps(x, ensure_ascii=False, allow_nan=False)
+
+
+# CSV ------------------------------------------------------------------------------------------
+
+
+def to_csv(head, rows):
+    """Lines of values, the first of them the names; floats in full, None as nothing.
+
+    Args:
+      head: the names of the columns.
+      rows: tuples of texts, numbers and None.
+
+    Returns:
+      str: without a newline at the end.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(
+        [repr(float(x)) if isinstance(x, float | np.floating) else x for x in row] for row in rows
+    )
+    return text.getvalue().rstrip("\n")

@@ -1,0 +1,114 @@
+"""One table, one JSON, one CSV; and nobody else prints one."""
+
+import dataclasses
+import json
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_lstm import printing
+
+
+def test_names_stand_to_the_left_and_numbers_to_the_right():
+    rows = [("W", 1.5, 7, "PASS"), ("second", float("nan"), 12345, ""), ("b", None, 1, None)]
+    assert printing.table(("array", "norm", "size", ""), rows, rule=True).splitlines() == [
+        "array   norm   size",
+        "-------------------------",
+        "W        1.5      7  PASS",
+        "second   nan  12345",
+        "b                 1",
+    ]
+
+
+def test_formats_sides_and_widths():
+    rows = [("a", 0.00123, 1234567), ("b", 2.0, 8)]
+    assert printing.table((), rows, form=("", ".1e", ",")).splitlines() == [
+        "a  1.2e-03  1,234,567",
+        "b  2.0e+00          8",
+    ]
+    assert printing.table(("n", "x"), [(1, 0.5)], form=".2f", sides="<>", widths=(4, 6)) == (
+        "n          x\n1       0.50"
+    )
+    assert printing.table((), [(np.int64(3), np.float32(0.5), True)]) == "3  0.5  True"
+
+
+def test_a_table_row_by_row_is_the_table():
+    options: dict[str, Any] = {"form": ".1e", "sides": "<>", "widths": (8, 8)}
+    rows = [("one", 1.0), ("two", -2e-9)]
+    parts = [printing.table(("name", "error"), (), rule=True, **options)]
+    parts += [printing.table((), [row], **options) for row in rows]
+    assert "\n".join(parts) == printing.table(("name", "error"), rows, rule=True, **options)
+
+
+def test_nothing_makes_an_empty_table():
+    assert printing.table((), ()) == ""
+    assert printing.table(("a", "b"), ()) == "a  b"
+
+
+@pytest.mark.parametrize("options", [{"form": ("", "")}, {"sides": "<"}])
+def test_one_format_and_one_side_per_column(options):
+    with pytest.raises(ValueError, match="zip"):
+        printing.table(("a", "b", "c"), [(1, 2, 3)], **options)
+
+
+class Pair(NamedTuple):
+    x: Any
+    y: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    name: str
+    pair: Pair
+
+
+def refuse(constant):
+    raise AssertionError(constant)
+
+
+def test_json_of_records_and_arrays():
+    tree = {
+        "record": Record('ÿ "[1,   2]"', Pair(np.array([[1.0, np.nan], [-np.inf, 0.1]]), None)),
+        "jax": (jnp.float32(0.5), jnp.bfloat16(1.5), jnp.arange(2)),
+        "numpy": [np.int32(2), np.bool_(True), np.float64("inf"), np.zeros((0, 3))],
+        "empty": [{}, [], ()],
+        3: True,
+    }
+    want = {
+        "record": {"name": 'ÿ "[1,   2]"', "pair": {"x": [[1.0, "NaN"], ["-Infinity", 0.1]]}},
+        "jax": [0.5, 1.5, [0, 1]],
+        "numpy": [2, True, "Infinity", []],
+        "empty": [{}, [], []],
+        "3": True,
+    }
+    want["record"]["pair"]["y"] = None
+    for indent in (None, 1, 2):
+        text = printing.to_json(tree, indent=indent)
+        assert json.loads(text, parse_constant=refuse) == want
+        assert "ÿ" in text
+    assert "\n" not in printing.to_json(tree, indent=None)
+
+
+def test_json_has_a_row_of_numbers_on_a_line():
+    assert printing.to_json({"a": np.eye(2), "b": ["x", "y"]}, indent=2) == (
+        '{\n  "a": [\n    [1.0, 0.0],\n    [0.0, 1.0]\n  ],\n  "b": ["x", "y"]\n}'
+    )
+
+
+def test_json_of_something_else_is_refused():
+    with pytest.raises(TypeError):
+        printing.to_json({"f": len})
+
+
+@pytest.mark.parametrize("word", printing.WORDS.values())
+def test_words_for_what_json_has_not_are_numbers_to_python(word):
+    assert json.loads(printing.to_json(float(word)), parse_constant=refuse) == word
+
+
+def test_csv_has_numbers_in_full():
+    rows = [("a, b", 0.1 + 0.2, None), ('"', np.float32(0.5), 3)]
+    assert printing.to_csv(("name", "x", "n"), rows) == (
+        'name,x,n\n"a, b",0.30000000000000004,\n"""",0.5,3'
+    )
