@@ -90,7 +90,8 @@ def stage_lines(s, row, beside):
     value, places = np.asarray(s.value), elements(s, row)
     shown = value[row] if value.ndim == 2 and not WEIGHT.fullmatch(s.name) else value
     few = places[:EACH] if s.equation else []
-    numbers = [write(fill(s.equation, s.of, place)) for place in few]
+    of = {k: np.asarray(x) for k, x in s.of.items()}
+    numbers = [write(fill(s.equation, of, place)) for place in few]
     plain = all(text == number(value[place]) for text, place in zip(numbers, few, strict=True))
     said = join(s.name, s.equation) + (f"   {beside}" if beside else "")
     if len(places) == 1:
