@@ -140,8 +140,8 @@ def trace(
     for file in files:
         print(f"wrote {file}", file=sys.stderr)
     for run in runs:
-        if worked.not_numbers(run.traced):
-            raise ValueError(f"NaN: {worked.not_numbers(run.traced)}; what it reaches is marked")
+        if worked.find_nan(run.traced):
+            raise ValueError(f"NaN: {worked.find_nan(run.traced)}; what it reaches is marked")
     return 0
 
 
@@ -177,7 +177,7 @@ def trace_mutant(runs, mutant, json_file, csv_file):
     """Truth and mistake side by side."""
     if runs[0].problem is None:
         raise ValueError(f"{runs[0].title} has no time: there is no mistake of it")
-    pairs = [(run.title, besides.beside(run.problem, run.cell, mutant)) for run in runs]
+    pairs = [(run.title, besides.put_beside(run.problem, run.cell, mutant)) for run in runs]
     say("\n\n\n".join(f"{title}\n\n{pair.table()}" for title, pair in pairs))
     write(json_file, besides.to_json(pairs))
     write(csv_file, besides.to_csv(pairs))

@@ -5,17 +5,17 @@ laid beside those of the truth, in the order in which a backward makes them.
 """
 
 import difflib
-import json
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jax_lstm import referee
+from jax_lstm import printing, referee
 from jax_lstm.diagnosis.catalogue import is_forward
 from jax_lstm.diagnosis.slow_backward import MUTANTS, elman_forward, lstm_forward
 from jax_lstm.notation import GATES
-from jax_lstm.teaching import paper as worked
-from jax_lstm.teaching.paper import EACH, number
+from jax_lstm.teaching.equations import number
+from jax_lstm.teaching.paper import EACH, mark
 
 SAME = 1e-12  # relative to the largest number of the array
 FORWARD = {  # what runs it, and where its numbers stand in a step
@@ -62,23 +62,22 @@ class Beside(NamedTuple):
 
     def table(self, every=EACH):
         """Truth and mistake in columns; of larger arrays, the number that differs most."""
-        lines = [f"{self.name}: {self.says}"]
-        at: Any = None
-        shown = list(self.shown(every))
+        lines, first = [f"{self.name}: {self.says}"], self.first()
+        shown = list(self.choose(every))
         if len(shown) < len(self.pairs):
             few = f"Of an array of more than {every} numbers, the one that differs most is shown."
             lines += ["", f"{few} --json and --csv have all."]
-        for pair in shown:
-            if (pair.part, pair.t) != at:
-                at = pair.part, pair.t
-                head = pair.part + ("" if pair.t is None else f", t = {pair.t}")
-                lines += ["", f"{head:24} {'truth':>12} {'mistake':>12}"]
-            marks = "   <-- FIRST DIFFERENCE" if pair is self.first() else "   *"
-            line = f"  {pair.name:22} {number(pair.truth):>12} {number(pair.mistake):>12}"
-            lines.append(line + marks * pair.differs + worked.mark([pair.truth, pair.mistake]))
+        for (part, t), pairs in itertools.groupby(shown, lambda pair: (pair.part, pair.t)):
+            head = part + ("" if t is None else f", t = {t}")
+            rows = [
+                (f"  {p.name}", number(p.truth), number(p.mistake), remark(p, first)) for p in pairs
+            ]
+            names = (head, "truth", "mistake", "")
+            lines += ["", printing.table(names, rows, sides="<>><", widths=(24, 11, 11))]
         return "\n".join([*lines, "", self.sentence()])
 
-    def shown(self, every):
+    def choose(self, every):
+        """Of larger arrays, the number that differs first or most."""
         groups: dict[Any, list[Pair]] = {}
         for pair in self.pairs:
             groups.setdefault((*pair[:2], pair.name.split("[")[0]), []).append(pair)
@@ -86,6 +85,12 @@ class Beside(NamedTuple):
             first = [pair for pair in pairs if pair is self.first()]
             far = max(pairs, key=lambda pair: abs(pair.truth - pair.mistake))
             yield from pairs if len(pairs) <= every else first or [far]
+
+
+def remark(pair, first):
+    """What stands behind the two numbers."""
+    difference = "<-- FIRST DIFFERENCE" if pair is first else "*"
+    return (difference * pair.differs + mark([pair.truth, pair.mistake])).strip()
 
 
 def to_json(runs):
@@ -96,23 +101,19 @@ def to_json(runs):
     """
     found = [
         {"title": title, "mutant": b.name, "says": b.says, "sentence": b.sentence()}
-        | {"rows": [pair._asdict() for pair in b.pairs]}
+        | {"rows": b.pairs}
         for title, b in runs
     ]
-    return json.dumps({"runs": worked.plain(found)}, indent=1, allow_nan=False)
+    return printing.to_json({"runs": found})
 
 
 def to_csv(runs):
     """A line per number: run, part, t, name, truth, mistake."""
-    rows = [
-        (title, p.part, "" if p.t is None else p.t, p.name, p.truth, p.mistake)
-        for title, b in runs
-        for p in b.pairs
-    ]
-    return worked.csv_text(["run", "part", "t", "name", "truth", "mistake"], rows)
+    rows = [(title, *pair[:-1]) for title, b in runs for pair in b.pairs]
+    return printing.to_csv(("run", *Pair._fields[:-1]), rows)
 
 
-def beside(problem, cell, name):
+def put_beside(problem, cell, name):
     """The truth beside one mistake.
 
     Args:

@@ -10,6 +10,7 @@ what the author printed. The settings stand in literature/*.json, with their sou
 """
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_lstm import printing
 from jax_lstm.cells.elman import ElmanParams, ElmanState
 from jax_lstm.cells.lstm import LSTMParams, LSTMState
 from jax_lstm.diagnosis import brought as files
@@ -31,8 +33,9 @@ from jax_lstm.stages.losses import (
     squared_error_bwd,
 )
 from jax_lstm.stages.readout import DenseParams, dense, dense_bwd
-from jax_lstm.teaching import paper as worked
+from jax_lstm.teaching import paper
 from jax_lstm.teaching import trace as tracing
+from jax_lstm.teaching.equations import evaluate, fill, number, write
 
 LITERATURE = Path(__file__).parent / "literature"
 CELLS = {"lstm": (LSTMParams, LSTMState), "elman": (ElmanParams, ElmanState)}
@@ -41,8 +44,9 @@ CELLS = {"lstm": (LSTMParams, LSTMState), "elman": (ElmanParams, ElmanState)}
 class Run(NamedTuple):
     """A trace with its title; what stands beside and below it; the problem it is the trace of.
 
-    note: below the title. beside: {(name, t): text}. below: lines. cell: of the problem, which is
-    None where nothing recurs.
+    note: below the title. beside: {(name, t): text}. below: lines. descent: one step of gradient
+    descent, the Stages that `below` tells. cell: of the problem, which is None where nothing
+    recurs.
     """
 
     title: str
@@ -52,10 +56,11 @@ class Run(NamedTuple):
     problem: Problem | None = None
     cell: str = "lstm"
     note: str = ""
+    descent: tuple[tracing.Stage, ...] = ()
 
     def table(self, row=0):
         """All of it as text."""
-        text = worked.table(self.traced, self.title, self.note, row=row, beside=self.beside)
+        text = paper.table(self.traced, self.title, self.note, row=row, beside=self.beside)
         return "\n".join([text, *([""] if self.below else []), *self.below])
 
 
@@ -73,7 +78,7 @@ def settings(name):
     return json.loads((LITERATURE / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def traced_problem(problem, cell, order=GATES):
+def trace_problem(problem, cell, order=GATES):
     """The trace of a Problem, with the lines of its loss."""
     Params, State = CELLS[cell]
     params = Params(*(jnp.asarray(problem.params[k]) for k in Params._fields))
@@ -83,11 +88,11 @@ def traced_problem(problem, cell, order=GATES):
     def cotangents(hs):
         hs, pick = [np.asarray(h) for h in hs], switch([()])
         dhs = [jnp.asarray(from_outside(problem, hs, pick, t)) for t in range(len(hs))]
-        return tracing.given(dhs)(hs)
+        return tracing.from_cotangents(dhs)(hs)
 
     squares = problem.loss == "squared_error" and problem.scale == 1
     outside = tracing.squared_errors(jnp.asarray(problem.ys)) if squares else cotangents
-    return tracing.told(params, state, jnp.asarray(problem.xs), last, outside, order)
+    return tracing.trace_rows(params, state, jnp.asarray(problem.xs), last, outside, order)
 
 
 # Gomez: an LSTM with one unit -----------------------------------------------------------------
@@ -115,33 +120,44 @@ def gomez():
         zeros = {k: 0 * x for k, x in state.items()}
         xs, ys = one(f["xs"]), one(f["ys"])
         problem = Problem(params, state, xs, "squared_error", 0 * ys, ys, 1.0, zeros)
-        traced = traced_problem(problem, "lstm", GOMEZ_ORDER)
+        traced = trace_problem(problem, "lstm", GOMEZ_ORDER)
+        below, descent = descend_gomez(traced, problem, f["learning_rate"])
         yield Run(
             f"Gomez' example from {starts}",
             traced,
             beside if name == "zero_state" else None,
-            tuple(gomez_step(traced, problem, f["learning_rate"])),
+            below,
             problem,
             note=GOMEZ_LETTERS if name == "zero_state" else "",
+            descent=descent,
         )
 
 
-def gomez_step(traced, problem, rate):
-    """One step of gradient descent, as he ends."""
+def descend_gomez(traced, problem, rate):
+    """One step of gradient descent, as he ends: lines and Stages."""
     d = {w: np.concatenate([traced.gradients[f"d{w}_{k}"] for k in GATES], axis=-1) for w in "WUb"}
     params = {w: problem.params[w] - rate * d[w] for w in "WUb"}
-    after = traced_problem(problem._replace(params=params), "lstm").loss
-    yield f"one step of gradient descent, w - {rate:g} * dw"
+    after = trace_problem(problem._replace(params=params), "lstm").loss
+    descent = []
     for n, k in enumerate(GATES):
         for w in "WUb":
-            for row, (old, slope, new) in enumerate(
-                zip(*(np.atleast_2d(x[w])[:, n] for x in (problem.params, d, params)), strict=True)
-            ):
+            old, slope, new = (np.atleast_2d(x[w])[:, n] for x in (problem.params, d, params))
+            of = {f"{w}_{k}": old, f"d{w}_{k}": slope}
+            for row in range(len(new)):
                 index = f"[{row}]" if w == "W" else ""
-                text = f"{w}_{k}{index} - {rate:g} * d{w}_{k}{index} = "
-                text += f"{worked.number(old)} - {rate:g}*{worked.signed(slope)}"
-                yield f"  {text:<{worked.WIDTH}} = {worked.number(new)}"
-    yield f"  loss: {worked.number(traced.loss)} before, {worked.number(after)} after"
+                descent.append(descend(f"{w}_{k}", index, rate, of, new[row : row + 1]))
+    lines = [f"one step of gradient descent, w - {rate:g} * dw"]
+    for s in descent:
+        text = paper.join(s.equation, write(fill(s.equation, s.of, (0,))))
+        lines += paper.write_value("  ", text, s.value[0])
+    lines.append(f"  loss: {number(traced.loss)} before, {number(after)} after")
+    return tuple(lines), tuple(descent)
+
+
+def descend(name, index, rate, of, value):
+    """The Stage of one weight: w - rate * dw."""
+    equation = f"{name}{index} - {rate:g} * d{name}{index}"
+    return tracing.Stage("one step of gradient descent", None, name + index, equation, of, value)
 
 
 # Coursera: the exercise, and what its notebook printed for years ------------------------------
@@ -150,12 +166,9 @@ def gomez_step(traced, problem, rate):
 def coursera():
     found = files.read(diagnosis.examples()["coursera"])
     problem = problem_of(found["problem"], "coursera", "lstm")
-    traced = traced_problem(problem, "lstm")
+    traced = trace_problem(problem, "lstm")
     g = {k: np.asarray(x) for k, x in traced.gradients.items()}
-    below = [
-        "what the notebook printed for years, in its own names",
-        f"  {'':14}truth        printed",
-    ]
+    rows = []
     H = problem.params["U"].shape[0]
     letters = dict(zip("ifco", GATES, strict=True))
     for name, printed in found["gradient"].items():
@@ -175,8 +188,10 @@ def coursera():
             truth = g[f"dU_{k}"][column, row] if column < H else g[f"dW_{k}"][column - H, row]
         for t, (a, b) in enumerate(zip(np.ravel(truth), np.ravel(printed), strict=True)):
             what = f"{name}[{t}]" if np.size(truth) > 1 else name
-            below.append(f"  {what:14}{worked.number(a):12} {worked.number(b)}")
-    below += [
+            rows.append((what, number(a), number(b)))
+    below = [
+        "what the notebook printed for years, in its own names",
+        textwrap.indent(printing.table(("", "truth", "printed"), rows), "  "),
         "",
         "The key carries neither dh nor dc from step to step: --mutant 'nothing carried'.",
     ]
@@ -190,24 +205,26 @@ def mazur():
     f = settings("mazur")
     w, b, x, target = (jnp.asarray(f[k], float) for k in ("w", "b", "x", "t"))
     x, target = x[None], target[None]
-    traced = mazur_traced(w, b, x, target)
+    traced = trace_mazur(w, b, x, target)
     g = traced.gradients
     dw = np.concatenate([np.asarray(g[k]).T.reshape(-1) for k in ("dW1", "dW2")])
     new = w - f["learning_rate"] * dw
-    after, said = mazur_traced(new, b, x, target).loss, f["published"]
+    after, said = trace_mazur(new, b, x, target).loss, f["published"]
     beside = {
         (name, None): "Mazur: " + ", ".join(v for v in np.ravel(said[name]) if v)
         for name in ("a1", "h", "a2", "y", "loss")
     }
     rate = f["learning_rate"]
     below = [f"one step of gradient descent, w - {rate:g} * dw, in his order"]
-    for n, (old, slope, now) in enumerate(zip(w, dw, new, strict=True)):
-        digits = said["w_after_1"][n]
-        end = f"   Mazur: {digits}" if digits else ""
-        text = f"w{n + 1} = {worked.number(old)} - {rate:g}*{worked.signed(slope)}"
-        below.append(f"  {text:<{worked.WIDTH}} = {worked.number(now):11}{end}".rstrip())
+    descent = tuple(
+        descend(f"w{n}", "", rate, {f"w{n}": w[n - 1], f"dw{n}": dw[n - 1]}, new[n - 1])
+        for n in range(1, len(w) + 1)
+    )
+    for s, digits in zip(descent, said["w_after_1"], strict=True):
+        text = paper.join(s.name, write(fill(s.equation, s.of, ())))
+        below += paper.write_value("  ", text, s.value, f"Mazur: {digits}" if digits else "")
     below.append(
-        f"  loss: {worked.number(traced.loss)} before, {worked.number(after)} after"
+        f"  loss: {number(traced.loss)} before, {number(after)} after"
         f"   Mazur: {said['loss']}, {said['loss_after_1']}"
     )
     note = (
@@ -215,10 +232,11 @@ def mazur():
         "likewise w5 and w6. h is his out_h, y his out_o, a1 and a2 his net inputs. He has one "
         "offset per layer: the derivative by it would be the sum of the two numbers of db."
     )
-    yield Run("Mazur's network of two layers", traced, beside, tuple(below), note=note)
+    title = "Mazur's network of two layers"
+    yield Run(title, traced, beside, tuple(below), note=note, descent=descent)
 
 
-def mazur_traced(w, b, x, target):
+def trace_mazur(w, b, x, target):
     """The stages and their twins, one after the other."""
     W1, W2 = w[:4].reshape(2, 2).T, w[4:].reshape(2, 2).T
     b1, b2 = jnp.repeat(b[:, None], 2, axis=1)
@@ -245,7 +263,7 @@ def mazur_traced(w, b, x, target):
         *tracing.tell("forward", None, forward, known),
         *tracing.tell("backward", None, backward, known),
     ]
-    return tracing.collected(lines, ends, known["loss"])
+    return tracing.collect(lines, ends, known["loss"])
 
 
 # WildML: a recurrent language model -----------------------------------------------------------
@@ -258,15 +276,16 @@ def wildml():
     xs = jax.nn.one_hot(jnp.asarray(f["x"]), len(U), dtype=U.dtype)[:, None]
     h0 = jnp.zeros((1, len(W)))
     outside = softmaxes(V, jnp.asarray(f["y"])[:, None])
-    traced = tracing.told(params, (h0,), xs, (h0,), outside)
+    traced = tracing.trace_rows(params, (h0,), xs, (h0,), outside)
     dhs = np.asarray(traced.backward["dh_from_outside"])
     arrays = {k: np.asarray(x) for k, x in params._asdict().items()}
     zero = {"h": np.asarray(h0)}
+    guess = f"{len(xs)} * log({len(U)})"
     problem = Problem(arrays, zero, np.asarray(xs), "cotangents", dhs, None, 1.0, zero)
     note = (
         "His letters: s is h, o is p; his U is W here, his W is U, and V is V, all transposed. x "
         f"is the word as a one-hot row. Guessing evenly among {len(U)} words would lose "
-        f"{len(xs)} log {len(U)} = {worked.number(len(xs) * np.log(len(U)))}."
+        f"{guess} = {number(evaluate(fill(guess, {}, ())))}."
     )
     yield Run("WildML's recurrent network", traced, problem=problem, cell="elman", note=note)
 
@@ -306,7 +325,7 @@ def random(size, seed=0, cell="lstm"):
             f"--size must have T, B >= 1, or there is nothing to trace; got T={T}, B={B}"
         )
     n = {"lstm": 4, "elman": 1}[cell]
-    worked.check_size(T, B, D, H, n)
+    paper.check_size(T, B, D, H, n)
     rng = np.random.default_rng(seed)
     normal = lambda *shape: rng.normal(size=shape).round(2)
     params = {"W": normal(D, n * H), "U": normal(H, n * H), "b": normal(n * H)}
@@ -315,7 +334,7 @@ def random(size, seed=0, cell="lstm"):
     xs, ys = normal(T, B, D), normal(T, B, H)
     problem = Problem(params, state, xs, "squared_error", 0 * ys, ys, 1.0, zeros)
     title = f"random numbers, {cell}, T={T}, B={B}, D={D}, H={H}, seed {seed}"
-    yield Run(title, traced_problem(problem, cell), problem=problem, cell=cell)
+    yield Run(title, trace_problem(problem, cell), problem=problem, cell=cell)
 
 
 def own(paths, layout=None, cell=None):
@@ -327,8 +346,8 @@ def own(paths, layout=None, cell=None):
     """
     found = [files.read(path) for path in paths]
     arrays: dict[str, Any] = {}
-    cell = cell or said_by(found, "cell", "lstm")
-    layout = layout or said_by(found, "layout", "ours")
+    cell = cell or read_setting(found, "cell", "lstm")
+    layout = layout or read_setting(found, "layout", "ours")
     for path, f in zip(paths, found, strict=True):
         more = f.get("problem") or f.get("gradient") or {}
         if not isinstance(more, dict):
@@ -336,10 +355,10 @@ def own(paths, layout=None, cell=None):
         arrays |= more
     problem = problem_of(arrays, layout, cell)
     title = f"{paths[0]}, {cell}, layout {layout}"
-    yield Run(title, traced_problem(problem, cell), problem=problem, cell=cell)
+    yield Run(title, trace_problem(problem, cell), problem=problem, cell=cell)
 
 
-def said_by(found, name, default):
+def read_setting(found, name, default):
     """What the files say of themselves, if they agree."""
     said = {str(f[name]) for f in found if name in f}
     if len(said) > 1:
@@ -363,5 +382,5 @@ def problem_of(arrays, layout, cell):
     sizes = diagnosis.check_problem(whole, form, layout)
     problem = diagnosis.problem_of(form.to_ours(whole), told, cell, sizes)
     T, B, D = problem.xs.shape
-    worked.check_size(T, B, D, problem.params["U"].shape[0], len(GATES) if cell == "lstm" else 1)
+    paper.check_size(T, B, D, problem.params["U"].shape[0], len(GATES) if cell == "lstm" else 1)
     return problem

@@ -16,7 +16,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Rectangle
 
-from jax_lstm.teaching.paper import TooLarge, number
+from jax_lstm.teaching.equations import number
+from jax_lstm.teaching.paper import TooLarge
 
 FORWARD, BACK, FORK, LINE, NAN = "#0072B2", "#D55E00", "#009E73", "#333333", "#CC79A7"
 STEPS, INPUTS, UNITS = 4, 3, 2  # what fits into a picture
@@ -167,24 +168,24 @@ def write(pen, x, y, text, color, ha, va):
     )  # fmt: skip
 
 
-def along(pen, x, y, value, back, above="", below=""):
+def write_along(pen, x, y, value, back, above="", below=""):
     """On a horizontal edge: the value above it, the cotangent below; names in front."""
-    write(pen, x, y + 0.07, named(above, value), FORWARD, "center", "bottom")
-    write(pen, x, y - 0.09, named(below, back), BACK, "center", "top")
+    write(pen, x, y + 0.07, equate(above, value), FORWARD, "center", "bottom")
+    write(pen, x, y - 0.09, equate(below, back), BACK, "center", "top")
 
 
-def beside(pen, x, y, value, back):
+def write_beside(pen, x, y, value, back):
     """On a vertical edge, to its right: the value, below it the cotangent."""
     write(pen, x + 0.1, y + 0.02, value, FORWARD, "left", "bottom")
     write(pen, x + 0.1, y - 0.02, back, BACK, "left", "top")
 
 
-def named(name, numbers):
+def equate(name, numbers):
     """ "c = 0.7857"; of several numbers, one line each."""
     return f"{name} = {numbers}" if name and "\n" not in numbers else numbers
 
 
-def total(pen, x, y, name, branches, ha="center", va="center"):
+def write_sum(pen, x, y, name, branches, ha="center", va="center"):
     """At a fork: the sum, and the branches it is the sum of."""
     parts = [pen.text(k).split("\n") for k in (name, *branches)]
     text = "\n".join(
@@ -212,57 +213,57 @@ def total(pen, x, y, name, branches, ha="center", va="center"):
 
 def draw_elman(pen, last):
     """x and h_prev into a, tanh, and the fork at h."""
-    told = pen.text
+    text = pen.text
     edge(pen, (-0.35, H_BUS), (I - 0.46, H_BUS))
     if pen.t == 0:
         draw_h0(pen)
     edge(pen, (I, OUTSIDE), (I, H_BUS - 0.26))
-    beside(pen, I, (H_BUS + OUTSIDE) / 2, told("x"), told("dx"))
+    write_beside(pen, I, (H_BUS + OUTSIDE) / 2, text("x"), text("dx"))
     node(pen, I, OUTSIDE, "x")
     node(pen, I, H_BUS, "a")
     edge(pen, (I, H_BUS), (O - 0.46, H_BUS))
-    along(pen, (I + O) / 2, H_BUS, told("a"), told("da"))
+    write_along(pen, (I + O) / 2, H_BUS, text("a"), text("da"))
     node(pen, O, H_BUS, "tanh", "#DCEBF5")
     edge(pen, (O, H_BUS), (Q, H_BUS), arrow=False)
-    along(pen, (O + Q) / 2 + 0.1, H_BUS, told("h"), told("dh"))
+    write_along(pen, (O + Q) / 2 + 0.1, H_BUS, text("h"), text("dh"))
     draw_fork_at_h(pen, last)
 
 
 def draw_h0(pen):
     """Where h comes from before the first step."""
     edge(pen, (-0.75, H_BUS), (-0.35, H_BUS), arrow=False)
-    along(pen, 0.5, H_BUS, pen.text("h_prev"), pen.text("dh_prev"), "h0", "dh0")
+    write_along(pen, 0.5, H_BUS, pen.text("h_prev"), pen.text("dh_prev"), "h0", "dh0")
 
 
 def draw_lstm(pen, last):
     """The gates, the line of c and the line of h."""
-    told = pen.text
+    text = pen.text
     draw_buses(pen)
     for k, x in zip("figo", (F, I, G, O), strict=True):
         edge(pen, (x, NET), (x, GATE - 0.26))
-        beside(pen, x, (NET + GATE) / 2, told(f"a_{k}"), told(f"da_{k}"))
+        write_beside(pen, x, (NET + GATE) / 2, text(f"a_{k}"), text(f"da_{k}"))
         node(pen, x, NET, f"a_{k}")
         node(pen, x, GATE, "tanh" if k == "g" else "σ", "#DCEBF5")
         pen.axes.text(pen.x + x - 0.65, GATE, k, fontsize=SIZE + 3, ha="center", va="center")
     edge(pen, (F, GATE), (F, C_LINE - 0.24))
-    beside(pen, F, (GATE + C_LINE) / 2, told("f"), told("df"))
+    write_beside(pen, F, (GATE + C_LINE) / 2, text("f"), text("df"))
     for k, x in (("i", I), ("g", G)):
         edge(pen, (x, GATE), (x, PRODUCT), (MIDDLE + (0.24 if k == "g" else -0.24), PRODUCT))
-        beside(pen, x, (GATE + PRODUCT) / 2, told(k), told(f"d{k}"))
+        write_beside(pen, x, (GATE + PRODUCT) / 2, text(k), text(f"d{k}"))
     operation(pen, MIDDLE, PRODUCT, "×")
     edge(pen, (MIDDLE, PRODUCT), (MIDDLE, C_LINE - 0.24))
     f, c_prev, i, g, o, dh = (
         np.atleast_2d((pen.traced.backward if k == "dh" else pen.traced.forward)[k][pen.t])[pen.row]
         for k in ("f", "c_prev", "i", "g", "o", "dh")
     )
-    beside(pen, MIDDLE, (PRODUCT + C_LINE) / 2, lines(i * g), told("dc"))
+    write_beside(pen, MIDDLE, (PRODUCT + C_LINE) / 2, lines(i * g), text("dc"))
     draw_c(pen, last, lines(f * c_prev))
     draw_h(pen, last, lines(dh * o))
 
 
 def draw_buses(pen):
     """x_t and h_{t-1}, each a fork into four gates."""
-    told = pen.text
+    text = pen.text
     for y, shift, share in ((X_BUS, -0.2, "dx"), (H_BUS, 0.2, "dh_prev")):
         start = (-0.35, H_BUS) if share == "dh_prev" else (F - 1.0, OUTSIDE)
         edge(pen, start, (start[0], y), (O + shift, y), arrow=False)
@@ -270,57 +271,57 @@ def draw_buses(pen):
             edge(pen, (x + shift, y), (x + shift, NET - 0.26))
             fork(pen, x + shift, y)
             where = (x - 0.26, 1.85, "right") if share == "dx" else (x + 0.26, 2.72, "left")
-            write(pen, *where[:2], told(f"{share}_{k}"), BACK, where[2], "center")
+            write(pen, *where[:2], text(f"{share}_{k}"), BACK, where[2], "center")
     node(pen, F - 1.0, OUTSIDE, "x")
-    write(pen, F - 0.55, OUTSIDE + 0.17, told("x").replace("\n", ", "), FORWARD, "left", "center")
-    total_of = "dx = " + told("dx").replace("\n", ", ")
+    write(pen, F - 0.55, OUTSIDE + 0.17, text("x").replace("\n", ", "), FORWARD, "left", "center")
+    total_of = "dx = " + text("dx").replace("\n", ", ")
     write(pen, F - 0.55, OUTSIDE - 0.17, total_of, BACK, "left", "center")
     if pen.t == 0:
         draw_h0(pen)
         edge(pen, (-0.75, C_LINE), (F - 0.24, C_LINE))
-        along(pen, 0.5, C_LINE, told("c_prev"), told("dc_prev"), "c0", "dc0")
+        write_along(pen, 0.5, C_LINE, text("c_prev"), text("dc_prev"), "c0", "dc0")
 
 
 def draw_c(pen, last, kept):
     """The line of c: forget, add, fork."""
-    told = pen.text
+    text = pen.text
     operation(pen, F, C_LINE, "×")
     edge(pen, (F, C_LINE), (MIDDLE - 0.24, C_LINE))
-    along(pen, (F + MIDDLE) / 2, C_LINE, kept, told("dc"))
+    write_along(pen, (F + MIDDLE) / 2, C_LINE, kept, text("dc"))
     operation(pen, MIDDLE, C_LINE, "+")
     edge(pen, (MIDDLE, C_LINE), (Q, C_LINE), arrow=False)
-    along(pen, (MIDDLE + Q) / 2, C_LINE, told("c"), told("dc"), "c", "dc")
+    write_along(pen, (MIDDLE + Q) / 2, C_LINE, text("c"), text("dc"), "c", "dc")
     fork(pen, Q, C_LINE)
-    total(pen, Q, C_LINE + 0.8, "dc", ("dc_from_h", "dc_from_next"), va="center")
+    write_sum(pen, Q, C_LINE + 0.8, "dc", ("dc_from_h", "dc_from_next"), va="center")
     end = Q + 1.75 if last else WIDE + F - 0.24
     edge(pen, (Q, C_LINE), (end, C_LINE))
-    along(pen, Q + (1.2 if last else 1.9), C_LINE, told("c"), told("dc_from_next"))
+    write_along(pen, Q + (1.2 if last else 1.9), C_LINE, text("c"), text("dc_from_next"))
     edge(pen, (Q, C_LINE), (Q, PRODUCT + 0.26))
-    beside(pen, Q, (PRODUCT + C_LINE) / 2, told("c"), told("dc_from_h"))
+    write_beside(pen, Q, (PRODUCT + C_LINE) / 2, text("c"), text("dc_from_h"))
 
 
 def draw_h(pen, last, back):
     """tanh, the output gate, and the fork at h."""
-    told = pen.text
+    text = pen.text
     node(pen, Q, PRODUCT, "tanh", "#DCEBF5")
     edge(pen, (Q, PRODUCT), (Q, GATE + 0.24))
-    beside(pen, Q, (PRODUCT + GATE) / 2, told("tanh_c"), back)
+    write_beside(pen, Q, (PRODUCT + GATE) / 2, text("tanh_c"), back)
     operation(pen, Q, GATE, "×")
     edge(pen, (O, GATE), (Q - 0.24, GATE))
-    along(pen, (O + Q) / 2 + 0.25, GATE, told("o"), told("do"))
+    write_along(pen, (O + Q) / 2 + 0.25, GATE, text("o"), text("do"))
     edge(pen, (Q, GATE), (Q, H_BUS), arrow=False)
-    beside(pen, Q, (GATE + 2.2) / 2, told("h"), told("dh"))
+    write_beside(pen, Q, (GATE + 2.2) / 2, text("h"), text("dh"))
     draw_fork_at_h(pen, last)
 
 
 def draw_fork_at_h(pen, last):
     """h goes outside and into the next step; what comes back is added."""
-    told = pen.text
+    text = pen.text
     fork(pen, Q, H_BUS)
-    total(pen, Q + 0.02, 2.0, "dh", ("dh_from_outside", "dh_from_next"))
+    write_sum(pen, Q + 0.02, 2.0, "dh", ("dh_from_outside", "dh_from_next"))
     end = Q + 1.75 if last else WIDE - 0.35
     edge(pen, (Q, H_BUS), (end, H_BUS), arrow=last)
-    along(pen, Q + 0.85, H_BUS, told("h"), told("dh_from_next"))
+    write_along(pen, Q + 0.85, H_BUS, text("h"), text("dh_from_next"))
     edge(pen, (Q, H_BUS), (Q, OUTSIDE + 0.26))
-    beside(pen, Q, (H_BUS + OUTSIDE) / 2 - 0.05, told("h"), told("dh_from_outside"))
+    write_beside(pen, Q, (H_BUS + OUTSIDE) / 2 - 0.05, text("h"), text("dh_from_outside"))
     node(pen, Q, OUTSIDE, "loss" if "y" in pen.traced.forward else "out")

@@ -3,24 +3,20 @@
     c = f * c_prev + i * g = 0.85195*0 + 0.96083*0.81775                     = 0.78573
 
 Numbers are printed with five digits and computed with all of theirs. The equations are those of
-trace.py; here they are only read, and every name is replaced by the number it stands for.
+trace.py; equations.py replaces every name by the number it stands for.
 """
 
-import csv
-import io
-import json
-import re
 import textwrap
 
 import numpy as np
 
-from jax_lstm.teaching.trace import NAME, WEIGHT
+from jax_lstm import printing
+from jax_lstm.teaching.equations import DIGITS, fill, number, write
+from jax_lstm.teaching.trace import WEIGHT
 
-DIGITS = 5
 WIDTH = 84  # of the equations; their values stand behind it
 EACH = 6  # elements of an array that are worked out one by one
 COLUMNS = 7  # numbers of a row side by side
-TERMS = 16  # of a sum that are written down
 PRINTED = 5_000  # numbers that a reader may get
 KEPT = 5_000_000  # numbers that a file may hold
 LEGEND = (
@@ -29,98 +25,6 @@ LEGEND = (
     "as well); the rest is element by element. Where something is used twice is a FORK, and what "
     f"comes back from its branches is added. Printed with {DIGITS} digits, computed with all."
 )
-TOKEN = re.compile(
-    r"(?P<left>\w+)(?P<turned>\.T)? @ (?P<right>\w+)(?P<transpose>\.T)?"
-    r"|(?P<function>sigmoid|softmax)\((?P<of>\w+)\)"
-    r"|(?P<name>\b(?!tanh\b|log\b|exp\b)[A-Za-z]\w*(?:\(t=\d+\))?)"
-)
-
-
-def number(x, digits=DIGITS):
-    """Five digits, as one would copy them: 0.85195, -0.0016459, 0."""
-    return f"{float(x) + 0.0:.{digits}g}"
-
-
-# An equation with its numbers -----------------------------------------------------------------
-
-
-def signed(x, first=False):
-    """A number inside an expression: the negative ones in parentheses."""
-    text = number(x)
-    return f"({text})" if text.startswith("-") and not first else text
-
-
-def element(x, index):
-    """Of an array that may have fewer axes than the result, the number that counts."""
-    x = np.asarray(x)
-    return x[tuple(index[len(index) - x.ndim :])] if x.ndim <= len(index) else x[index]
-
-
-def added(terms):
-    if len(terms) > TERMS:
-        terms = [*terms[:3], "...", terms[-1]]
-    return " + ".join(terms) or "0"
-
-
-def worked(equation, of, index):
-    """The equation with the numbers of one element.
-
-    Args:
-      equation: as in trace.py; "" for what is given.
-      of: {name: array}.
-      index: of the element in the result.
-    """
-    start = equation.find("sum(")
-    if start >= 0:
-        end = closing(equation, start + 3)
-        inner, rest = equation[start + 4 : end], (equation[:start], equation[end + 1 :])
-        x = next(np.asarray(of[name]) for name in NAME.findall(inner) if name in of)
-        places = (
-            [(n, *index) for n in range(len(x))]
-            if index
-            else [tuple(n) for n in np.ndindex(x.shape)]
-        )
-        terms = added([worked(inner, of, place) for place in places])
-        terms = f"({terms})" if len(places) > 1 and (rest[0] or rest[1]) else terms
-        return f"{rest[0]}{terms}{rest[1]}"
-
-    def numbers(match):
-        first = equation[: match.start()][-1:] in ("", "(")
-        first = first and not equation[match.end() :].startswith("^")
-        if match["name"]:
-            return signed(element(of[match["name"]], index), first)
-        if match["function"]:
-            return squashed(match["function"], np.asarray(of[match["of"]]), index)
-        return product(of, match, index, first)
-
-    return TOKEN.sub(numbers, equation).replace(" * ", "*")
-
-
-def squashed(function, x, index):
-    """sigmoid and softmax, by exp: what a pocket calculator has."""
-    if function == "sigmoid":
-        return f"1 / (1 + exp({number(-element(x, index))}))"
-    every = added([f"exp({number(v)})" for v in x[index[:-1]]])
-    return f"exp({number(x[index])}) / ({every})"
-
-
-def product(of, match, index, first):
-    """A row times a column."""
-    left, right = (np.asarray(of[match[k]]) for k in ("left", "right"))
-    left = left.T if match["turned"] else left
-    right = right.T if match["transpose"] else right
-    pairs = zip(left[index[0]], right[:, index[1]], strict=True)
-    return added([f"{signed(a, first and n == 0)}*{signed(b)}" for n, (a, b) in enumerate(pairs)])
-
-
-def closing(text, at):
-    """Where the parenthesis that opens at `at` closes."""
-    depth = 0
-    for n in range(at, len(text)):
-        depth += {"(": 1, ")": -1}.get(text[n], 0)
-        if depth == 0:
-            return n
-    raise ValueError(f"unbalanced: {text}")
 
 
 class TooLarge(ValueError):
@@ -148,7 +52,7 @@ def table(traced, title="", note="", *, row=0, beside=None):
     examples = len(traced.stages[0].value)  # x, a row per example
     if not 0 <= row < examples:
         raise ValueError(f"`row` must be an example of the batch, 0 to {examples - 1}; got {row}")
-    many = printed_count(traced)
+    many = count_printed(traced)
     if many > PRINTED:
         raise TooLarge(
             f"too large to print: {many:,} numbers, and at most {PRINTED:,} are; pass fewer steps "
@@ -162,7 +66,7 @@ def table(traced, title="", note="", *, row=0, beside=None):
             "",
             f"Of {examples} examples, example {row} is shown; weights add up all of them.",
         ]
-    bad = not_numbers(traced)
+    bad = find_nan(traced)
     if bad:
         lines += ["", f"NaN: {bad}. Every number that it reaches is marked."]
     part: tuple[str, int | None] | None = None
@@ -185,48 +89,50 @@ def stage_lines(s, row, beside):
     """A stage, its numbers, and at a fork what each branch is worth."""
     value, places = np.asarray(s.value), elements(s, row)
     shown = value[row] if value.ndim == 2 and not WEIGHT.fullmatch(s.name) else value
-    numbers = [worked(s.equation, s.of, place) for place in places[:EACH]]
-    plain = all(text in ("", number(value[n])) for text, n in zip(numbers, places, strict=False))
-    said = joined(s.name, s.equation) + (f"   {beside}" if beside else "")
+    few = places[:EACH] if s.equation else []
+    of = {k: np.asarray(x) for k, x in s.of.items()}
+    numbers = [write(fill(s.equation, of, place)) for place in few]
+    plain = all(text == number(value[place]) for text, place in zip(numbers, few, strict=True))
+    said = join(s.name, s.equation) + (f"   {beside}" if beside else "")
     if len(places) == 1:
-        text = joined(s.name, s.equation, "" if plain else numbers[0])
-        yield from valued("  ", text, value[places[0]], beside)
+        text = join(s.name, s.equation, "" if plain else numbers[0])
+        yield from write_value("  ", text, value[places[0]], beside)
     elif plain and len(places) <= EACH and shown.ndim == 1:  # given, or handed on as it is
-        yield from hung("  ", joined(s.name, s.equation, vector(s, row)))
+        yield from hang("  ", join(s.name, s.equation, vector(s, row)))
     else:
         yield f"  {said}"
         worked_out = [] if plain else numbers if len(places) <= EACH else numbers[:1]
         for place, text in zip(places, worked_out, strict=False):
-            yield from valued("    ", f"{label(s, place)} {text}", value[place], "")
+            yield from write_value("    ", f"{label(s, place)} {text}", value[place])
         if plain or len(places) > EACH:
             yield from grid(s, shown)
     if s.branches and s.part != "over time":
         yield from fork_lines(s, row)
 
 
-def joined(*parts):
+def join(*parts):
     return " = ".join(part for part in parts if part)
 
 
-def valued(indent, text, value, beside):
+def write_value(indent, text, value, beside=""):
     """Text, wrapped, and its value in the column behind it."""
-    *before, last = wrapped(text, WIDTH + 2, indent, indent + "    ")
+    *before, last = wrap(text, WIDTH + 2, indent, indent + "    ")
     yield from before
     end = f"   {beside}" if beside else ""
     yield f"{last:<{WIDTH + 2}} = {number(value):<11}{mark(value)}{end}".rstrip()
 
 
-def wrapped(text, width, first, then):
+def wrap(text, width, first, then):
     """Lines of whole numbers: none is broken, not at its sign either."""
     wrapper = textwrap.TextWrapper(width, first, then)
     wrapper.break_long_words = wrapper.break_on_hyphens = False
     return wrapper.wrap(text)
 
 
-def hung(indent, text):
+def hang(indent, text):
     """A line that ends in a row of numbers, wrapped below the first of them."""
     below = " " * (len(indent) + text.rfind("[") + 1)
-    for line in wrapped(text, WIDTH + 12, indent, below):
+    for line in wrap(text, WIDTH + 12, indent, below):
         yield line + "  <-- NaN" * ("nan" in line)
 
 
@@ -237,7 +143,7 @@ def fork_lines(s, row):
     for name in s.branches:
         others = np.sum([np.asarray(s.of[k]) for k in s.branches if k != name], axis=0)
         rest = s._replace(value=others)
-        yield from hung(" " * 8, f"without {name + ':':<17} {s.name} = {vector(rest, row)}")
+        yield from hang(" " * 8, f"without {name + ':':<17} {s.name} = {vector(rest, row)}")
 
 
 def elements(s, row):
@@ -268,25 +174,29 @@ def grid(s, shown):
     if s.t is not None and WEIGHT.fullmatch(s.name) and shown.size > EACH:
         yield f"    ... {shown.size} numbers; --json and --csv have them all{mark(shown)}"
         return
-    block = np.atleast_2d(shown)
+    block, lines = np.atleast_2d(shown), []
     for n, row in enumerate(block):
         for start in range(0, len(row), COLUMNS):
             part = row[start : start + COLUMNS]
             head = f"[{n}]" if len(block) > 1 and not start else ""
-            yield f"    {head:4}" + " ".join(f"{number(v):>11}" for v in part) + mark(part)
+            empty = [""] * (COLUMNS - len(part))
+            lines.append((head, *map(number, part), *empty, mark(part).strip()))
+    sides, widths = "<" + ">" * COLUMNS + "<", (3, *(10,) * COLUMNS)
+    text = printing.table((), lines, sides=sides, widths=widths)
+    yield from textwrap.indent(text, "    ").split("\n")
 
 
 def mark(value):
     return "  <-- NaN" if np.isnan(value).any() else ""
 
 
-def printed_count(traced):
+def count_printed(traced):
     return sum(
         len(elements(s, 0)) for s in traced.stages if s.t is None or not WEIGHT.fullmatch(s.name)
     )
 
 
-def not_numbers(traced):
+def find_nan(traced):
     """Where NaN came in: the first given arrays that have one."""
     for s in traced.stages:
         for name, x in s.of.items() if s.equation else [(s.name, s.value)]:
@@ -298,19 +208,6 @@ def not_numbers(traced):
 
 
 # Files ----------------------------------------------------------------------------------------
-
-
-def plain(x):
-    """For JSON: arrays as lists, and what JSON has no number for as a word."""
-    if isinstance(x, dict):
-        return {k: plain(v) for k, v in x.items()}
-    if isinstance(x, list | tuple):
-        return [plain(v) for v in x]
-    if hasattr(x, "shape"):
-        return plain(np.asarray(x).tolist())
-    if isinstance(x, float) and not np.isfinite(x):
-        return {"inf": "Infinity", "-inf": "-Infinity"}.get(str(x), "NaN")
-    return x
 
 
 def to_json(runs):
@@ -334,27 +231,19 @@ def to_json(runs):
         }
         for title, traced in runs
     ]
-    text = json.dumps({"runs": plain(found)}, indent=1, allow_nan=False)
-    return re.sub(r"\[[^\[\]{}\"]*\]", lambda row: " ".join(row[0].split()), text)  # a row, a line
+    return printing.to_json({"runs": found})
 
 
 def to_csv(runs):
     """A line per number: run, part, t, name, element, equation, value; see `to_json`."""
     rows = (
-        (title, s.part, "" if s.t is None else s.t, s.name, brackets(place), s.equation, value)
+        (title, s.part, s.t, s.name, brackets(place), s.equation, value)
         for title, traced in runs
         for s in traced.stages
         for place, value in np.ndenumerate(np.asarray(s.value))
     )
-    return csv_text(["run", "part", "t", "name", "element", "equation", "value"], rows)
-
-
-def csv_text(names, rows):
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([repr(float(v)) if isinstance(v, float) else v for v in r] for r in rows)
-    return text.getvalue().rstrip("\n")
+    head = ("run", "part", "t", "name", "element", "equation", "value")
+    return printing.to_csv(head, rows)
 
 
 def check_size(T, B, D, H, gates):

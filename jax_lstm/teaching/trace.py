@@ -28,9 +28,8 @@ from jax_lstm.engine import doors
 from jax_lstm.notation import GATES
 from jax_lstm.stages import bias, bias_bwd, fork_bwd, linear, linear_bwd, tanh, tanh_bwd
 from jax_lstm.stages.losses import squared_error, squared_error_bwd
+from jax_lstm.teaching import equations
 
-FUNCTIONS = ("sigmoid", "tanh", "exp", "log", "softmax", "sum", "T")
-NAME = re.compile(r"[A-Za-z]\w*(?:\(t=\d+\))?")
 WEIGHT = re.compile(r"d?[WUbV](\d|_[ifgo])?")
 
 
@@ -123,8 +122,8 @@ def trace(params, state, xs, dhs=None, *, ys=None, dlast=None, order=GATES):
         check_like(name, x, "(T, ..., H)", (*xs.shape[:-1], H), xs.dtype)
     for k, x in zip(state._fields, last, strict=True):
         check_like(f"dlast.{k}", x, "(..., H)", (*xs.shape[1:-1], H), xs.dtype)
-    outside = given(rows(dhs, 1)) if ys is None else squared_errors(rows(ys, 1))
-    traced = told(
+    outside = from_cotangents(rows(dhs, 1)) if ys is None else squared_errors(rows(ys, 1))
+    traced = trace_rows(
         params,
         tuple(rows(x) for x in state),
         rows(xs, 1),
@@ -132,7 +131,7 @@ def trace(params, state, xs, dhs=None, *, ys=None, dlast=None, order=GATES):
         outside,
         order,
     )
-    return unrolled(traced, xs.shape[1:-1])
+    return restore_batch(traced, xs.shape[1:-1])
 
 
 def check_like(name, x, form, shape, dtype):
@@ -141,18 +140,18 @@ def check_like(name, x, form, shape, dtype):
         raise ValueError(f"`{name}` must be {form} = {shape} in {dtype}; got {got}")
 
 
-def told(params, state, xs, last, outside, order=GATES):
+def trace_rows(params, state, xs, last, outside, order=GATES):
     """Traced, of rows (B, ...): `outside(hs)` is what comes after the cell, an Outside."""
     tell_cell = lstm_lines if len(state) == 2 else elman_lines
     lines, ends = tell_cell(params, state, xs, last, outside, order)
     losses = [s.value for s in lines if s.name == "loss"]
-    return collected(lines, ends, sum(losses) if losses else None)
+    return collect(lines, ends, sum(losses) if losses else None)
 
 
 def tell(part, t, lines, known):
     """Stages of (name, equation) or (name, equation, note at a fork); `known` has the numbers."""
     for name, equation, *note in lines:
-        names = [k for k in NAME.findall(equation) if k not in FUNCTIONS]
+        names = equations.names(equation) if equation else []
         of = {k: known[k] for k in names}
         yield Stage(part, t, name, equation, of, known[name], tuple(names) if note else (), *note)
 
@@ -161,15 +160,16 @@ def tell_sums(names, deltas):
     """dW = dW(t=0) + dW(t=1) + ...: a weight is a fork over time."""
     for name in names:
         shares = {f"d{name}(t={t})": d[f"d{name}"] for t, d in enumerate(deltas)}
-        note = (f"{name} goes into every time step",) if len(deltas) > 1 else ()
-        known = shares | {f"d{name}": fork_bwd(list(shares.values()))}  # (F')
-        yield from tell("over time", None, [(f"d{name}", " + ".join(shares), *note)], known)
+        total = fork_bwd(list(shares.values()))  # (F')
+        stage = Stage("over time", None, f"d{name}", " + ".join(shares), shares, total)
+        note = f"{name} goes into every time step"
+        yield stage._replace(branches=tuple(shares), note=note) if len(deltas) > 1 else stage
 
 
 # What comes after the cell --------------------------------------------------------------------
 
 
-def given(dhs):
+def from_cotangents(dhs):
     """The outside is known by its cotangents alone."""
     return lambda hs: Outside(
         [{"dh_from_outside": dh} for dh in dhs], [], [("dh_from_outside", "")]
@@ -205,7 +205,7 @@ def lstm_lines(params, state, xs, last, outside, order):
     share = lambda name: (name, " + ".join(f"{name}_{k}" for k in order))
 
     def forward(t):
-        yield from [("x", ""), ("h_prev", past("h", t)), ("c_prev", past("c", t))]
+        yield from [("x", ""), ("h_prev", name_before("h", t)), ("c_prev", name_before("c", t))]
         for k in order:
             yield f"a_{k}", f"x @ W_{k} + h_prev @ U_{k} + b_{k}"  # (1)
             yield k, f"{gate[k]}(a_{k})"  # (2)
@@ -213,11 +213,11 @@ def lstm_lines(params, state, xs, last, outside, order):
         yield from [("tanh_c", "tanh(c)"), ("h", "o * tanh_c")]  # (4)
 
     def backward(t, T):
-        yield "dh_from_next", future("dh_prev", "dh_T", t, T)
-        yield "dh", "dh_from_outside + dh_from_next", outward("h", t, T)
+        yield "dh_from_next", name_after("dh_prev", "dh_T", t, T)
+        yield "dh", "dh_from_outside + dh_from_next", destination("h", t, T)
         yield "dc_from_h", "dh * o * (1 - tanh_c^2)"  # (4')
-        yield "dc_from_next", future("dc_prev", "dc_T", t, T)
-        yield "dc", "dc_from_h + dc_from_next", outward("c", t, T)
+        yield "dc_from_next", name_after("dc_prev", "dc_T", t, T)
+        yield "dc", "dc_from_h + dc_from_next", destination("c", t, T)
         for k in order:
             yield f"d{k}", factor[k]  # (3'), (4')
             yield f"da_{k}", f"d{k} * {slope[k]}"  # (2')
@@ -233,9 +233,9 @@ def lstm_lines(params, state, xs, last, outside, order):
 
     names = [f"{w}_{k}" for k in order for w in "WUb"]
     known = p._asdict()
-    lines = every_step(steps, g.deltas, after, known, state, last, forward, backward, "hc")
+    lines = tell_steps(steps, g.deltas, after, known, state, last, forward, backward, "hc")
     ends = {"dh0": g.dh0, "dc0": g.dc0}
-    return lines + list(tell_sums([*names, *after.weights], with_outside(g.deltas, after))), ends
+    return lines + list(tell_sums([*names, *after.weights], add_outside(g.deltas, after))), ends
 
 
 def elman_lines(params, state, xs, last, outside, order):
@@ -258,23 +258,23 @@ def elman_lines(params, state, xs, last, outside, order):
         deltas.insert(0, d)
 
     def forward(t):
-        yield from [("x", ""), ("h_prev", past("h", t))]
+        yield from [("x", ""), ("h_prev", name_before("h", t))]
         yield from [("a", "x @ W + h_prev @ U + b"), ("h", "tanh(a)")]
 
     def backward(t, T):
-        yield "dh_from_next", future("dh_prev", "dh_T", t, T)
-        yield "dh", "dh_from_outside + dh_from_next", outward("h", t, T)
+        yield "dh_from_next", name_after("dh_prev", "dh_T", t, T)
+        yield "dh", "dh_from_outside + dh_from_next", destination("h", t, T)
         yield "da", "dh * (1 - h^2)"
         yield from [("dx", "da @ W.T"), ("dh_prev", "da @ U.T")]
         yield from [("dW", "x.T @ da"), ("dU", "h_prev.T @ da"), ("db", "sum(da)")]
 
     known = params._asdict()
-    lines = every_step(steps, deltas, after, known, state, last, forward, backward, "h")
-    sums = tell_sums([*"WUb", *after.weights], with_outside(deltas, after))
+    lines = tell_steps(steps, deltas, after, known, state, last, forward, backward, "h")
+    sums = tell_sums([*"WUb", *after.weights], add_outside(deltas, after))
     return lines + list(sums), {"dh0": dh_from_next}
 
 
-def every_step(steps, deltas, after, known, state, last, forward, backward, fields):
+def tell_steps(steps, deltas, after, known, state, last, forward, backward, fields):
     """The lines of all steps, forward and then in reverse, with what comes after the cell."""
     T = len(steps)
     known = known | {f"{k}0": x for k, x in zip(fields, state, strict=True)}
@@ -292,19 +292,19 @@ def every_step(steps, deltas, after, known, state, last, forward, backward, fiel
     return lines
 
 
-def with_outside(deltas, after):
+def add_outside(deltas, after):
     return [d | found for d, found in zip(deltas, after.steps, strict=True)]
 
 
-def past(name, t):
+def name_before(name, t):
     return f"{name}(t={t - 1})" if t else f"{name}0"
 
 
-def future(name, last, t, T):
+def name_after(name, last, t, T):
     return f"{name}(t={t + 1})" if t + 1 < T else last
 
 
-def outward(name, t, T):
+def destination(name, t, T):
     """Where a state goes, and what comes back from there."""
     first = "goes outside" if name == "h" else "goes into tanh(c), and so into h"
     step = {"h": f"into step {t + 1}", "c": f"into the forget product of step {t + 1}"}[name]
@@ -321,7 +321,7 @@ def rows(x, time=0):
     return x.reshape((*x.shape[:time], -1, x.shape[-1]))
 
 
-def collected(lines, ends, loss=None):
+def collect(lines, ends, loss=None):
     """Traced, of its lines: what has a time step is stacked, time first."""
     found: dict[str, Any] = {"forward": {}, "backward": {}, "over time": {}}
     for s in lines:
@@ -340,17 +340,17 @@ def collected(lines, ends, loss=None):
     return Traced(forward, backward, sums | ends, loss, tuple(lines))
 
 
-def unrolled(traced, batch):
+def restore_batch(traced, batch):
     """Traced, with the axes of examples as they were given."""
 
-    def shaped(names, time):
+    def restore(names, time):
         return {
             k: x if WEIGHT.fullmatch(k) or k == "loss" else x.reshape((*x.shape[:t], *batch, -1))
             for k, x in names.items()
             for t in [time + (k == "dxs")]
         }
 
-    forward, backward = shaped(traced.forward, 1), shaped(traced.backward, 1)
+    forward, backward = restore(traced.forward, 1), restore(traced.backward, 1)
     return traced._replace(
-        forward=forward, backward=backward, gradients=shaped(traced.gradients, 0)
+        forward=forward, backward=backward, gradients=restore(traced.gradients, 0)
     )
