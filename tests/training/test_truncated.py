@@ -158,7 +158,7 @@ MUTANTS = {
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_mutants_are_rejected(mutant, monkeypatch):
-    monkeypatch.setattr("jax_lstm.truncated.before_next", MUTANTS[mutant])
+    monkeypatch.setattr("jax_lstm.training.truncated.before_next", MUTANTS[mutant])
     args = problem(CELLS["elman"], SIZE)
     dy = cotangents_like("elman", args)
     want = by_definition("elman", 2, 4, args, {}, dy)
