@@ -188,7 +188,7 @@ def _stack(
       states: the states after the last step of each direction; a one-way stack carries on there.
       hs: the top layer's outputs, (T, ..., features); a pair of them after the merge "pair".
       every: if asked for, every[l][direction]: hs (T, ..., H) before any merge; with
-        `sequence=make_trace(cell)` a Trace with every state and gate too.
+        `sequence=make_states(cell)` its States, with every state and gate too.
 
     Raises:
       ValueError: options, numbers of states, or sizes that do not fit, before tracing; it names the
@@ -269,7 +269,7 @@ def merged(joints, merge, hs):
 
 
 def first(outputs):
-    """The outputs, or the first field of a Trace."""
+    """The outputs, or the first field of States."""
     return outputs[0] if isinstance(outputs, tuple) else outputs
 
 

@@ -126,6 +126,17 @@ def with_twin(twin, door=lambda *args: None):
     return with_door
 
 
+def without_time(twin):
+    """The stage at one step: its arguments without the axis T."""
+
+    def cut(shape):
+        if not isinstance(shape, str):
+            return (shape[0], *((name, cut(part)) for name, part in shape[1:]))
+        return shape.replace("T,", "")
+
+    return twin._replace(args=tuple((name, cut(shape)) for name, shape in twin.args))
+
+
 # Arguments to try it at -----------------------------------------------------------------------
 
 
@@ -134,11 +145,11 @@ def draw(twin, sizes, rng, number=None):
 
     Args:
       twin: a row of `TWINS`.
-      sizes: {letter: size}; M = 4H is added.
+      sizes: {letter: size}; M is 4H unless it is said.
       rng: `numpy.random.Generator`.
       number: `number(shape)` draws floats; standard normal ones if None. All are float64.
     """
-    sizes = sizes | {"M": 4 * sizes["H"]}
+    sizes = {"M": 4 * sizes["H"]} | sizes
     number = number or rng.standard_normal
 
     def array(shape):

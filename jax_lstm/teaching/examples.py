@@ -245,9 +245,9 @@ def trace_mazur(w, b, x, target):
     a2 = bias(linear(h, W2), b2)
     y = sigmoid(a2)
     dy, _ = squared_error_bwd((y, target), jnp.ones(1))
-    da2, db2 = bias_bwd(sigmoid_bwd(y, dy))
+    da2, db2 = bias_bwd(None, sigmoid_bwd(y, dy))
     dh, dW2 = linear_bwd((h, W2), da2)
-    da1, db1 = bias_bwd(sigmoid_bwd(h, dh))
+    da1, db1 = bias_bwd(None, sigmoid_bwd(h, dh))
     dx, dW1 = linear_bwd((x, W1), da1)
     known = {"W1": W1, "W2": W2, "b1": b1, "b2": b2, "x": x, "target": target, "a1": a1, "h": h}
     known |= {"a2": a2, "y": y, "loss": squared_error(y, target).sum(), "dy": dy, "da2": da2}

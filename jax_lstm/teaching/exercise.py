@@ -12,17 +12,9 @@ import re
 
 from jax_lstm import stages, textbook
 from jax_lstm.notation import GATES
+from jax_lstm.stages import TWINS, twins
 
-# stage -> what its twin is given, and what it answers
-TWINS = {
-    "linear": ("residual = x (B, D), W (D, M) and dy (B, M)", ("dx", "dW")),
-    "bias": ("da (B, M)", ("dy", "db")),
-    "sigmoid": ("s (B, H), which the forward returned (not a), and ds (B, H)", ("da",)),
-    "tanh": ("t (B, H), which the forward returned (not a), and dt (B, H)", ("da",)),
-    "cell_state": ("residual = f, c_prev, i, g and dc, all (B, H)", ("df", "dc_prev", "di", "dg")),
-    "hidden_state": ("residual = o, c and dh, all (B, H)", ("do", "dc")),
-    "fork": ("dxs, a cotangent for each branch, all of the shape of x", ("dx",)),
-}
+EXERCISED = ("linear", "bias", "sigmoid", "tanh", "cell_state", "hidden_state", "fork")
 HALVES = {"linear": ("linear_bwd_input", "linear_bwd_weight")}  # of a twin, for the solution
 
 ABOUT = '''"""The gradient of the LSTM, derived by hand: an exercise of one evening.
@@ -36,8 +28,8 @@ often as you like who is right:
     python -m jax_lstm grade THIS_FILE
 
 The law of twins: dX is dL/dX and has the shape of X. A twin returns the cotangents of the forward's
-arguments in their order. `residual` is what it may use of the forward: its arguments, or its
-result. What was used more than once is a fork.
+arguments in their order, None for what has none. `residual` is what it may use of the forward: its
+arguments, or its result. What was used more than once is a fork.
 
 Sizes: B examples, D input features, H hidden units, M columns of a matrix, T time steps.
 """
@@ -69,8 +61,8 @@ def exercise(*, numpy=False, solution=False):
       Source text. It needs nothing but NumPy, or JAX.
     """
     parts = [ABOUT.format(picture=picture()), imports(numpy)]
-    for name in TWINS:
-        parts += [source(getattr(stages, name)), twin(name, solution)]
+    for name in EXERCISED:
+        parts += [source(TWINS[name].stage), twin(name, solution)]
     parts += [source(x) for x in (textbook.Params, textbook.Gradients, textbook.forward)]
     parts.append(source(textbook.backward) if solution else blank_loop())
     text = "\n\n".join(part.rstrip("\n") + "\n" for part in parts)
@@ -97,18 +89,31 @@ def source(thing):
 
 def twin(name, solution):
     """A twin with its halves; or blank, with the number of its equation."""
-    rule = getattr(stages, f"{name}_bwd")
+    rule = TWINS[name].stage_bwd
     if solution:
         halves = [source(getattr(stages, half)) for half in HALVES.get(name, ())]
         return "\n\n".join([source(rule), *halves])
-    given, answers = TWINS[name]
     number = re.search(r"\(\w+'\w?\)", rule.__doc__ or "")
-    equations = "    ".join(f"{answer} = ?" for answer in answers)
+    answers = twins.answers(TWINS[name])
+    equations = "    ".join(f"{answer} = ?" for answer in answers if answer)
     return (
         f"def {name}_bwd{inspect.signature(rule)}:\n"
-        f'    """{equations:74}{number[0] if number else ""}\n\n    Given {given}.\n    """\n'
+        f'    """{equations:74}{number[0] if number else ""}\n\n    {instruction(name, rule)}\n    """\n'
         "    raise NotImplementedError\n"
     )
+
+
+def instruction(name, rule):
+    """What the twin is given and what it is to return, by its row and its signature."""
+    row = twins.without_time(TWINS[name])
+    residual, dy = inspect.signature(rule).parameters
+    shapes = {k: f"{k} ({', '.join(text.split(','))})" for k, text in row.args}
+    if row.residual == ("output",):
+        given = f"{residual}, which the forward returned (not {row.args[0][0]})"
+    else:
+        given = f"{residual} = {', '.join(shapes[k] for k in row.residual) or None}"
+    answers = ", ".join(str(answer) for answer in twins.answers(row))
+    return f"Given {given}, and {dy}, which has the form of what\n    the forward returned. Return {answers}."
 
 
 def blank_loop():

@@ -9,7 +9,6 @@ The file is run in this process: grade only what you would run.
 
 import contextlib
 import types
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +19,8 @@ import numpy as np
 from jax_lstm import referee, stages, textbook
 from jax_lstm.diagnosis.catalogue import MEMORY
 from jax_lstm.diagnosis.diagnose import diagnose
-from jax_lstm.teaching.exercise import TWINS
+from jax_lstm.stages import TWINS, twins
+from jax_lstm.teaching.exercise import EXERCISED
 
 T, B, D, H, M = 4, 3, 2, 5, 6  # all different, so that no transposed axis can pass
 RIGHT, WRONG, MISSING = "right", "WRONG", "missing"
@@ -34,19 +34,6 @@ class Grade(NamedTuple):
     name: str
     verdict: str
     says: str = ""
-
-
-class Stage(NamedTuple):
-    """A stage as its twin sees it.
-
-    args: letters of the forward's arguments. given(args, y, dy): what the twin is called with.
-    wrong(args, y, dy): {answer: {a mistake: what comes of it}}.
-    """
-
-    args: tuple[str, ...]
-    forward: Callable[..., Any]
-    given: Callable[..., Any]
-    wrong: Callable[..., Any]
 
 
 # The classic mistakes of each stage -----------------------------------------------------------
@@ -155,16 +142,14 @@ def wrong_fork(args, y, dxs):
     }
 
 
-STAGES = {
-    "linear": Stage(("BD", "DM"), stages.linear, lambda a, y, dy: (a, dy), wrong_linear),
-    "bias": Stage(("BM", "M"), stages.bias, lambda a, y, dy: (dy,), wrong_bias),
-    "sigmoid": Stage(("BH",), stages.sigmoid, lambda a, y, dy: (y, dy), wrong_sigmoid),
-    "tanh": Stage(("BH",), stages.tanh, lambda a, y, dy: (y, dy), wrong_tanh),
-    "cell_state": Stage(("BH",) * 4, stages.cell_state, lambda a, y, dy: (a, dy), wrong_cell_state),
-    "hidden_state": Stage(
-        ("BH",) * 2, stages.hidden_state, lambda a, y, dy: (a, dy), wrong_hidden_state
-    ),
-    "fork": Stage(("BH",), lambda x: stages.fork(x, 3), lambda a, y, dy: (dy,), wrong_fork),
+WRONG_BY_STAGE = {  # (args, y, dy) -> {answer: {a mistake: what comes of it}}
+    "linear": wrong_linear,
+    "bias": wrong_bias,
+    "sigmoid": wrong_sigmoid,
+    "tanh": wrong_tanh,
+    "cell_state": wrong_cell_state,
+    "hidden_state": wrong_hidden_state,
+    "fork": wrong_fork,
 }
 
 
@@ -196,11 +181,11 @@ def grade(path):
       ValueError: a file that cannot be run, or with nothing of the exercise in it.
     """
     module = loaded(Path(path))
-    names = [f"{k}_bwd" for k in TWINS]
+    names = [f"{k}_bwd" for k in EXERCISED]
     if not any(callable(getattr(module, k, None)) for k in (*names, LOOP)):
         raise ValueError(f"{path} has no function of the exercise, such as {names[0]} or {LOOP}")
     with referee.precisely():
-        grades = [twin_grade(module, name) for name in TWINS]
+        grades = [twin_grade(module, name) for name in EXERCISED]
         return [*grades, loop_grade(module, [g.name for g in grades if g.verdict != RIGHT])]
 
 
@@ -234,36 +219,31 @@ def loaded(path):
 
 
 def twin_grade(module, name):
-    stage, (_, answers) = STAGES[name], TWINS[name]
-    twin, name = getattr(module, f"{name}_bwd", None), f"{name}_bwd"
+    row, answers = twins.without_time(TWINS[name]), twins.answers(TWINS[name])
+    function, title = getattr(module, f"{name}_bwd", None), f"{name}_bwd"
     rng = np.random.default_rng(0)
     sizes = {"B": B, "D": D, "H": H, "M": M}
-    args = tuple(rng.uniform(0.2, 0.9, [sizes[k] for k in letters]) for letters in stage.args)
-    y = jax.tree.map(np.asarray, stage.forward(*args))
+    args = twins.draw(row, sizes, rng, lambda shape: rng.uniform(0.2, 0.9, shape))
+    y = jax.tree.map(np.asarray, row.stage(*args))
     dy = jax.tree.map(lambda x: rng.standard_normal(x.shape), y)
-    given = stage.given(args, y, dy)
-    right = several(getattr(stages, name)(*given), answers)
-    truths = {k: np.asarray(x) for k, x in zip(answers, right, strict=True)}
-    with right_twins(module, [f"{k}_bwd" for k in TWINS if f"{k}_bwd" != name]):  # it may use them
-        verdict, found = called(twin, *jax.tree.map(array_of(module), given))
+    right = zip(answers, twins.cotangents(row, args, y, dy), strict=True)
+    truths = {k: np.asarray(x) for k, x in right if k}
+    given = jax.tree.map(array_of(module), (twins.residual_of(row, args, y), dy))
+    with right_twins(module, [f"{k}_bwd" for k in EXERCISED if k != name]):  # it may use them
+        verdict, found = called(function, *given)
     if verdict:
-        return Grade(name, verdict, found)
-    found = several(found, answers)
+        return Grade(title, verdict, found)
+    found = (found,) if len(answers) == 1 else found
     if not isinstance(found, tuple | list) or len(found) != len(answers):
         got = len(found) if isinstance(found, tuple | list) else type(found).__name__
-        return Grade(name, WRONG, f"must return {', '.join(answers)}; got {got} of them")
-    table = stage.wrong(args, y, dy)
+        return Grade(title, WRONG, f"must return {', '.join(map(str, answers))}; got {got} of them")
+    table = WRONG_BY_STAGE[name](args, y, dy)
     says = [
         said
         for answer, x in zip(answers, found, strict=True)
-        if (said := fault(answer, x, truths, table.get(answer, {})))
+        if answer and (said := fault(answer, x, truths, table.get(answer, {})))
     ]
-    return Grade(name, WRONG if says else RIGHT, "; ".join(says))
-
-
-def several(found: Any, answers: Any) -> Any:
-    """A twin with one answer returns it bare."""
-    return (found,) if len(answers) == 1 else found
+    return Grade(title, WRONG if says else RIGHT, "; ".join(says))
 
 
 def called(function: Any, *args: Any) -> tuple[str, Any]:
@@ -331,7 +311,7 @@ def loop_grade(module, wrong_twins):
         return Grade(LOOP, WRONG, said)
     if wrong_twins:
         with_right = f"with the right {', '.join(wrong_twins)} in place: "
-        if len(wrong_twins) == len(TWINS):
+        if len(wrong_twins) == len(EXERCISED):
             with_right = "with all twins right: "
     with right_twins(module, wrong_twins):
         verdict, found = called(gradient_by(module, function), problem)

@@ -160,7 +160,7 @@ def tell_sums(names, deltas):
     """dW = dW(t=0) + dW(t=1) + ...: a weight is a fork over time."""
     for name in names:
         shares = {f"d{name}(t={t})": d[f"d{name}"] for t, d in enumerate(deltas)}
-        total = fork_bwd(list(shares.values()))  # (F')
+        total, _ = fork_bwd(None, list(shares.values()))  # (F')
         stage = Stage("over time", None, f"d{name}", " + ".join(shares), shares, total)
         note = f"{name} goes into every time step"
         yield stage._replace(branches=tuple(shares), note=note) if len(deltas) > 1 else stage
@@ -249,9 +249,9 @@ def elman_lines(params, state, xs, last, outside, order):
     (dh_from_next,), deltas = last, []
     for s, found in zip(reversed(steps), reversed(after.steps), strict=True):
         d = {"dh_from_next": dh_from_next, "dh_from_outside": found["dh_from_outside"]}
-        d["dh"] = fork_bwd((d["dh_from_outside"], dh_from_next))  # (F')
+        d["dh"], _ = fork_bwd(None, (d["dh_from_outside"], dh_from_next))  # (F')
         d["da"] = tanh_bwd(s["h"], d["dh"])  # (2')
-        dy, d["db"] = bias_bwd(d["da"])  # (1'b)
+        dy, d["db"] = bias_bwd(None, d["da"])  # (1'b)
         d["dx"], d["dW"] = linear_bwd((s["x"], params.W), dy)  # (1')
         d["dh_prev"], d["dU"] = linear_bwd((s["h_prev"], params.U), dy)
         dh_from_next = d["dh_prev"]
