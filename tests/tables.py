@@ -21,8 +21,8 @@ quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
 SIZE = (7, 2, 3, 5)  # T, B, D, H: small and all different, so that no transposed axis can pass
 
 
-class Row(NamedTuple):
-    """A cell and what belongs to it. A new cell is one new row."""
+class CellRow(NamedTuple):
+    """A cell and the public functions of it. The rows follow from `jl.CELLS`."""
 
     cell: jl.Cell
     init: Callable[..., Any]
@@ -33,36 +33,21 @@ class Row(NamedTuple):
     step_autodiff: Callable[..., Any]
 
 
-CELLS = {
-    "lstm": Row(
-        jl.LSTM,
-        jl.init_lstm,
-        jl.init_lstm_state,
-        jl.lstm,
-        jl.lstm_autodiff,
-        jl.lstm_cell,
-        jl.lstm_cell_autodiff,
-    ),
-    "elman": Row(
-        jl.ELMAN,
-        jl.init_elman,
-        jl.init_elman_state,
-        jl.elman,
-        jl.elman_autodiff,
-        jl.elman_cell,
-        jl.elman_cell_autodiff,
-    ),
-    "lstmp": Row(
-        jl.LSTMP,
-        # H, what is handed on, is R here, and not the number of cells
-        lambda key, D, H, dtype: jl.init_lstmp(key, D, H + 2, H, dtype=dtype),
-        jl.init_lstmp_state,
-        jl.lstmp,
-        jl.lstmp_autodiff,
-        jl.lstmp_cell,
-        jl.lstmp_cell_autodiff,
-    ),
-}
+def row_of(cell):
+    """The functions people call, by the cell's name. H is what is handed on: where that has a
+    letter of its own, it is H here, and there are H + 2 cells; other letters are 2, 3, ..."""
+    names = ("{}", "{}_autodiff", "{}_cell", "{}_cell_autodiff")
+    run = [getattr(jl, name.format(cell.name)) for name in names]
+    handed_on = cell.fields[0][1] if cell.fields else "H"
+
+    def init(key, D, H, dtype):
+        more = {name: H if k == handed_on else 2 + n for n, (k, name) in enumerate(cell.sizes)}
+        return cell.init(key, D, H if handed_on == "H" else H + 2, dtype=dtype, **more)
+
+    return CellRow(cell, init, getattr(jl, f"init_{cell.name}_state"), *run)
+
+
+CELLS = {name: row_of(cell) for name, cell in jl.CELLS.items()}
 
 
 def plain_scan(params, state, xs):

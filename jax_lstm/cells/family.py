@@ -1,7 +1,8 @@
 """THE FAMILY: each cell's import line and its row. A cell registers here, and nowhere else."""
 
 from jax_lstm.cells.elman import *
+from jax_lstm.cells.gru import *
 from jax_lstm.cells.lstm import *
 from jax_lstm.cells.lstmp import *
 
-CELLS = {cell.name: cell for cell in (LSTM, ELMAN, LSTMP)}
+CELLS = {cell.name: cell for cell in (LSTM, ELMAN, LSTMP, GRU)}

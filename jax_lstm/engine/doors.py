@@ -34,8 +34,7 @@ def check_cell(cell, params, state, x, name, leading):
             raise ValueError(f"`{here}` must be {form(leading)}; got shape {leaf.shape}")
         if not jnp.issubdtype(leaf.dtype, jnp.inexact):
             raise ValueError(f"`{here}` must be floating point; got {leaf.dtype}")
-    if cell.beside:
-        x, masks = check_pair(cell, x, name)
+    x, masks = check_pair(cell, x, name) if cell.beside else (x, ())
     sizes = check_params(cell, params) if cell.shapes else {}
     if cell.shapes:
         check_input(sizes, params, x, name, leading)
@@ -174,8 +173,9 @@ def check_consts(cell, state, consts):
     if cell.consts in (None, "any"):
         return
     h = getattr(state, cell.consts)
-    if not hasattr(consts, "dtype") or not broadcasts(consts, h):
-        got = f"shape {consts.shape}" if hasattr(consts, "dtype") else type(consts).__name__
+    shape = getattr(consts, "shape", None)
+    if shape is None or not broadcasts(consts, h):
+        got = type(consts).__name__ if shape is None else f"shape {shape}"
         raise ValueError(
             f"`consts` of a {cell.name} cell must be its mask {h.shape}, see "
             f"jax_lstm.recurrent_dropout_masks; got {got}"

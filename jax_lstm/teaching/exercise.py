@@ -98,7 +98,7 @@ def twin(name, solution):
     equations = "    ".join(f"{answer} = ?" for answer in answers if answer)
     return (
         f"def {name}_bwd{inspect.signature(rule)}:\n"
-        f'    """{equations:74}{number[0] if number else ""}\n\n    {instruction(name, rule)}\n    """\n'
+        f'    """{equations:74}{number[0] if number else ""}\n\n{instruction(name, rule)}\n    """\n'
         "    raise NotImplementedError\n"
     )
 
@@ -113,7 +113,9 @@ def instruction(name, rule):
     else:
         given = f"{residual} = {', '.join(shapes[k] for k in row.residual) or None}"
     answers = ", ".join(str(answer) for answer in twins.answers(row))
-    return f"Given {given}, and {dy}, which has the form of what\n    the forward returned. Return {answers}."
+    return (
+        f"    Given {given}.\n    {dy} has the form of what the forward returned. Return {answers}."
+    )
 
 
 def blank_loop():

@@ -9,6 +9,7 @@ import jax_lstm as jl
 from jax_lstm import stages
 from jax_lstm.networks import joints
 from jax_lstm.networks import stack as layers
+from jax_lstm.stages.twins import with_twin
 from tests.networks.stacks import (
     H,
     episodes,
@@ -27,8 +28,8 @@ def lstmp_of(**change):
 def P_not_in_dm(step_bwd):
     """The output gate and the cell get dh, cut or filled up, in place of dh Pᵀ."""
 
-    def mutant(w, consts, prev, saved, dstate):
-        return step_bwd(w._replace(PT=jnp.eye(*w.PT.shape)), consts, prev, saved, dstate)
+    def mutant(w, prev, saved, dstate):
+        return step_bwd(w._replace(PT=jnp.eye(*w.PT.shape)), prev, saved, dstate)
 
     return mutant
 
@@ -36,8 +37,8 @@ def P_not_in_dm(step_bwd):
 def dh_from_outside_only(step_bwd):
     """dP sees half of the fork at h_t."""
 
-    def mutant(w, consts, prev, saved, dstate):
-        dprev, (da, dh) = step_bwd(w, consts, prev, saved, dstate)
+    def mutant(w, prev, saved, dstate):
+        dprev, (da, dh) = step_bwd(w, prev, saved, dstate)
         return dprev, (da, 0.5 * dh)
 
     return mutant
@@ -46,11 +47,11 @@ def dh_from_outside_only(step_bwd):
 def m_of_the_old_cell(weights_bwd):
     """dP is made of o * tanh(c_{t-1})."""
 
-    def mutant(params, consts, xs, prevs, saved, deltas):
+    def mutant(w, xs, prevs, saved, deltas):
         i, f, g, o = saved
         old = (0 * i, jnp.ones_like(f), g, o)
-        dparams, dxs = weights_bwd(params, consts, xs, prevs, saved, deltas)
-        return dparams._replace(P=weights_bwd(params, consts, xs, prevs, old, deltas)[0].P), dxs
+        dparams, dxs = weights_bwd(w, xs, prevs, saved, deltas)
+        return dparams._replace(P=weights_bwd(w, xs, prevs, old, deltas)[0].P), dxs
 
     return mutant
 
@@ -93,7 +94,7 @@ MUTANTS = {
 @pytest.mark.parametrize("joint", MUTANTS)
 def test_mutants_of_joints(joint, monkeypatch):
     name, twin = MUTANTS[joint]
-    mutant = {joint: joints.ruled(getattr(stages, joint), twin)}
+    mutant = {joint: with_twin(stages.TWINS[joint]._replace(stage_bwd=twin))}
     wrong = functools.partial(layers._stack, joints.BY_HAND._replace(**mutant), jl.lstm)
     args, by_hand, _ = stacks(name)
     want = value_and_cotangents(by_hand, args)

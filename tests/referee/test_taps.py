@@ -120,28 +120,25 @@ class State(NamedTuple):
     h: jax.Array
 
 
-def init_state(params, batch_shape=()):
-    return State(jnp.zeros((*batch_shape, params.U.shape[0]), params.U.dtype))
-
-
-def step(w, consts, prev, z):
+def step(w, prev, z):
     a_u, a_n = jnp.split(z + linear(prev.h, w.U), 2, axis=-1)
     u, n = sigmoid(a_u), tanh(a_n)
     return State(prev.h + u * (n - prev.h)), (u, n)
 
 
-def step_bwd(w, consts, prev, saved, dstate):
+def step_bwd(w, prev, saved, dstate):
     (u, n), dh = saved, dstate.h
     da = jnp.concatenate([sigmoid_bwd(u, dh * (n - prev.h)), tanh_bwd(n, dh * u)], axis=-1)
     return State(dh * (1 - u) + linear_bwd_input(w.U, da)), da
 
 
-def weights_bwd(params, consts, xs, prev, saved, da):
+def weights_bwd(w, xs, prev, saved, da):
     dparams = Params(linear_bwd_weight(xs, da), linear_bwd_weight(prev.h, da))
-    return dparams, linear_bwd_input(params.W, da)
+    return dparams, linear_bwd_input(w.W, da)
 
 
-MINE = Cell(init_state, lambda p: p, lambda w, xs: linear(xs, w.W), step, step_bwd, weights_bwd)
+project = lambda w, xs: linear(xs, w.W)
+MINE = Cell("mine", Params, State, project, step, step_bwd, weights_bwd)
 
 
 def my_problem():
@@ -153,14 +150,14 @@ def my_problem():
     return Params(W, U), State(h), xs
 
 
-def wrong_candidate(w, consts, prev, saved, dstate):
+def wrong_candidate(w, prev, saved, dstate):
     """(1 - n²) forgotten: one wrong term."""
     (u, n), dh = saved, dstate.h
     da = jnp.concatenate([sigmoid_bwd(u, dh * (n - prev.h)), dh * u], axis=-1)
     return State(dh * (1 - u) + linear_bwd_input(w.U, da)), da
 
 
-def wrong_keep(w, consts, prev, saved, dstate):
+def wrong_keep(w, prev, saved, dstate):
     (u, n), dh = saved, dstate.h
     da = jnp.concatenate([sigmoid_bwd(u, dh * (n - prev.h)), tanh_bwd(n, dh * u)], axis=-1)
     return State(dh * u + linear_bwd_input(w.U, da)), da
@@ -178,13 +175,13 @@ def test_a_wrong_term_of_one_s_own_cell_has_a_step_and_a_gate():
     assert report.sentence().endswith("in step_bwd, what it hands to t-1")
 
 
-def tapped_step(w, consts, prev, z, tap):
+def tapped_step(w, prev, z, tap):
     a_u, a_n = jnp.split(z + linear(prev.h, w.U), 2, axis=-1)
     u, n = tap("u", sigmoid(a_u)), tap("n", tanh(a_n))
     return State(prev.h + u * (n - prev.h))
 
 
-def tapped_step_bwd(w, consts, prev, saved, dstate, tap):
+def tapped_step_bwd(w, prev, saved, dstate, tap):
     (u, n), dh = saved, dstate.h
     du, dn = tap("u", dh * n), tap("n", dh * u)  # du lacks - h_prev
     da = jnp.concatenate([sigmoid_bwd(u, du), tanh_bwd(n, dn)], axis=-1)
@@ -230,7 +227,7 @@ def test_blocks_that_disagree_together_are_all_named():
         (lambda *args: args, referee.Taps(gates=("a", "b", "c")), "3 blocks"),
         (
             lambda *args: args,
-            referee.Taps(step=lambda w, consts, prev, z, tap: State(tap("h", prev.h))),
+            referee.Taps(step=lambda w, prev, z, tap: State(tap("h", prev.h))),
             "two intermediates",
         ),
     ],
@@ -274,8 +271,8 @@ def test_a_wrong_cell_and_a_survivor_are_told():
         dstate, da = step_bwd(*args)
         return dstate, (da, da)
 
-    def without_it(params, consts, xs, prev, saved, deltas):
-        return weights_bwd(params, consts, xs, prev, saved, deltas[0])
+    def without_it(w, xs, prev, saved, deltas):
+        return weights_bwd(w, xs, prev, saved, deltas[0])
 
     spare = MINE._replace(step_bwd=with_a_spare, weights_bwd=without_it)
     report = referee.mutation_test(spare, *my_problem())

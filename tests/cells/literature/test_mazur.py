@@ -26,9 +26,9 @@ def mazur_step(w, b, x, t):
     loss = jl.squared_error(y, t)
 
     dy, _ = squared_error_bwd((y, t), jnp.ones(()))
-    da2, db2 = bias_bwd(sigmoid_bwd(y, dy))
+    da2, db2 = bias_bwd(None, sigmoid_bwd(y, dy))
     dh, dW2 = linear_bwd((h, W2), da2)
-    da1, db1 = bias_bwd(sigmoid_bwd(h, dh))
+    da1, db1 = bias_bwd(None, sigmoid_bwd(h, dh))
     _, dW1 = linear_bwd((x, W1), da1)
     dw = jnp.concatenate([dW1.T.reshape(-1), dW2.T.reshape(-1)])
     db = jnp.stack([db1.sum(), db2.sum()])  # (F')
