@@ -86,7 +86,7 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path, monkeypatch, capsys):
         ("--table {0}/none.json", "argument --table: {0}/none.json is not a result of this: "),
         ("--compare {0}/list.json", "argument --compare: {0}/list.json is not a result of this: "),
         ("--compare {0}/empty.json", "argument --compare: {0}/empty.json holds no case"),
-        ("--quick --tiny", "argument --tiny: "),
+        ("--quick --tiny", "--quick and --tiny are not allowed together"),
     ],
 )
 def test_bad_options(tmp_path, capsys, argv, complaint):
