@@ -34,7 +34,9 @@ def options_of(experiment, argv, capsys):
     lines = [line.strip("│ ") for line in printed.splitlines() if line[:1] in ("│", " ")]
     names = r"(?m)^(-h, --help|--[a-z][a-z-]*)(?= |$)"
     _, *parts = re.split(names, "\n".join(lines))
-    words = {name: " ".join(text.split()) for name, text in zip(parts[::2], parts[1::2], strict=True)}
+    words = {
+        name: " ".join(text.split()) for name, text in zip(parts[::2], parts[1::2], strict=True)
+    }
     return {name.removeprefix("-h, "): text for name, text in words.items()}
 
 

@@ -37,6 +37,15 @@ def test_too_few_rounds_are_no_evidence():
     assert "fewer than 5 rounds" in speed_compare.table(rows, 0.1)
 
 
+def test_the_bootstrap_is_the_same_each_time_and_needs_two_rounds():
+    old, new = noisy(0), noisy(1)
+    rows = speed_compare.compare(old, new, 0.1)
+    assert rows == speed_compare.compare(old, new, 0.1)
+    assert all(row.low < row.slowdown for row in rows)
+    single = speed_compare.compare(old, noisy(1, rounds=1), 0.1)
+    assert all(row.low == row.slowdown and row.slower is None for row in single)
+
+
 @pytest.mark.parametrize(("ours", "status"), [(1.0, 0), (1.3, 1)])
 def test_the_comparison_is_an_exit_status(tmp_path, capsys, ours, status):
     for name, result in (("old", noisy(0)), ("new", noisy(1, ours=ours))):
