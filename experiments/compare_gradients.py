@@ -25,15 +25,17 @@ import functools
 import sys
 import time
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
+from tyro.conf import arg
 
-from experiments import char_lm
-from experiments.kit import command, plots, record, report, text
-from experiments.kit.command import BadInput, option
+from experiments.kit import command, plots, record, report
+from experiments.kit import language_model as lm
+from experiments.kit.config import BadInput, Bounds, Count, Positive
 from jax_lstm import lstm_cell, tbptt
 from jax_lstm.training.update import AUTODIFF, BITS, BY_HAND
 
@@ -44,80 +46,57 @@ DASHES = ("-", "--", ":", "-", "--", "-.", "-", "--")
 
 
 @dataclass(frozen=True)
-class Config:
-    text: str | None = option(
-        None,
-        "a UTF-8 text file (default: the sources of this Python's standard library)",
-        metavar="FILE",
-    )
-    megabytes: float = option(
-        1.0, "without --text: so many million characters of the library's sources", above=0
-    )
-    hidden: int = option(128, "H, hidden units of the LSTM", low=1)
-    embedding: int = option(32, "D, size of a character's vector", low=1)
-    window: int = option(50, "T, time steps of a window", low=1)
-    streams: int = option(32, "B, pieces of the text that are read side by side", low=1)
-    steps: int = option(300, "updates of each route", low=2)
-    truncate: str = option(
-        "5,10,25", "k of each truncated route, smaller than the window", metavar="K,..."
-    )
-    shaken: int = option(
-        3, "trainings by autodiff whose parameters are moved by an ulp in every step", low=1
-    )
-    learning_rate: float = option(8e-3, "Adam's, at its peak", above=0)
-    seed: int = option(0, "of the parameters and of the offsets of epochs", low=0, below=2**63)
-    results: str = option("results", "where compare_gradients/<run> is written", metavar="FOLDER")
-    run: str | None = option(None, "name of a new run (default: date and time)")
+class Config(lm.LanguageModelConfig):
+    """The options of compare_gradients."""
+
+    megabytes: Positive = 1.0
+    hidden: Count = 128
+    embedding: Count = 32
+    window: Count = 50
+    steps: Annotated[int, Bounds(low=2)] = 300
+    """updates of each route; each reads T x B characters"""
+    truncate: Annotated[str, arg(metavar="K,...")] = "5,10,25"
+    """k of each truncated route, smaller than the window"""
+    shaken: Count = 3
+    """trainings by autodiff whose parameters are moved by an ulp in every step"""
 
     @classmethod
     def tiny(cls):
-        return cls(
-            megabytes=0.03,
-            hidden=16,
-            embedding=8,
-            window=12,
-            streams=8,
-            steps=40,
-            truncate="3",
-            shaken=2,
-            learning_rate=2e-2,
+        """a small text and a small model, done in seconds"""
+        return dataclasses.replace(
+            super().tiny(), hidden=16, window=12, steps=40, truncate="3", shaken=2
         )
 
 
 def run(config):
     """The experiment, from a Config to its summary."""
-    command.check(config)
     routes = routes_of(config)
-    if config.text is None:
-        source = text.from_standard_library(config.megabytes)
-    else:
-        source = text.from_file(config.text)
-    model = model_of(config)
-    data = char_lm.cut(model, source.characters)
+    source = lm.read_text(config)
+    data = lm.cut(config, source.characters)
     directory = record.new_directory(config.results, "compare_gradients", config.run)
-    with record.telling_where(directory):
-        return experiment(config, model, routes, source.about, data, directory)
+    with record.explain_interruption(directory):
+        return experiment(config, routes, source.about, data, directory)
 
 
-def experiment(config, model, routes, about, data, directory):
+def experiment(config, routes, about, data, directory):
     began, metrics = time.perf_counter(), directory / "metrics.jsonl"
-    facts = report.facts(about, data, char_lm.fresh(model, data)[0])
+    facts = report.facts(about, data, lm.init_training(config, data)[0])
     record.write_json(directory / "config.json", {"config": dataclasses.asdict(config), **facts})
-    print(report.header(model, facts, directory))
-    batch = next(char_lm.batches(model, data))[1:]
+    print(report.header(config, facts, directory))
+    batch = next(lm.batches(config, data))[1:]
     updates = {}
     for name, route in routes.items():
-        updates[name], seconds, temp_bytes = char_lm.compiled(model, route, data, batch)
+        updates[name], seconds, temp_bytes = lm.compile_update(config, route, data, batch)
         record.append(metrics, kind="compiled", route=name, seconds=seconds, temp_bytes=temp_bytes)
     every = updates | {
-        f"shaken {n}": shaken(updates[AUTO], config.seed, n) for n in range(config.shaken)
+        f"shaken {n}": shake(updates[AUTO], config.seed, n) for n in range(config.shaken)
     }
-    train(model, every, list(updates), data, metrics)
+    train(config, every, list(updates), data, metrics)
     summary = summarise(directory, time.perf_counter() - began)
     record.write_json(directory / "summary.json", summary)
     draw(directory)
     print(table(summary))
-    print(f"\n{directory}: {', '.join(sorted(p.name for p in directory.iterdir()))}")
+    print(f"\n{record.name_files(directory)}")
     return summary
 
 
@@ -149,17 +128,8 @@ def routes_of(config):
     return routes
 
 
-def model_of(config):
-    """char_lm's Config of the same model and training."""
-    mine, theirs = (
-        {field.name for field in dataclasses.fields(c)} for c in (config, char_lm.Config)
-    )
-    shared = {name: getattr(config, name) for name in mine & theirs}
-    return dataclasses.replace(char_lm.Config(), **shared)
-
-
 @jax.jit
-def moved(params, key):
+def nudge(params, key):
     """Every number to the next float above or below."""
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
@@ -170,30 +140,30 @@ def moved(params, key):
     return jax.tree.unflatten(tree, map(jnp.nextafter, leaves, ends))
 
 
-def shaken(update, seed, n):
+def shake(update, seed, n):
     """The update, from parameters that are off by one ulp each."""
     key, steps = jax.random.fold_in(jax.random.key(seed), n), iter(range(sys.maxsize))
 
-    def shaken_update(params, *rest):
-        return update(moved(params, jax.random.fold_in(key, next(steps))), *rest)
+    def nudge_and_update(params, *rest):
+        return update(nudge(params, jax.random.fold_in(key, next(steps))), *rest)
 
-    return shaken_update
+    return nudge_and_update
 
 
 # Training -------------------------------------------------------------------------------------
 
 
-def train(model, updates, validated, data, metrics):
+def train(config, updates, validated, data, metrics):
     """Step after step, every route in turn; then each on held-out text."""
-    runs, last = [char_lm.updates_of(model, update, data) for update in updates.values()], ()
-    steps = tqdm(range(1, model.steps + 1), unit="step", disable=None)
+    runs, last = [lm.updates_of(config, update, data) for update in updates.values()], ()
+    steps = tqdm(range(1, config.steps + 1), unit="step", disable=None)
     for step, last in zip(steps, zip(*runs, strict=True), strict=False):
         for name, (_, nats, norm, seconds) in zip(updates, last, strict=True):
             line = {"route": name, "step": step, "nats": nats, "gradient_norm": norm}
             record.append(metrics, kind="step", **line, seconds=seconds)
     for name, (params, *_) in zip(updates, last, strict=True):
         if name in validated:
-            nats = char_lm.validate(params, data.held_out, model.window)
+            nats = lm.validate(params, data.held_out, config.window)
             record.append(metrics, kind="validation", route=name, nats=nats)
 
 
@@ -286,7 +256,7 @@ def table(summary):
 def draw(directory):
     """routes.png: the curves, how far they are from autodiff's, and what a step costs."""
     lines = record.read_lines(directory / "metrics.jsonl")
-    plots.draw(directory / "routes.png", picture, lines)
+    plots.save(directory / "routes.png", picture, lines)
 
 
 def picture(figure, lines):

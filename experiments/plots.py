@@ -6,23 +6,24 @@ A run that was interrupted will do.
 import sys
 from pathlib import Path
 
-from experiments import compare_gradients, vowels
+from experiments import compare_gradients
+from experiments.char_lm import plots as char_lm
 from experiments.gradient_flow import plots as gradient_flow
-from experiments.kit import plots
 from experiments.speed import plots as speed
+from experiments.vowels import plots as vowels
 
 DRAW = {
-    "char_lm": plots.char_lm,
+    "char_lm": char_lm.draw,
     "compare_gradients": compare_gradients.draw,
     "gradient_flow": gradient_flow.draw,
-    "speed": speed.speed,
+    "speed": speed.draw,
     "vowels": vowels.draw,
 }
 
 
 def draw_again(directory):
     """The pictures of a run's folder, results/EXPERIMENT/run, from what it wrote."""
-    DRAW.get(directory.absolute().parent.name, plots.char_lm)(directory)
+    DRAW.get(directory.absolute().parent.name, char_lm.draw)(directory)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jax
 
-from experiments.kit.command import BadInput
+from experiments.kit.config import BadInput
 from jax_lstm.files.arrays import write
 
 
@@ -36,7 +36,7 @@ def new_directory(results, experiment, run=None):
 
 
 @contextlib.contextmanager
-def telling_where(directory):
+def explain_interruption(directory):
     """On Ctrl-C, say what there is and that it can be read."""
     try:
         yield
@@ -46,6 +46,11 @@ def telling_where(directory):
             print(f"  {path}  ({path.stat().st_size} bytes)", file=sys.stderr)
         print(f"Its pictures: python -m experiments.plots {directory}", file=sys.stderr)
         raise
+
+
+def name_files(directory):
+    """For people: what a run has written."""
+    return f"{directory}: {', '.join(sorted(path.name for path in directory.iterdir()))}"
 
 
 def write_json(path, tree):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.kit.command import BadInput
+from experiments.kit.config import BadInput
 from jax_lstm.doors import check_range
 
 # Not part of every installation, and not written by hand for it
@@ -23,7 +23,7 @@ class Text(NamedTuple):
     about: dict
 
 
-def described(characters, **source):
+def make_text(characters, **source):
     sha256 = hashlib.sha256(characters.encode()).hexdigest()
     return Text(characters, {**source, "characters": len(characters), "sha256": sha256})
 
@@ -37,7 +37,7 @@ def from_file(path):
     if not data:
         raise BadInput("--text", f"{path} is empty")
     try:
-        return described(data.decode("utf-8"), file=str(path))
+        return make_text(data.decode("utf-8"), file=str(path))
     except UnicodeDecodeError as error:
         raise BadInput("--text", f"{path} is not UTF-8: {error}") from None
 
@@ -62,7 +62,7 @@ def from_standard_library(megabytes):
             "--text", f"this Python keeps no sources of its library in {root}; name a text file"
         )
     python = f"standard library of Python {platform.python_version()}"
-    return described("".join(pieces)[:wanted], source=python, files=len(files), skipped=skipped)
+    return make_text("".join(pieces)[:wanted], source=python, files=len(files), skipped=skipped)
 
 
 def python_files(root):

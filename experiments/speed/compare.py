@@ -10,6 +10,7 @@ threshold, and by a bootstrap over rounds it is above 1 in 99 of 100 draws.
 from typing import NamedTuple
 
 import numpy as np
+import scipy.stats
 
 from experiments.speed.contestants import OURS
 
@@ -39,19 +40,17 @@ def compare(old, new, threshold):
         for name in ours_in(case["contestants"]):
             for kind in case["contestants"][name]:
                 found = [
-                    judge(before, case["contestants"], name, base, kind)
+                    compare_with(before, case["contestants"], name, base, kind)
                     for base in BASES
                     if holds(before, name, base, kind)
                     and holds(case["contestants"], name, base, kind)
                 ]
                 if found:
-                    base, slowdown, low, rounds = min(found, key=lambda row: row[1])
+                    base, least, low, rounds = min(found, key=lambda row: row[1])
                     lowest = min(row[2] for row in found)
-                    slower = slowdown > 1 + threshold and lowest > 1
+                    slower = least > 1 + threshold and lowest > 1
                     what = f"{case['size']} {case['variant']}, {name}, {kind}"
-                    rows.append(
-                        Row(what, base, slowdown, low, slower if rounds >= FEWEST else None)
-                    )
+                    rows.append(Row(what, base, least, low, slower if rounds >= FEWEST else None))
     return rows
 
 
@@ -63,14 +62,27 @@ def holds(contestants, name, base, kind):
     return all("seconds" in contestants.get(n, {}).get(kind, {}) for n in (name, base))
 
 
-def judge(before, now, name, base, kind):
+def compare_with(before, now, name, base, kind):
     """(base, slowdown, its low end, the fewer rounds of the two)."""
     pairs = [np.divide(*(rows[n][kind]["seconds"] for n in (name, base))) for rows in (before, now)]
-    slowdown = np.median(pairs[1]) / np.median(pairs[0])
-    rng = np.random.default_rng(0)
-    draws = [np.median(rng.choice(pair, (DRAWS, len(pair))), axis=1) for pair in pairs]
-    low = np.quantile(draws[1] / draws[0], DOUBT)
-    return base, float(slowdown), float(low), min(map(len, pairs))
+    found, fewest = float(slowdown(*pairs)), min(map(len, pairs))
+    if fewest < 2:  # a single round can only be drawn again
+        return base, found, found, fewest
+    doubt = scipy.stats.bootstrap(
+        pairs,
+        slowdown,
+        n_resamples=DRAWS,
+        confidence_level=1 - DOUBT,
+        alternative="greater",
+        method="percentile",
+        rng=0,
+    )
+    return base, found, float(doubt.confidence_interval.low), fewest
+
+
+def slowdown(then, now, axis=-1):
+    """median of r now / median of r then"""
+    return np.median(now, axis) / np.median(then, axis)
 
 
 def table(rows, threshold):

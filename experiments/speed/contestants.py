@@ -67,14 +67,14 @@ def problem(size, seed=0, *, layers=1, dtype=jnp.float32, lengths=False):
         return Problem(params, states, xs, dhs, None)
     shorter = rng.integers(T // 4, T, size=B, dtype=np.int32, endpoint=False)
     n = jnp.asarray(np.where(np.arange(B) >= B // 2, shorter, T), jnp.int32)
-    return Problem(params, states, xs, jnp.where(valid(n, T), dhs, 0), n)
+    return Problem(params, states, xs, jnp.where(valid_steps(n, T), dhs, 0), n)
 
 
 def like_state(h, c):
     return jl.LSTMState(h, c.astype(jnp.float32) if c.dtype.itemsize == 2 else c)
 
 
-def valid(lengths, T):
+def valid_steps(lengths, T):
     return (jnp.arange(T, dtype=lengths.dtype) < lengths[:, None]).T[..., None]
 
 
@@ -116,7 +116,7 @@ def scan(step, state, inputs, lengths):
     if lengths is None:
         return lax.scan(step, state, inputs)
 
-    def masked(state, now):
+    def masked_step(state, now):
         t, x = now
         new, _ = step(state, x)
         state = tuple(
@@ -124,10 +124,10 @@ def scan(step, state, inputs, lengths):
         )
         return state, state[0]
 
-    return lax.scan(masked, state, (jnp.arange(len(inputs), dtype=lengths.dtype), inputs))
+    return lax.scan(masked_step, state, (jnp.arange(len(inputs), dtype=lengths.dtype), inputs))
 
 
-def plain(layer, state, xs, lengths, wrap=lambda step: step):
+def plain_scan(layer, state, xs, lengths, wrap=lambda step: step):
     W, U, b = layer
 
     def step(state, x):
@@ -137,7 +137,7 @@ def plain(layer, state, xs, lengths, wrap=lambda step: step):
     return scan(wrap(step), state, xs, lengths)
 
 
-def hoisted(layer, state, xs, lengths):
+def hoisted_scan(layer, state, xs, lengths):
     W, U, b = layer
 
     def step(state, z):
@@ -147,7 +147,7 @@ def hoisted(layer, state, xs, lengths):
     return scan(step, state, xs @ W + b, lengths)
 
 
-def scanned(sequence):
+def scan_layers(sequence):
     """One layer after the other. In 16 bits everything has 16 bits, as it comes when written so."""
 
     def build(problem):
@@ -206,13 +206,13 @@ def without_lengths(problem, name):
         raise Absent(f"{name} has no lengths")
 
 
-def needed(module):
+def require(module):
     if importlib.util.find_spec(module) is None:
         raise Absent(f"{module} is not installed")
 
 
 def haiku(problem):
-    needed("haiku")
+    require("haiku")
     without_lengths(problem, "haiku")
     import haiku as hk
 
@@ -247,7 +247,7 @@ def haiku(problem):
 
 
 def equinox(problem):
-    needed("equinox")
+    require("equinox")
     without_lengths(problem, "equinox")
     import equinox as eqx
 
@@ -280,7 +280,7 @@ def equinox(problem):
 
 
 def keras(problem):
-    needed("keras")
+    require("keras")
     os.environ.setdefault("KERAS_BACKEND", "jax")
     import keras
 
@@ -306,7 +306,7 @@ def keras(problem):
 
     def call(args, lengths):
         layers, states, hs = args
-        mask = None if lengths is None else valid(lengths, T)[..., 0].T
+        mask = None if lengths is None else valid_steps(lengths, T)[..., 0].T
         lasts = []
         for (layer, others), params, state in zip(networks, layers, states, strict=True):
             (hs, h, c), _ = layer.stateless_call(
@@ -347,9 +347,9 @@ def cudnn(problem):
 CONTESTANTS = {
     "lstm": ours("full"),
     "frugal": ours("auto"),
-    "A0": scanned(plain),
-    "A1": scanned(hoisted),
-    "A2": scanned(functools.partial(plain, wrap=jax.checkpoint)),
+    "A0": scan_layers(plain_scan),
+    "A1": scan_layers(hoisted_scan),
+    "A2": scan_layers(functools.partial(plain_scan, wrap=jax.checkpoint)),
     "F": flax_rnn,
     "FR": functools.partial(flax_rnn, house=linen, loop=linen),
     "FC": functools.partial(flax_rnn, house=linen),

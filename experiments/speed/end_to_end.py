@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import jax_lstm as jl
-from experiments import char_lm
+from experiments.kit.errors import relative_error
+from experiments.kit.language_model import LanguageModelConfig, make_optimizer
 from experiments.speed import timing
 from experiments.speed.contestants import CONTESTANTS, OURS, Problem, problem
-from experiments.speed.programs import Disagrees, apart, gradient, named
+from experiments.speed.programs import Disagrees, gradient, name_leaves
 from jax_lstm.training.update import (
     AUTODIFF,
     BY_HAND,
@@ -41,10 +42,10 @@ def parts(tiny):
             lambda config: ("rounding", rounding((8, 2, 4), seeds=2, scales=(1,))),
             lambda config: (
                 "char_lm",
-                {"tiny": training(char_lm.Config.tiny(), config, who=("lstm", "F"))},
+                {"tiny": training(LanguageModelConfig.tiny(), config, who=("lstm", "F"))},
             ),
         ]
-    sizes = {f"H = {H}": char_lm.Config(hidden=H) for H in (128, 256, 384)}
+    sizes = {f"H = {H}": LanguageModelConfig(hidden=H) for H in (128, 256, 384)}
     return [
         lambda config: ("growth", growth(T=65536, B=1, H=64)),
         lambda config: ("rounding", rounding((48, 6, 16), seeds=16)),
@@ -53,7 +54,7 @@ def parts(tiny):
     ]
 
 
-def single(name, dtype, T, B, D, H):
+def single_layer(name, dtype, T, B, D, H):
     """A contestant of one layer as `(params, state, xs) -> (state, hs)`, state as ours has it, and
     from LSTMParams to its own params."""
     shape = lambda *n: jax.ShapeDtypeStruct(n, dtype)
@@ -86,7 +87,7 @@ def training(model, config, who=WHO):
             devices = jax.devices()[: config.devices]
             sequence, own = jl.over_devices(jl.lstm, devices=devices), lambda params: params
         else:
-            sequence, own = single(name, jnp.float32, T, B, D, H)
+            sequence, own = single_layer(name, jnp.float32, T, B, D, H)
         base = BY_HAND if name.split(" on ")[0] in OURS else AUTODIFF
         todo[name], rows[name], got = update_of(
             model, base._replace(sequence=sequence), own, tokens, targets
@@ -94,7 +95,7 @@ def training(model, config, who=WHO):
         want = got if want is None else want
         must_agree(name, got, want)
     title = f"char_lm, H = {H}"
-    for name, seconds in timing.interleaved(todo, config.rounds, config.budget, title).items():
+    for name, seconds in timing.interleave(todo, config.rounds, config.budget, title).items():
         rows[name]["seconds"] = seconds
     return {**sizes, "routes": rows}
 
@@ -107,7 +108,7 @@ def must_agree(name, got, want):
 def update_of(model, route, own, tokens, targets):
     """(one more update, facts, (loss, gradient norm) of the first). Buffers are donated, as in
     char_lm, so the state goes on from call to call."""
-    optimizer = char_lm.make_optimizer(model)
+    optimizer = make_optimizer(model)
 
     @jax.jit
     def start(key):
@@ -149,7 +150,7 @@ def largest(budget, T, B, H, who=("lstm", "frugal", "A2", "F"), limit=64):
             residuals = "auto" if name == "frugal" else "full"
             sequence, own = jl.lstm, lambda params: params
             if name not in ("lstm", "frugal"):
-                sequence, own = single(name, jnp.float32, T, B, H, H)
+                sequence, own = single_layer(name, jnp.float32, T, B, H, H)
             (row,) = jl.memory_plan(
                 budget,
                 **asked,
@@ -208,11 +209,11 @@ def errors_of(routes, made):
     """log(ours / A0's), (norm or element, leaf)."""
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda x: np.asarray(x, np.float64), made)
-        exact = named("gradient", routes[1](wide))
+        exact = name_leaves("gradient", routes[1](wide))
     found = []
     for route in routes:
-        got = named("gradient", route(made))
-        norm = [apart(got[k], exact[k]) for k in exact]
+        got = name_leaves("gradient", route(made))
+        norm = [relative_error(got[k], exact[k]) for k in exact]
         element = [np.median(np.abs(got[k] - exact[k]) / np.abs(exact[k])) for k in exact]
         found.append(np.log(np.asarray([norm, element]) + 1e-12))
     return found[0] - found[1]

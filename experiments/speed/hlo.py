@@ -24,7 +24,7 @@ def count(hlo, size):
     """Counts of a module's text, for size (T, B, D = H)."""
     blocks = computations(hlo)
     inner = innermost_bodies(blocks)
-    called = {name for body in inner for name in reached_from(body, blocks)}
+    called = {name for body in inner for name in callees_of(body, blocks)}
     kernels = sum(operation(line) not in FREE for body in inner for line in blocks[body])
     return Counts(
         kernels, weight_products(blocks, called, size), weight_products(blocks, blocks, size)
@@ -51,7 +51,7 @@ def operation(line):
     return found[1] if found else None
 
 
-def reached_from(start, blocks):
+def callees_of(start, blocks):
     """The computation and everything it calls."""
     todo, seen = [start], set()
     while todo:
@@ -66,7 +66,7 @@ def reached_from(start, blocks):
 def innermost_bodies(blocks):
     """Bodies of while loops that contain no other one."""
     bodies = {b for lines in blocks.values() for b in re.findall(r"body=%?([\w.\-]+)", str(lines))}
-    return sorted(b for b in bodies if not (reached_from(b, blocks) & bodies) - {b})
+    return sorted(b for b in bodies if not (callees_of(b, blocks) & bodies) - {b})
 
 
 def weight_products(blocks, names, size):

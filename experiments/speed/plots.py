@@ -28,7 +28,7 @@ WORDS = {
 }
 
 
-def speed(directory):
+def draw(directory):
     """speed.png for the plain cases, speed_VARIANT.png for others; returns what was drawn."""
     result = record.read_json(directory / "speed.json")
     drawn = []

@@ -64,7 +64,7 @@ def profile(run, text):
     whole = sum(end - start for start, end in wholes)
     return {
         "seconds": whole * 1e-6 / RUNS,
-        "between": (whole - covered([span(e) for e in mine], wholes)) * 1e-6 / RUNS,
+        "between": (whole - coverage([span(e) for e in mine], wholes)) * 1e-6 / RUNS,
         "kernels": sorted(found, key=lambda row: -row["seconds"]),
     }
 
@@ -97,7 +97,7 @@ def span(event):
     return event["ts"], event["ts"] + event["dur"]
 
 
-def covered(spans, wholes):
+def coverage(spans, wholes):
     """How much of the runs lies in one of the spans, whichever thread it is on."""
     total, reached = 0.0, float("-inf")
     low, high = min(w[0] for w in wholes), max(w[1] for w in wholes)

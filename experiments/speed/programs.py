@@ -13,8 +13,9 @@ import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from experiments.kit.errors import relative_error
 from experiments.speed import hlo
-from experiments.speed.contestants import CONTESTANTS, Absent, ours, valid
+from experiments.speed.contestants import CONTESTANTS, Absent, ours, valid_steps
 from experiments.speed.floor import products, products_forward
 from experiments.speed.peers_torch import threads, torch_lstm
 
@@ -72,7 +73,7 @@ def runners(name, problem, passes, answer, *, devices=1, budget=None, size=None)
         inputs = (problem.layers, problem.states, problem.xs, problem.dhs)
         forwards = lambda *inputs: [hs for hs, _ in products_forward(*inputs)]
         both = {"gradient": (products, inputs), "forward": (forwards, inputs[:3])}
-        return {kind: Runner(*compiled(*both[kind], budget, size), None) for kind in passes}
+        return {kind: Runner(*compile_program(*both[kind], budget, size), None) for kind in passes}
     return jax_runners(name, problem, passes, answer, devices, budget, size)
 
 
@@ -90,7 +91,7 @@ def jax_runners(name, problem, passes, answer, devices, budget, size):
     found = {}
     for kind in passes:
         f = functools.partial(programs[kind], contestant.call)
-        run, facts, text = compiled(f, inputs[kind], budget, size)
+        run, facts, text = compile_program(f, inputs[kind], budget, size)
         got = in_our_layout(kind, contestant, problem, run())
         found[kind] = Runner(run, facts, text, compare(name, kind, got, answer, problem))
     return found
@@ -148,7 +149,7 @@ def over_devices(contestant, n, args, dhs):
     return programs, {"gradient": (args, dhs), "forward": (args,)}
 
 
-def compiled(f, inputs, budget, size):
+def compile_program(f, inputs, budget, size):
     """(function of no arguments, facts, optimised HLO). Traced, lowered and compiled anew: nothing
     is cached."""
     jax.clear_caches()
@@ -198,13 +199,13 @@ def in_our_layout(kind, contestant, problem, result):
 
 def compare(name, kind, got, answer, problem):
     """Relative errors by norm, leaf by leaf; Disagrees where one is beyond the tolerance."""
-    got, want = named(kind, got), named(kind, answer[kind])
+    got, want = name_leaves(kind, got), name_leaves(kind, answer[kind])
     if name == "no-lengths" and kind == "forward":  # it goes on through the padding
         got, want = {"hs": got["hs"]}, {"hs": want["hs"]}
     if problem.lengths is not None:
-        rows = np.asarray(valid(problem.lengths, len(problem.xs)))
+        rows = np.asarray(valid_steps(problem.lengths, len(problem.xs)))
         got, want = ({k: v * rows if k == "hs" else v for k, v in t.items()} for t in (got, want))
-    errors = {k: apart(got[k], want[k]) for k in want}
+    errors = {k: relative_error(got[k], want[k]) for k in want}
     tolerance = TOLERANCE[problem.xs.dtype.name]
     if jax.default_backend() != "cpu":  # there float32 products have fewer bits by default
         tolerance = max(tolerance, ACCELERATOR)
@@ -213,7 +214,7 @@ def compare(name, kind, got, answer, problem):
     return errors
 
 
-def named(kind, tree):
+def name_leaves(kind, tree):
     """Arrays by name: hs, h1, c1 of a forward; dW1, dU1, db1, dh1, dc1, dxs of a gradient."""
     array = lambda x: np.asarray(x).astype(np.float64)
     if kind == "forward":
@@ -228,8 +229,3 @@ def named(kind, tree):
     for n, last in enumerate(lasts, 1):
         found |= {f"{d}{k}{n}": array(x) for k, x in zip("hc", last, strict=True)}
     return found
-
-
-def apart(got, want):
-    """‖got - want‖ / ‖want‖"""
-    return float(np.linalg.norm(got - want) / (np.linalg.norm(want) or 1.0))

@@ -30,11 +30,22 @@ Writes results/speed/<run>/speed.json after every case, and pictures beside it.
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import jax.numpy as jnp
+from tyro.conf import arg
 
 from experiments.kit import command, record
-from experiments.kit.command import BadInput, Failed, option
+from experiments.kit.command import Failed
+from experiments.kit.config import (
+    BadInput,
+    BaseConfig,
+    Bounds,
+    Count,
+    OptionalFile,
+    OptionalName,
+    Positive,
+)
 from experiments.speed import compare as speed_compare
 from experiments.speed import end_to_end, programs, timing
 from experiments.speed import plots as speed_plots
@@ -64,39 +75,37 @@ VARIANTS = {
 
 
 @dataclass(frozen=True)
-class Config:
-    sizes: str = option("S1,S2,S3,S4", "which (T, B, D=H): " + str(SIZES)[1:-1].replace("'", ""))
-    variants: str = option(
-        "plain",
-        "plain; lengths, half of them shorter; stack, two layers; bfloat16, and float32 otherwise",
-    )
-    passes: str = option("gradient,forward", "what is timed; gradient is forward and backward")
-    devices: int = option(
-        1, "split the batch over so many host devices too: lstm and A0, plain", low=1, below=65
-    )
-    rounds: int = option(20, "rounds, in each of which every contestant runs once", low=1)
-    budget: float = option(300.0, "at most so many seconds for the rounds of a case", above=0)
-    memory: float = option(4.0, "GiB; a compiled program that needs more is left out", above=0)
-    only: str | None = option(None, "contestants by name, with commas (default: all there are)")
-    end_to_end: bool = option(
-        False, "also char_lm's training step, the longest T and largest B that fit, and rounding"
-    )
-    profile: bool = option(
-        False, "also trace ours and G, kernel by kernel: where the time goes beyond the products"
-    )
-    table: str | None = option(
-        None, "print the tables of this speed.json, run nothing", metavar="FILE"
-    )
-    compare: str | None = option(
-        None,
-        "an older speed.json to be no slower than: runs its sizes, variants and passes with ours, "
-        "A0 and G, or with --table reads",
-        metavar="FILE",
-    )
-    threshold: float = option(0.1, "with --compare: so much slower is too slow", above=0)
-    seed: int = option(0, "seed of the numbers", low=0, below=2**63)
-    results: str = option("results", "folder that the run's folder is made in", metavar="DIR")
-    run: str | None = option(None, "name of the run's folder (default: date and time)")
+class Config(BaseConfig):
+    """The options of speed."""
+
+    sizes: Annotated[
+        str, arg(help="which (T, B, D=H): " + str(SIZES)[1:-1].replace("'", ""), metavar="S,...")
+    ] = "S1,S2,S3,S4"
+    variants: Annotated[str, arg(metavar="NAME,...")] = "plain"
+    """plain; lengths, half of them shorter; stack, two layers; bfloat16, and float32 otherwise"""
+    passes: Annotated[str, arg(metavar="NAME,...")] = "gradient,forward"
+    """what is timed; gradient is forward and backward"""
+    devices: Annotated[int, Bounds(low=1, below=65)] = 1
+    """split the batch over so many host devices too: lstm and A0, plain"""
+    rounds: Count = 20
+    """rounds, in each of which every contestant runs once"""
+    budget: Positive = 300.0
+    """at most so many seconds for the rounds of a case"""
+    memory: Positive = 4.0
+    """GiB; a compiled program that needs more is left out"""
+    only: OptionalName = None
+    """contestants by name, with commas (default: all there are)"""
+    end_to_end: bool = False
+    """also char_lm's training step, the longest T and largest B that fit, and rounding"""
+    profile: bool = False
+    """also trace ours and G, kernel by kernel: where the time goes beyond the products"""
+    table: OptionalFile = None
+    """print the tables of this speed.json, run nothing"""
+    compare: OptionalFile = None
+    """an older speed.json to be no slower than: runs its sizes, variants and passes with ours, A0
+    and G, or with --table reads"""
+    threshold: Positive = 0.1
+    """with --compare: so much slower is too slow"""
 
     @classmethod
     def tiny(cls):
@@ -111,15 +120,14 @@ class Config:
 
 def run(config):
     """The experiment, from a Config to what is written."""
-    command.check(config)
     old = read("--compare", config.compare)
     if config.table:
         new = read("--table", config.table)
         print(speed_tables.everything(new))
-        return judged(new, old, config)
+        return conclude(new, old, config)
     if old:
-        config = like(old, config)
-    cases, only = wanted(config)
+        config = adopt_cases(old, config)
+    cases, only = cases_of(config)
     command.host_devices(config.devices)
     directory = record.new_directory(config.results, "speed", config.run)
     result = {
@@ -129,7 +137,7 @@ def run(config):
         "cases": [],
     }
     print(f"{result['environment']}\nwriting {directory}")
-    with record.telling_where(directory):
+    with record.explain_interruption(directory):
         try:
             for size, variant in cases:
                 case = measure(size, variant, config, only)
@@ -143,10 +151,10 @@ def run(config):
                     write(directory, result)
         except Disagrees as error:
             raise Failed(str(error)) from None
-    for path in speed_plots.speed(directory):
+    for path in speed_plots.draw(directory):
         print(f"drew {path}")
     print(speed_tables.everything(result))
-    return judged(result, old, config)
+    return conclude(result, old, config)
 
 
 def measure(size, variant, config, only):
@@ -181,7 +189,7 @@ def measure(size, variant, config, only):
             if config.profile and short and name in ("lstm", "G") and kind == "gradient":
                 traced[name] = (runner.run, runner.text)
     before = timing.load()
-    for (name, kind), seconds in timing.interleaved(
+    for (name, kind), seconds in timing.interleave(
         todo, config.rounds, config.budget, f"{size} {variant}"
     ).items():
         rows[name][kind]["seconds"] = seconds
@@ -211,20 +219,20 @@ def is_one_of(name, only):
 # What the user gave -----------------------------------------------------------------------------
 
 
-def chosen(flag, text, known):
+def choose(flag, text, known):
     names = text.split(",")
     if unknown := [name for name in names if name not in known]:
         raise BadInput(flag, f"knows {', '.join(known)}; got {', '.join(unknown) or 'nothing'}")
     return names
 
 
-def wanted(config):
+def cases_of(config):
     """([(size, variant), ...], contestants or None)."""
-    sizes = chosen("--sizes", config.sizes, SIZES)
-    variants = chosen("--variants", config.variants, VARIANTS)
-    chosen("--passes", config.passes, PASSES)
+    sizes = choose("--sizes", config.sizes, SIZES)
+    variants = choose("--variants", config.variants, VARIANTS)
+    choose("--passes", config.passes, PASSES)
     known = [*CONTESTANTS, "no-lengths", "G", "P"]
-    only = config.only and chosen("--only", config.only, known)
+    only = config.only and choose("--only", config.only, known)
     return [(size, variant) for variant in variants for size in sizes], only
 
 
@@ -240,7 +248,7 @@ def read(flag, path):
     return result
 
 
-def like(old, config):
+def adopt_cases(old, config):
     """The cases and passes that OLD holds, with ours and what they are compared with."""
     cases = old["cases"]
     if not cases:
@@ -256,7 +264,7 @@ def like(old, config):
     )
 
 
-def judged(new, old, config):
+def conclude(new, old, config):
     """Nothing to compare with, or a comparison that has found nothing; else Failed."""
     if old is None:
         return new

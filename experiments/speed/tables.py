@@ -237,7 +237,7 @@ def goals(result):
         line("#", "ours / other, forward + backward unless said", *HEADS),
         "|---" * 6 + "|",
     ]
-    for goal in reached(result):
+    for goal in list_goals(result):
         text = ", ".join(f"{k} {v:.2f}" for k, v in goal.values.items())
         if goal.mean and goal.values:
             text = f"**{geometric_mean(goal.values.values()):.2f}** = mean of {text}"
@@ -249,7 +249,7 @@ def goals(result):
     return "\n".join(lines)
 
 
-def reached(result):
+def list_goals(result):
     """Rows 1 to 17, row 2 first."""
     plain = {size: case["contestants"] for size, case in plain_cases(result).items()}
 

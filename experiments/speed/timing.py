@@ -18,7 +18,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "dm-haiku", "equinox", "keras", "torch", "n
 FEWEST = 2  # rounds, whatever the budget says: a median needs company
 
 
-def interleaved(todo, rounds, budget, title):
+def interleave(todo, rounds, budget, title):
     """name -> seconds of each round. Everybody runs once in a round, in an order drawn anew.
 
     In a fixed order one would always follow torch, whose threads spin on for a while.

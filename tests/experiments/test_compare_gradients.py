@@ -11,7 +11,7 @@ import pytest
 
 from experiments import compare_gradients as experiment
 from experiments.kit import record
-from experiments.kit.command import BadInput
+from experiments.kit.config import BadInput
 from experiments.plots import draw_again
 from jax_lstm.training.update import BITS
 
@@ -89,9 +89,9 @@ def test_what_rounding_explains():
     assert experiment.first_beyond(np.array([0, 0, 1.01, 0]), explained) == 3
 
 
-def test_moved_by_one_ulp_each():
+def test_nudged_by_one_ulp_each():
     params = {"W": jnp.linspace(-1, 1, 99, dtype=jnp.float32), "b": jnp.zeros(3, jnp.float32)}
-    other = experiment.moved(params, jax.random.key(0))
+    other = experiment.nudge(params, jax.random.key(0))
     for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(other), strict=True):
         a, b = np.asarray(a), np.asarray(b)
         up = np.nextafter(a, np.float32(np.inf))

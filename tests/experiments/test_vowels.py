@@ -3,14 +3,16 @@
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from experiments import vowels
-from experiments.kit import command, record
-from experiments.kit.command import BadInput
+from experiments.kit import record
+from experiments.kit.config import BadInput
+from experiments.vowels import classifier, utterances
+from experiments.vowels import run as vowels
 from jax_lstm.files import checkpoint
 from tests.tables import assert_same
 
@@ -28,7 +30,7 @@ def made(folder, name, seed, size=24):
         xs[kind] += np.linspace(0, 3, T)
         channels = (",".join(f"{x:.4f}" for x in channel) for channel in xs)
         lines.append(":".join([*channels, "abc"[kind]]))
-    (folder / vowels.FILES[name]).write_text(HEADER + "\n".join(lines) + "\n")
+    (folder / utterances.FILES[name]).write_text(HEADER + "\n".join(lines) + "\n")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def tiny(folder, tmp_path_factory):
 def done(tiny):
     """(summary, folder) of the quick form."""
     config = dataclasses.replace(tiny, run="tiny")
-    return vowels.run(config), vowels.Path(tiny.results) / "vowels" / "tiny"
+    return vowels.run(config), Path(tiny.results) / "vowels" / "tiny"
 
 
 def numbers(directory):
@@ -58,7 +60,7 @@ def numbers(directory):
     return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
 
 
-def saved(directory):
+def read_params(directory):
     """(arrays by name, notes)."""
     arrays, metadata = checkpoint.read_checkpoint(directory / "params.safetensors")
     return arrays, checkpoint.notes_of(metadata)
@@ -70,13 +72,13 @@ def test_every_file_is_there_and_says_the_same(tiny, done):
     assert record.read_json(directory / "summary.json") == json.loads(json.dumps(summary))
     config = record.read_json(directory / "config.json")
     assert config["config"] == dataclasses.asdict(dataclasses.replace(tiny, run="tiny"))
-    assert config["files"][vowels.FILES["test"]]["utterances"] == 24
+    assert config["files"][utterances.FILES["test"]]["utterances"] == 24
     assert (directory / "curves.png").read_bytes().startswith(PNG)
     lines = record.read_lines(directory / "metrics.jsonl")
     assert [x["step"] for x in lines if x["kind"] == "step"] == list(range(1, tiny.steps + 1))
     for line in (x for x in lines if x["kind"] == "accuracy"):
         assert line["right"] + len(line["wrong"]) == line["of"] == 24
-    params, notes = saved(directory)
+    params, notes = read_params(directory)
     assert params["params.forward.W"].shape == (2, 3, 4 * tiny.hidden)
     assert notes == {"seeds": [0, 1], "labels": ["a", "b", "c"]}
 
@@ -95,13 +97,13 @@ def test_padding_changes_no_number(tiny, done):
     assert record.read_json(longer / "config.json")["T"] == 64
     assert record.read_json(directory / "config.json")["T"] == 32
     assert numbers(longer) == numbers(directory)
-    one, other = (saved(d) for d in (longer, directory))
+    one, other = (read_params(d) for d in (longer, directory))
     assert_same(one, other)
 
 
 def test_folds_never_open_the_test_file(tiny, folder, tmp_path):
-    (tmp_path / vowels.FILES["training"]).write_bytes(
-        (folder / vowels.FILES["training"]).read_bytes()
+    (tmp_path / utterances.FILES["training"]).write_bytes(
+        (folder / utterances.FILES["training"]).read_bytes()
     )
     config = dataclasses.replace(tiny, data=str(tmp_path), folds=3, run="folds", steps=3)
     summary = vowels.run(config)
@@ -110,22 +112,22 @@ def test_folds_never_open_the_test_file(tiny, folder, tmp_path):
 
 
 def test_folds_are_balanced_and_scales_see_only_what_is_learnt(tiny, folder):
-    file = vowels.read(folder, vowels.FILES["training"])
-    data = vowels.padded(tiny, file, file.labels)
-    split = vowels.splits(dataclasses.replace(tiny, folds=4), data)
+    file = utterances.read(folder, utterances.FILES["training"])
+    data = utterances.pad(tiny, file, file.labels)
+    split = utterances.split_utterances(dataclasses.replace(tiny, folds=4), data)
     held_out = [np.setdiff1d(np.arange(24), learns) for learns in split.learns]
     assert sorted(np.concatenate(held_out)) == list(range(24))
     for part in held_out:
         assert np.bincount(data.speakers[part]).tolist() == [2, 2, 2]
-    for (mean, deviation), learns in zip(vowels.scales(data, split), split.learns, strict=True):
+    for (mean, deviation), learns in zip(utterances.scales(data, split), split.learns, strict=True):
         xs = np.concatenate([file.sequences[n] for n in learns])
         np.testing.assert_allclose(mean, xs.mean(0), rtol=1e-6)
         np.testing.assert_allclose(deviation, xs.std(0), rtol=1e-5)
 
 
 def test_a_file_is_read_as_it_stands(folder):
-    file = vowels.read(folder, vowels.FILES["test"])
-    line = (folder / vowels.FILES["test"]).read_text().splitlines()[5]
+    file = utterances.read(folder, utterances.FILES["test"])
+    line = (folder / utterances.FILES["test"]).read_text().splitlines()[5]
     channels = [list(map(float, c.split(","))) for c in line.split(":")[:-1]]
     np.testing.assert_array_equal(file.sequences[0].T, np.array(channels, np.float32))
     assert (file.speakers[:4], file.labels) == (["a", "b", "c", "a"], ["a", "b", "c"])
@@ -135,12 +137,12 @@ def test_what_the_other_classifiers_do_changes_nothing(tiny):
     """Seeds side by side are seeds alone, to rounding."""
     xs = jax.random.normal(jax.random.key(0), (32, 4, 3), "float32")
     lengths = np.array([3, 32, 17, 1], np.int32)
-    init = lambda seed: vowels.init(jax.random.key(seed), 3, 5, 3)
+    init = lambda seed: classifier.init(jax.random.key(seed), 3, 5, 3)
     params = [init(seed) for seed in (0, 1)]
     stacked = jax.tree.map(lambda *x: jax.numpy.stack(x), *params)
-    both = jax.jit(jax.vmap(lambda p: vowels.logits(p, xs, lengths)))(stacked)
+    both = jax.jit(jax.vmap(lambda p: classifier.logits(p, xs, lengths)))(stacked)
     for p, y in zip(params, both, strict=True):
-        np.testing.assert_allclose(jax.jit(vowels.logits)(p, xs, lengths), y, atol=1e-6)
+        np.testing.assert_allclose(jax.jit(classifier.logits)(p, xs, lengths), y, atol=1e-6)
 
 
 # What goes wrong ------------------------------------------------------------------------------
@@ -179,7 +181,7 @@ def test_bad_files(case, tmp_path):
     content, message = FILES[case]
     (tmp_path / "x.ts").write_text(content)
     with pytest.raises(BadInput, match="argument --data") as error:
-        vowels.read(tmp_path, "x.ts")
+        utterances.read(tmp_path, "x.ts")
     assert message in str(error.value)
 
 
@@ -193,23 +195,15 @@ def test_without_data_the_command_says_so(capsys):
 def test_interrupted(tiny, monkeypatch, capsys):
     append, lines = record.append, []
 
-    def interrupted(path, **line):
+    def interrupt(path, **line):
         append(path, **line)
         lines.append(line)
         if len(lines) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(record, "append", interrupted)
+    monkeypatch.setattr(record, "append", interrupt)
     argv = ["--tiny", "--data", tiny.data, "--results", tiny.results, "--run", "interrupted"]
     assert vowels.main(argv) == 130
-    directory = vowels.Path(tiny.results) / "vowels" / "interrupted"
+    directory = Path(tiny.results) / "vowels" / "interrupted"
     assert [x["step"] for x in record.read_lines(directory / "metrics.jsonl")] == [1, 2, 3]
     assert "Complete and readable until here" in capsys.readouterr().err
-
-
-def test_help_explains_every_option(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        vowels.main(["--help"])
-    assert stopped.value.code == 0
-    shown = capsys.readouterr().out
-    assert all(command.flag(f.name) in shown for f in dataclasses.fields(vowels.Config))

@@ -1,0 +1,88 @@
+"""What an experiment can be asked for: a frozen Config, whose fields are its command's options.
+
+A field's type holds its bounds, and the string below a field is its help. No Config exists that
+breaks a bound, so nothing is traced before a complaint.
+"""
+
+import dataclasses
+import math
+import operator
+import typing
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+from tyro.conf import arg
+
+
+class BadInput(ValueError):
+    """Something the user gave cannot be used. The message begins with the option's name."""
+
+    def __init__(self, option, complaint):
+        super().__init__(f"argument {option}: {complaint}")
+
+
+class Bounds(NamedTuple):
+    """What a number must be, besides finite."""
+
+    low: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+
+Count = Annotated[int, Bounds(low=1)]
+CountOrZero = Annotated[int, Bounds(low=0)]
+Positive = Annotated[float, Bounds(above=0)]
+Fraction = Annotated[float, Bounds(above=0, below=1)]
+FractionOrZero = Annotated[float, Bounds(low=0, below=1)]
+Seed = Annotated[int, Bounds(low=0, below=2**63)]
+Folder = Annotated[str, arg(metavar="FOLDER")]
+# What may be left out; the help says what happens then
+OptionalName = Annotated[str | None, arg(constructor=str, metavar="NAME", help_behavior_hint="")]
+OptionalFile = Annotated[str | None, arg(constructor=str, metavar="FILE", help_behavior_hint="")]
+OptionalText = Annotated[str | None, arg(constructor=str, metavar="TEXT", help_behavior_hint="")]
+
+
+@dataclass(frozen=True)
+class BaseConfig:
+    """What every experiment can be asked for."""
+
+    seed: Seed = 0
+    """of everything that is drawn at random, such as parameters and the order of the data"""
+    results: Folder = "results"
+    """where <experiment>/<run> is written"""
+    run: OptionalName = None
+    """name of a new run (default: date and time)"""
+
+    def __post_init__(self):
+        hints = typing.get_type_hints(type(self), include_extras=True)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            for bounds in getattr(hints[field.name], "__metadata__", ()):
+                if isinstance(bounds, Bounds) and value is not None:
+                    check_bounds(flag(field.name), value, bounds)
+
+    @classmethod
+    def tiny(cls):
+        """little data and a small model, done in seconds"""
+        return cls()
+
+
+def flag(name):
+    """A field's option."""
+    return "--" + name.replace("_", "-")
+
+
+def check_bounds(option, value, bounds):
+    """Complain about a number outside of its bounds, by the option's name."""
+    rules = [
+        (sign, holds, bound)
+        for sign, holds, bound in (
+            (">=", operator.ge, bounds.low),
+            (">", operator.gt, bounds.above),
+            ("<", operator.lt, bounds.below),
+        )
+        if bound is not None
+    ]
+    if not (math.isfinite(value) and all(holds(value, bound) for _, holds, bound in rules)):
+        wanted = " and ".join(f"{sign} {bound}" for sign, _, bound in rules)
+        raise BadInput(option, f"must be {wanted}; got {value}")

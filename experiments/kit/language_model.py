@@ -1,0 +1,207 @@
+"""A character model in training, for every experiment that trains one: options, data, updates.
+
+Characters in, the next character out: embedding, LSTM, dense, softmax cross-entropy. The text is
+read as streams, window by window; the state goes on from window to window, the gradient ends.
+"""
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.kit import text
+from experiments.kit.config import (
+    BadInput,
+    BaseConfig,
+    Count,
+    Fraction,
+    FractionOrZero,
+    OptionalFile,
+    Positive,
+)
+from jax_lstm import init_lstm_state
+from jax_lstm.training.update import init_language_model, language_model_loss, make_update
+
+LOWEST = 0.01  # learning rate at the first and at the last step, relative to its peak
+
+
+@dataclass(frozen=True)
+class LanguageModelConfig(BaseConfig):
+    """A text, a model and its training."""
+
+    text: OptionalFile = None
+    """a UTF-8 text file (default: the sources of this Python's standard library)"""
+    megabytes: Positive = 2.0
+    """without --text: so many million characters of the library's sources"""
+    held_out: Fraction = 0.1
+    """the last part of the text, as a fraction, which no training sees"""
+    hidden: Count = 256
+    """H, hidden units of the LSTM"""
+    embedding: Count = 64
+    """D, size of a character's vector"""
+    window: Count = 64
+    """T, time steps of a window: the state goes on after it, the gradient ends"""
+    streams: Count = 32
+    """B, pieces of the text that are read side by side"""
+    restart: FractionOrZero = 0.02
+    """probability that a stream's state is set to zero before a window: it teaches the model to
+    begin anywhere, which validation and samples rely on"""
+    steps: Count = 1000
+    """updates; each reads T x B characters"""
+    learning_rate: Positive = 8e-3
+    """Adam's, at its peak"""
+    warm_up: FractionOrZero = 0.05
+    """fraction of the steps in which the learning rate rises from a hundredth of its peak; then it
+    falls to a hundredth along a cosine"""
+    clip: Positive = 1.0
+    """bound on the global norm of the gradient"""
+
+    @classmethod
+    def tiny(cls):
+        return cls(
+            megabytes=0.03,
+            hidden=24,
+            embedding=8,
+            window=16,
+            streams=8,
+            steps=60,
+            learning_rate=2e-2,
+        )
+
+
+class Data(NamedTuple):
+    """Symbols in order, and both parts of the text as streams (N, B)."""
+
+    vocabulary: str
+    training: np.ndarray
+    held_out: np.ndarray
+
+
+class Compiled(NamedTuple):
+    """A compiled update, and what it costs before and while it runs."""
+
+    update: Callable
+    seconds: float
+    temp_bytes: int
+
+
+# The text -------------------------------------------------------------------------------------
+
+
+def read_text(config):
+    """The Text that was asked for."""
+    if config.text is None:
+        return text.from_standard_library(config.megabytes)
+    return text.from_file(config.text)
+
+
+def length_option(config):
+    """The option to blame for a text that is too short."""
+    return "--megabytes" if config.text is None else "--text"
+
+
+def training_length(config, characters):
+    """How many characters are for training; the others are held out."""
+    return len(characters) - round(config.held_out * len(characters))
+
+
+def cut(config, characters):
+    """Data: the vocabulary of the whole text; the last part of the text is held out."""
+    T, B = config.window, config.streams
+    n = training_length(config, characters)
+    for part, length, needed in (
+        ("for training", n, B * (T + 1)),
+        ("held out", len(characters) - n, T + 1),
+    ):
+        if length < needed:
+            raise BadInput(
+                length_option(config),
+                f"{length} of its {len(characters)} characters are {part}, one batch needs "
+                f"{needed}; a longer text, or a smaller --streams (now {B}) or --window (now {T})",
+            )
+    vocabulary = "".join(sorted(set(characters)))
+    tokens, V = text.tokens_of(characters, vocabulary), len(vocabulary)
+    B_held_out = min(B, (len(characters) - n) // (T + 1))
+    return Data(vocabulary, text.streams(tokens[:n], B, V), text.streams(tokens[n:], B_held_out, V))
+
+
+def batches(config, data):
+    """(anew, tokens, targets) without end, in an order that the seed decides."""
+    return text.epochs(data.training, config.window, config.seed, config.restart)
+
+
+# Updates --------------------------------------------------------------------------------------
+
+
+def make_optimizer(config):
+    """Adam; learning rate up a line and down a cosine; the gradient's global norm is bounded."""
+    schedule = optax.warmup_cosine_decay_schedule(
+        init_value=LOWEST * config.learning_rate,
+        peak_value=config.learning_rate,
+        warmup_steps=1 + int(config.warm_up * config.steps),
+        decay_steps=1 + config.steps,
+        end_value=LOWEST * config.learning_rate,
+    )
+    return optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(schedule))
+
+
+def init_training(config, data):
+    """What training starts from: params, opt_state, state."""
+    key, V = jax.random.key(config.seed), len(data.vocabulary)
+    params = init_language_model(key, V, config.embedding, config.hidden)
+    return params, make_optimizer(config).init(params), init_state(params, config.streams)
+
+
+def init_state(params, B):
+    return init_lstm_state(params.lstm, (B,))
+
+
+def compile_update(config, route, data, batch):
+    """One update along a route, compiled. Its first three arguments are donated."""
+    loss = functools.partial(language_model_loss, route=route)
+    update = jax.jit(make_update(make_optimizer(config), loss), donate_argnums=(0, 1, 2))
+    began = time.perf_counter()
+    program = update.lower(*init_training(config, data), *batch).compile()
+    seconds = time.perf_counter() - began
+    return Compiled(program, seconds, program.memory_analysis().temp_size_in_bytes)
+
+
+@jax.jit
+def restart(state, anew):
+    """The state, with zeros for the streams that start anew."""
+    return jax.tree.map(lambda x: jnp.where(anew[:, None], jnp.zeros_like(x), x), state)
+
+
+def updates_of(config, update, data):
+    """Update after update from the seed: (params, nats, gradient norm, seconds) of each."""
+    params, opt_state, state = init_training(config, data)
+    for anew, tokens, targets in batches(config, data):
+        state = restart(state, anew)
+        began = time.perf_counter()
+        params, opt_state, state, loss, norm = update(params, opt_state, state, tokens, targets)
+        nats = float(loss)
+        seconds = time.perf_counter() - began
+        if not math.isfinite(nats):
+            raise FloatingPointError(f"the loss is {nats}; try a lower --learning-rate")
+        yield params, nats, float(norm), seconds
+
+
+@jax.jit
+def window_loss(params, state, tokens, targets):
+    return language_model_loss(params, state, tokens, targets)
+
+
+def validate(params, held_out, T):
+    """Nats per character on all of the held-out streams, the state carried along them."""
+    state, total = init_state(params, held_out.shape[1]), 0.0
+    for tokens, targets in text.windows(held_out, T):
+        nats, state = window_loss(params, state, tokens, targets)
+        total += float(nats) * targets.size
+    return total / (held_out.size - held_out.shape[1])
