@@ -9,7 +9,6 @@ A gradient need not be whole: null (None) stands for what is not known, of an ar
 number, and a single number can be given as it is printed: "dWf[3][1]": -0.0698198561274.
 """
 
-import json
 import re
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm import referee
+from jax_lstm import printing, referee
 from jax_lstm.diagnosis.brought import dtype_of, numbers, read
 from jax_lstm.diagnosis.catalogue import LOSSES, Problem, clash
 from jax_lstm.diagnosis.slow_backward import MUTANTS
@@ -391,11 +390,8 @@ def template(layout, cell="lstm", seed=0):
         "Put your problem and your gradient here. null stands for what you do not know; a single "
         'number may stand as NAME[row][column]. Instead of cotangents of h_t, targets and "loss".'
     )
-    text = json.dumps(
-        {"about": about, "layout": layout, "cell": cell, "problem": problem, "gradient": blank},
-        indent=1,
-    )
-    return re.sub(r"\[[^\[\]{}]*\]", lambda row: " ".join(row[0].split()), text)  # a row, a line
+    said = {"about": about, "layout": layout, "cell": cell}
+    return printing.to_json(said | {"problem": problem, "gradient": blank})
 
 
 def examples():
