@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 import jax_lstm as jl
 from jax_lstm import referee, textbook
-from jax_lstm.commands import run as command
+from jax_lstm.commands import main as command
 from jax_lstm.diagnosis import brought as files
 from jax_lstm.diagnosis import diagnose as diagnosis
 from jax_lstm.diagnosis.catalogue import Problem, clash

@@ -17,7 +17,7 @@ import jax_lstm as jl
 from experiments import char_lm
 from experiments.kit import command, gradients, plots, record, text
 from experiments.kit.command import BadInput
-from jax_lstm.commands.run import main as jax_lstm_main
+from jax_lstm.commands.main import main as jax_lstm_main
 from jax_lstm.files import arrays as tensorfile
 from jax_lstm.training.update import AUTODIFF, BITS, BY_HAND, Step
 

@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import jax_lstm as jl
-from jax_lstm.commands import run as command
+from jax_lstm.commands import main as command
 from jax_lstm.files import inspect as inspection
 from jax_lstm.interop import flax, keras, torch
 from jax_lstm.interop.convert import flat

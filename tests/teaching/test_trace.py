@@ -15,7 +15,7 @@ import pytest
 
 import jax_lstm as jl
 from jax_lstm import textbook
-from jax_lstm.commands.run import main
+from jax_lstm.commands.main import main
 from jax_lstm.notation import GATES
 from jax_lstm.teaching import beside
 from jax_lstm.teaching import examples as tutorials
