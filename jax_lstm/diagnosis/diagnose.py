@@ -55,7 +55,7 @@ def diagnose(gradient, problem=None, *, layout=None, cell=None, pairs=None):
     """
     asked = {"layout": layout, "cell": cell}
     files = [read(x) if isinstance(x, str | Path) else None for x in (gradient, problem)]
-    found, problem = files[0] or {}, found_problem(files, problem)
+    found, problem = files[0] or {}, find_problem(files, problem)
     for key, default in (("layout", "ours"), ("cell", "lstm")):
         said = [f[key] for f in files if f and key in f]
         asked[key] = asked[key] or (said[0] if said else default)
@@ -67,7 +67,7 @@ def diagnose(gradient, problem=None, *, layout=None, cell=None, pairs=None):
     sizes = check_problem(arrays, form, layout)
     function = gradient if callable(gradient) else None
     if function:
-        gradient = called(function, arrays)
+        gradient = call(function, arrays)
     elif files[0]:
         gradient = found.get("gradient") or {}
     if not isinstance(gradient, dict):
@@ -123,13 +123,13 @@ def noise_of(kind, problem):
     eps = float(np.finfo(np.float32).eps)
     most = 0.01 * np.sqrt(sum(np.sum(x * x) for x in truth.values())) / eps
 
-    def nudged(x):
+    def nudge(x):
         if not isinstance(x, np.ndarray):
             return x
         return (x * (1 + eps * rng.uniform(-0.5, 0.5, x.shape))).astype(np.float32)
 
     for _ in range(DRAWS):
-        found = kind.gradients(jax.tree.map(nudged, problem), [()])
+        found = kind.gradients(jax.tree.map(nudge, problem), [()])
         for k, x in truth.items():
             error = np.linalg.norm(found[k].astype(np.float64) - x) / eps
             error = float(error) if error < most else float(most)
@@ -150,7 +150,7 @@ def one_step_each(function, arrays, settings, form, layout, cell, sizes):
         one = ours | cut | {f"{k}0": x for k, x in before[t].items()}
         known = {k: v for k, v in shapes.items() if set(of_ours(form, k, sizes)) <= set(one)}
         asked = from_ours(form.to_ours, known, sizes, one)
-        given, dtype = given_of(called(function, asked), form, layout, sizes)
+        given, dtype = given_of(call(function, asked), form, layout, sizes)
         given = [g for g in given if g.leaf in kind.blocks]
         problem = problem_of(one, settings, cell, sizes)
         found = referee.diagnose(given, table_of(cell, problem, given), dtype=dtype, pairs=False)
@@ -184,7 +184,7 @@ def describe(layout, cell="lstm"):
     return f"{form.about}\nproblem: {show(form.problem)}\ngradient: {show(form.gradient)}"
 
 
-def found_problem(files, problem):
+def find_problem(files, problem):
     if files[1] is not None:
         return files[1].get("problem") or files[1].get("gradient")  # a file of bare names
     return problem if problem is not None else (files[0] or {}).get("problem")
@@ -353,7 +353,7 @@ def check_finite(name, x, where):
         raise ValueError(f"`{name}` {where}has {x[first]}, first at {list(first)}")
 
 
-def called(gradient, arrays):
+def call(gradient, arrays):
     """The gradient by a function of the problem's arrays."""
     found = gradient(dict(arrays))
     if not isinstance(found, dict):

@@ -102,10 +102,10 @@ def inspect(path):
 
     Source: this file's.
     """
-    arrays, form, notes = opened(Path(path))
+    arrays, form, notes = open_file(Path(path))
     cells, _ = door.cells_among({k: x for k, x in arrays.items() if numeric(x)})
     with np.errstate(all="ignore"):  # what is not finite is shown
-        cells = tuple(recurrent(found) for found in cells or numbered(arrays))
+        cells = tuple(recurrent(found) for found in cells or numbered_cells(arrays))
         rows = tuple(array(name, x) for name, x in arrays.items())
     layouts = tuple(dict.fromkeys(c.layout for c in cells))
     return Inspection(str(path), form, notes, layouts, rows, cells)
@@ -114,7 +114,7 @@ def inspect(path):
 # Reading --------------------------------------------------------------------------------------
 
 
-def opened(path):
+def open_file(path):
     """(arrays by name, what the file is, its notes)."""
     if not path.is_file():
         raise ValueError(f"{path} is no file")
@@ -130,7 +130,7 @@ def opened(path):
     return arrays, form, checkpoint.notes_of(metadata)
 
 
-def numbered(arrays):
+def numbered_cells(arrays):
     """Cells among arr_0, arr_1, ... of `np.savez`: Keras' order, where the shapes are those."""
     if not all(re.fullmatch(r"arr_\d+", name) for name in arrays):
         return []

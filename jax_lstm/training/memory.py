@@ -107,14 +107,14 @@ def memory_plan(
     T, B, D, H, limit = map(int, sizes.values())
 
     def measure(kept):
-        def compiled(T, B):
+        def bytes_at(T, B):
             args = shapes(init, init_state, T, B, D, H, jnp.dtype(dtype))
             return bytes_of(gradient(sequence, kept, last_only), args, last_only)
 
-        asked = compiled(T, B)
+        asked = bytes_at(T, B)
         total = sum(asked)
-        most_T = largest(lambda n: sum(compiled(n, B)), T, total, budget, limit, next_T(kept))
-        most_B = largest(lambda n: sum(compiled(T, n)), B, total, budget, limit, next_T(1))
+        most_T = largest(lambda n: sum(bytes_at(n, B)), T, total, budget, limit, next_T(kept))
+        most_B = largest(lambda n: sum(bytes_at(T, n)), B, total, budget, limit, next_T(1))
         return MemoryRow(kept, *asked, total, total <= budget, most_T, most_B)
 
     rows = tuple(measure(kept) for kept in residuals)
