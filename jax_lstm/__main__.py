@@ -2,7 +2,7 @@
 
 import sys
 
-from jax_lstm.commands.run import main
+from jax_lstm.commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

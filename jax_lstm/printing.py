@@ -80,7 +80,7 @@ def text_of(x, form):
 # JSON -----------------------------------------------------------------------------------------
 
 
-def to_json(tree, *, indent=1):
+def to_json(tree, *, indent: int | None = 1):
     """A tree as JSON, in full, a list of numbers or texts on one line.
 
     Args:

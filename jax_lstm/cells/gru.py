@@ -1,8 +1,9 @@
 """The gated recurrent unit (GRU), with the reset gate after the recurrent product.
 
-    a = x W + b + (h_prev U + c)  in the blocks r, z;  a_n = x W_n + b_n + r * (h_prev U_n + c_n)   (1)
-    r, z = sigmoid(a_r, a_z);  n = tanh(a_n)                                                       (2)
-    h = (1 - z) * n + z * h_prev                                                                  (11)
+    a = x W + b,  u = h_prev U + c                     (1)
+    r, z = sigmoid(a_r + u_r, a_z + u_z)               (2)
+    n = tanh(a_n + r * u_n)                            (16), (2)
+    h = z * h_prev + (1 - z) * n                       (11)
 
 The second offset c has a gradient of its own only in the candidate: there it goes through r. What
 the step leaves behind for the weights is therefore two deltas, da for W and b, and du for U and c;

@@ -35,7 +35,7 @@ def read(path):
 
 def read_json(path):
     try:
-        found = json.loads(path.read_text(encoding="utf-8"), parse_float=typed)
+        found = json.loads(path.read_text(encoding="utf-8"), parse_float=read_number)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from None
     if not isinstance(found, dict):
@@ -52,14 +52,14 @@ def read_json(path):
 
 
 def read_npz(path):
-    return sorted_out(arrays_of_npz(path))
+    return sort_out(arrays_of_npz(path))
 
 
 def read_safetensors(path):
-    return sorted_out(read_tensors(path).arrays)
+    return sort_out(read_tensors(path).arrays)
 
 
-def sorted_out(arrays):
+def sort_out(arrays):
     """Flat names with a slash, as the parts of a file; words as text."""
     found: dict[str, Any] = {}
     for name, x in arrays.items():
@@ -117,7 +117,7 @@ class Typed(float):
     places = 0
 
 
-def typed(text):
+def read_number(text):
     number, digits = Typed(text), Decimal(text).as_tuple()
     number.places = EXACT if len(digits.digits) >= 15 else -int(digits.exponent)
     return number

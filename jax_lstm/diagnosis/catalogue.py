@@ -234,7 +234,7 @@ def clash(a, b):
     return any(both(a) and both(b) for both in (is_flow, lambda k: k.startswith("forward in")))
 
 
-def grouped(run):
+def in_groups(run):
     """gradients(problem, settings), for run(problem, flow, forward mistakes, settings).
 
     The forward and the flow are shared by many settings: one run for each group of them.
@@ -302,7 +302,7 @@ def begin(problem, through, pick, field):
     return np.where(through.ends[:, None, None], d, 0 * d)
 
 
-def seen(problem, pick, t, xs, h, h_prev):
+def factors(problem, pick, t, xs, h, h_prev):
     """What the weight products multiply da_t with: x_t and h_{t-1}, or what is taken for them."""
     zero = np.zeros_like(xs[0])
     x = pick("x of t-1", xs[t - 1] if t > 0 else zero, xs[t])
@@ -314,7 +314,7 @@ def seen(problem, pick, t, xs, h, h_prev):
     return x, pick("state of t", h, h_prev)
 
 
-def carried(through, pick, t, d, name):
+def carry(through, pick, t, d, name):
     """What step t+1 hands to step t."""
     d = np.where(through.cut[:, t, None, None], 0 * d, d)
     return pick("nothing carried", 0 * d, pick(name, 0 * d, d))
@@ -333,10 +333,10 @@ def rows(x):
 def without(pick, kind, da, gates):
     """da with the block of one gate left out."""
     parts = zip(gates, np.split(da, len(gates), -1), strict=True)
-    return joined([pick(f"{kind} of {k}", 0 * block, block) for k, block in parts])
+    return join([pick(f"{kind} of {k}", 0 * block, block) for k, block in parts])
 
 
-def joined(parts):
+def join(parts):
     """Side by side, though only some have an axis of settings."""
     return np.concatenate(np.broadcast_arrays(*parts), -1)
 

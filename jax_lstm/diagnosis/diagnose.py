@@ -9,7 +9,6 @@ A gradient need not be whole: null (None) stands for what is not known, of an ar
 number, and a single number can be given as it is printed: "dWf[3][1]": -0.0698198561274.
 """
 
-import json
 import re
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm import referee
+from jax_lstm import printing, referee
 from jax_lstm.cells import CELLS
 from jax_lstm.diagnosis.brought import dtype_of, numbers, read
 from jax_lstm.diagnosis.catalogue import LOSSES, Problem, clash
@@ -58,7 +57,7 @@ def diagnose(gradient, problem=None, *, layout=None, cell=None, pairs=None):
     """
     asked = {"layout": layout, "cell": cell}
     files = [read(x) if isinstance(x, str | Path) else None for x in (gradient, problem)]
-    found, problem = files[0] or {}, found_problem(files, problem)
+    found, problem = files[0] or {}, find_problem(files, problem)
     for key, default in (("layout", "ours"), ("cell", "lstm")):
         said = [f[key] for f in files if f and key in f]
         asked[key] = asked[key] or (said[0] if said else default)
@@ -70,7 +69,7 @@ def diagnose(gradient, problem=None, *, layout=None, cell=None, pairs=None):
     sizes = check_problem(arrays, form, layout)
     function = gradient if callable(gradient) else None
     if function:
-        gradient = called(function, arrays)
+        gradient = call(function, arrays)
     elif files[0]:
         gradient = found.get("gradient") or {}
     if not isinstance(gradient, dict):
@@ -126,13 +125,13 @@ def noise_of(kind, problem):
     eps = float(np.finfo(np.float32).eps)
     most = 0.01 * np.sqrt(sum(np.sum(x * x) for x in truth.values())) / eps
 
-    def nudged(x):
+    def nudge(x):
         if not isinstance(x, np.ndarray):
             return x
         return (x * (1 + eps * rng.uniform(-0.5, 0.5, x.shape))).astype(np.float32)
 
     for _ in range(DRAWS):
-        found = kind.gradients(jax.tree.map(nudged, problem), [()])
+        found = kind.gradients(jax.tree.map(nudge, problem), [()])
         for k, x in truth.items():
             error = np.linalg.norm(found[k].astype(np.float64) - x) / eps
             error = float(error) if error < most else float(most)
@@ -153,7 +152,7 @@ def one_step_each(function, arrays, settings, form, layout, cell, sizes):
         one = ours | cut | {f"{k}0": x for k, x in before[t].items()}
         known = {k: v for k, v in shapes.items() if set(of_ours(form, k, sizes)) <= set(one)}
         asked = from_ours(form.to_ours, known, sizes, one)
-        given, dtype = given_of(called(function, asked), form, layout, sizes)
+        given, dtype = given_of(call(function, asked), form, layout, sizes)
         given = [g for g in given if g.leaf in kind.blocks]
         problem = problem_of(one, settings, cell, sizes)
         found = referee.diagnose(given, table_of(cell, problem, given), dtype=dtype, pairs=False)
@@ -187,7 +186,7 @@ def describe(layout, cell="lstm"):
     return f"{form.about}\nproblem: {show(form.problem)}\ngradient: {show(form.gradient)}"
 
 
-def found_problem(files, problem):
+def find_problem(files, problem):
     if files[1] is not None:
         return files[1].get("problem") or files[1].get("gradient")  # a file of bare names
     return problem if problem is not None else (files[0] or {}).get("problem")
@@ -358,7 +357,7 @@ def check_finite(name, x, where):
         raise ValueError(f"`{name}` {where}has {x[first]}, first at {list(first)}")
 
 
-def called(gradient, arrays):
+def call(gradient, arrays):
     """The gradient by a function of the problem's arrays."""
     found = gradient(dict(arrays))
     if not isinstance(found, dict):
@@ -395,11 +394,8 @@ def template(layout, cell="lstm", seed=0):
         "Put your problem and your gradient here. null stands for what you do not know; a single "
         'number may stand as NAME[row][column]. Instead of cotangents of h_t, targets and "loss".'
     )
-    text = json.dumps(
-        {"about": about, "layout": layout, "cell": cell, "problem": problem, "gradient": blank},
-        indent=1,
-    )
-    return re.sub(r"\[[^\[\]{}]*\]", lambda row: " ".join(row[0].split()), text)  # a row, a line
+    said = {"about": about, "layout": layout, "cell": cell}
+    return printing.to_json(said | {"problem": problem, "gradient": blank})
 
 
 def examples():

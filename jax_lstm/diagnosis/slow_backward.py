@@ -19,16 +19,16 @@ from jax_lstm.diagnosis.catalogue import (
     PERMUTED,
     Mutants,
     begin,
-    carried,
+    carry,
     elman_inside,
+    factors,
     from_outside,
-    grouped,
-    joined,
+    in_groups,
+    join,
     lstm_inside,
     over_time,
     per_setting,
     rows,
-    seen,
     sigmoid,
     switch,
     total,
@@ -90,7 +90,7 @@ def lstm_run(problem, through, changed, settings):
     hs = [step[-1] for step in steps]
     dh_next, dc_next = (begin(problem, through, pick, k) for k in "hc")
     dh_prev, dc_prev = dh_next, dc_next  # of no step at all
-    U = pick("U for its transpose", turned(p["U"]), p["U"])
+    U = pick("U for its transpose", transpose_blocks(p["U"]), p["U"])
     weights: dict[str, Any] = {f"d{k}": np.zeros_like(x[None]) for k, x in p.items()}
     every: list[Any] = [None] * len(steps)
     for t in reversed(range(len(steps))):
@@ -116,10 +116,10 @@ def lstm_run(problem, through, changed, settings):
         dc_prev = dc * keeps
         outputs = dict(zip(GATES, (i, f, g, o), strict=True))
         dgates = zip(GATES, (di, df, dg, do), strict=True)
-        da = joined([d * slope_of(pick, k, outputs[k]) for k, d in dgates])  # (2')
+        da = join([d * slope_of(pick, k, outputs[k]) for k, d in dgates])  # (2')
         dh_prev = without(pick, "recurrence", da, GATES) @ rows(U)  # (1')
         dx = total(without(pick, "input", da, GATES)) @ p["W"].T
-        x, h_before = seen(problem, pick, t, problem.xs, h, h_prev)
+        x, h_before = factors(problem, pick, t, problem.xs, h, h_prev)
         weights["dW"] = weights["dW"] + rows(x) @ total(da)
         weights["dU"] = weights["dU"] + rows(h_before) @ total(da)
         weights["db"] = weights["db"] + total(da).sum(-2, keepdims=True)
@@ -127,8 +127,8 @@ def lstm_run(problem, through, changed, settings):
             weights["dP"] = weights["dP"] + rows(m) @ total(dh)
         every[t] = dx, total(da), total(dh), total(dc)
         if t:
-            dh_next = carried(through, pick, t - 1, dh_prev, "dh not carried")
-            dc_next = carried(through, pick, t - 1, dc_prev, "dc not carried")
+            dh_next = carry(through, pick, t - 1, dh_prev, "dh not carried")
+            dc_next = carry(through, pick, t - 1, dc_prev, "dc not carried")
     weights["db"] = weights["db"].reshape((-1, 1, p["b"].size))
     found = {k: per_setting(n, x) for k, x in weights.items()}
     found["db"] = found["db"][:, 0]
@@ -144,19 +144,19 @@ def after_lstm(problem):
     table: dict[str, Any] = {
         f"gradient in order {name}": (
             f"the gates' blocks in the order {name}",
-            functools.partial(reordered, order=order),
+            functools.partial(reorder, order=order),
         )
         for name, order in PERMUTED.items()
     }
     if problem.params["U"].shape[0] == H:
         table["dU transposed"] = (
             "dU transposed, gate by gate",
-            functools.partial(transposed, leaf="dU"),
+            functools.partial(transpose_leaf, leaf="dU"),
         )
     if problem.params["W"].shape[0] == H:
         table["dW transposed"] = (
             "dW transposed, gate by gate",
-            functools.partial(transposed, leaf="dW"),
+            functools.partial(transpose_leaf, leaf="dW"),
         )
     if "P" in problem.params and len(set(problem.params["P"].shape)) == 1:
         table["dP transposed"] = "dP transposed", lambda d: d | {"dP": rows(d["dP"])}
@@ -168,16 +168,16 @@ def after_lstm(problem):
     return table | after_any(problem)
 
 
-def reordered(d, order):
+def reorder(d, order):
     leaves = [k for k in ("dW", "dU", "db", "das") if k in d]
     return d | {k: blocks(d[k], order) for k in leaves}
 
 
-def transposed(d, leaf):
-    return d | {leaf: turned(d[leaf])}
+def transpose_leaf(d, leaf):
+    return d | {leaf: transpose_blocks(d[leaf])}
 
 
-def turned(x):
+def transpose_blocks(x):
     """Square blocks side by side, each transposed; anything else as it is."""
     rest = x.shape[-1] % x.shape[-2]
     parts = [] if rest else np.split(x, x.shape[-1] // x.shape[-2], -1)
@@ -200,16 +200,16 @@ def after_any(problem):
                 lambda d: d | {"dxs": d["dxs"][:, ::-1]},
             ),
         }
-        | {f"sign of {k}": (f"the sign of {k}", functools.partial(negated, leaf=k)) for k in leaves}
-        | {f"{k} zero": (f"{k} left at zero", functools.partial(zeroed, leaf=k)) for k in ends}
+        | {f"sign of {k}": (f"the sign of {k}", functools.partial(negate, leaf=k)) for k in leaves}
+        | {f"{k} zero": (f"{k} left at zero", functools.partial(zero_leaf, leaf=k)) for k in ends}
     )
 
 
-def negated(d, leaf):
+def negate(d, leaf):
     return d | {leaf: -d[leaf]}
 
 
-def zeroed(d, leaf):
+def zero_leaf(d, leaf):
     return d | {leaf: 0 * d[leaf]}
 
 
@@ -235,7 +235,7 @@ def elman_run(problem, through, changed, settings):
     n, pick = len(settings), switch(settings)
     p, steps = elman_forward(problem, changed)
     hs = [h for _, h in steps]
-    U = pick("U for its transpose", turned(p["U"]), p["U"])
+    U = pick("U for its transpose", transpose_blocks(p["U"]), p["U"])
     dh_next = dh_prev = begin(problem, through, pick, "h")
     weights: dict[str, Any] = {f"d{k}": np.zeros_like(x[None]) for k, x in p.items()}
     every: list[Any] = [None] * len(steps)
@@ -248,13 +248,13 @@ def elman_run(problem, through, changed, settings):
         da = dh * pick("slope of a", np.ones_like(h), 1 - h * h)  # (2')
         dh_prev = pick("recurrence of a", 0 * da, da) @ rows(U)  # (1')
         dx = total(pick("input of a", 0 * da, da)) @ p["W"].T
-        x, h_before = seen(problem, pick, t, problem.xs, h, h_prev)
+        x, h_before = factors(problem, pick, t, problem.xs, h, h_prev)
         weights["dW"] = weights["dW"] + rows(x) @ total(da)
         weights["dU"] = weights["dU"] + rows(h_before) @ total(da)
         weights["db"] = weights["db"] + total(da).sum(-2, keepdims=True)
         every[t] = dx, total(da), total(dh)
         if t:
-            dh_next = carried(through, pick, t - 1, dh_prev, "dh not carried")
+            dh_next = carry(through, pick, t - 1, dh_prev, "dh not carried")
     weights["db"] = weights["db"].reshape((-1, 1, p["b"].size))
     found = {k: per_setting(n, x) for k, x in weights.items()}
     found["db"] = found["db"][:, 0]
@@ -270,7 +270,7 @@ def after_elman(problem):
         if problem.params[k].shape == (H, H):
             table[f"d{k} transposed"] = (
                 f"d{k} transposed",
-                functools.partial(transposed, leaf=f"d{k}"),
+                functools.partial(transpose_leaf, leaf=f"d{k}"),
             )
     return table | after_any(problem)
 
@@ -280,7 +280,20 @@ BLOCKS: dict[str, tuple[str, ...]] = dict.fromkeys(GATED, tuple(NAMES.values()))
 PLAIN: dict[str, tuple[str, ...]] = dict.fromkeys(GATED, ("tanh",))
 STEPS = ("dhs", "dcs", "das", "dxs")  # in the order of the backward
 WEIGHTS = ("dW", "dU", "db")
-LSTM = Mutants(lstm_inside, grouped(lstm_run), after_lstm, lstm_states, WEIGHTS, STEPS, BLOCKS)
-LSTMP = LSTM._replace(weights=(*WEIGHTS, "dP"))
-ELMAN = Mutants(elman_inside, grouped(elman_run), after_elman, elman_states, WEIGHTS, STEPS, PLAIN)
-MUTANTS = {"lstm": LSTM, "lstmp": LSTMP, "elman": ELMAN}
+
+
+def table_of_gates(*more):
+    """The table of a cell with four gates; `more` are its weights beside W, U and b."""
+    weights = *WEIGHTS, *more
+    return Mutants(
+        lstm_inside, in_groups(lstm_run), after_lstm, lstm_states, weights, STEPS, BLOCKS
+    )
+
+
+MUTANTS = {
+    "lstm": table_of_gates(),
+    "lstmp": table_of_gates("dP"),
+    "elman": Mutants(
+        elman_inside, in_groups(elman_run), after_elman, elman_states, WEIGHTS, STEPS, PLAIN
+    ),
+}

@@ -84,7 +84,8 @@ def lstmp_step(w, prev, z, tap):
 
 
 SAYS = {f"da_{k}": name for k, name in NAMES.items()}
-LSTM = Inside(lstm_step, lstm_deltas, SAYS, lstm_blame)
-LSTMP = Inside(lstmp_step, lambda delta: lstm_deltas(delta[0]), SAYS, lstm_blame)
-ELMAN = Inside(elman_step, lambda da: {"a": da}, {"da": "the net input"}, elman_blame)
-TAPS = {"lstm": LSTM, "lstmp": LSTMP, "elman": ELMAN}
+TAPS = {
+    "lstm": Inside(lstm_step, lstm_deltas, SAYS, lstm_blame),
+    "lstmp": Inside(lstmp_step, lambda delta: lstm_deltas(delta[0]), SAYS, lstm_blame),
+    "elman": Inside(elman_step, lambda da: {"a": da}, {"da": "the net input"}, elman_blame),
+}

@@ -9,7 +9,6 @@ The layout is told by the names of the arrays and held against their shapes. Rea
 and .npz file; of one that `jax_lstm.save` wrote, every sum is checked first.
 """
 
-import json
 import math
 import re
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jax_lstm import printing
 from jax_lstm.files.arrays import TORCH_SAVE, arrays_of_npz, read_tensors
 from jax_lstm.files.checkpoint import notes_of, read_checkpoint
 from jax_lstm.interop.convert import READERS, FoundCell, cells_among, complaint, form_of
@@ -78,15 +78,11 @@ class Inspection(NamedTuple):
     cells: tuple[Recurrent, ...]
 
     def table(self):
-        return table(self)
+        return describe(self)
 
     def to_json(self):
-        """Numbers that JSON has not are the texts "nan", "inf" and "-inf"."""
-        found = self._asdict() | {
-            "arrays": [x._asdict() for x in self.arrays],
-            "cells": [c._asdict() | {"gates": [g._asdict() for g in c.gates]} for c in self.cells],
-        }
-        return json.dumps(sayable(found), indent=2, ensure_ascii=False, allow_nan=False)
+        """Numbers that JSON has not are the texts "NaN", "Infinity" and "-Infinity"."""
+        return printing.to_json(self)
 
 
 def inspect(path):
@@ -105,10 +101,10 @@ def inspect(path):
 
     Source: this file's.
     """
-    arrays, form, notes = opened(Path(path))
+    arrays, form, notes = open_file(Path(path))
     cells, _ = cells_among({k: x for k, x in arrays.items() if numeric(x)})
     with np.errstate(all="ignore"):  # what is not finite is shown
-        cells = tuple(recurrent(found) for found in cells or numbered(arrays))
+        cells = tuple(recurrent(found) for found in cells or numbered_cells(arrays))
         rows = tuple(array(name, x) for name, x in arrays.items())
     layouts = tuple(dict.fromkeys(c.layout for c in cells))
     return Inspection(str(path), form, notes, layouts, rows, cells)
@@ -117,7 +113,7 @@ def inspect(path):
 # Reading --------------------------------------------------------------------------------------
 
 
-def opened(path):
+def open_file(path):
     """(arrays by name, what the file is, its notes)."""
     if not path.is_file():
         raise ValueError(f"{path} is no file")
@@ -133,7 +129,7 @@ def opened(path):
     return arrays, form, notes_of(metadata)
 
 
-def numbered(arrays):
+def numbered_cells(arrays):
     """Cells among arr_0, arr_1, ... of `np.savez`: Keras' order, where the shapes are those."""
     if not all(re.fullmatch(r"arr_\d+", name) for name in arrays):
         return []
@@ -225,24 +221,23 @@ def order(gates):
 # Showing --------------------------------------------------------------------------------------
 
 
-def table(found):
+def describe(found):
+    """All of it for people: the notes, the arrays, a table of gates per cell, the verdict."""
     lines = [f"{found.file}: {found.format}", *says(found.notes), ""]
     head = ("array", "dtype", "shape", "norm", "least", "largest", "")
-    rows = [
-        (x.name, x.dtype, str(x.shape), *map(number, (x.norm, x.least, x.largest)), marks(x))
-        for x in found.arrays
-    ]
-    lines += aligned(head, rows)
+    rows = [(x.name, x.dtype, x.shape, x.norm, x.least, x.largest, marks(x)) for x in found.arrays]
+    lines.append(printing.table(head, rows, sides="<<<>>><"))
     for c in found.cells:
         sizes = ", ".join(f"{k} = {n}" for k, n in c.sizes.items())
         lines += ["", f"{place(c)}: {c.about}{f', {sizes}' if sizes else ''}"]
         if c.problem:
             lines.append(f"  not read: {c.problem}")
             continue
-        rows = [(f"  {g.gate}", *map(number, g[1:]), "" if finite(g) else "<-") for g in c.gates]
-        lines += aligned(("  gate", "|W|", "|U|", "|b|", "mean b", "radius U", ""), rows)
+        rows = [(f"  {g.gate}", *g[1:], "" if finite(g) else "<-") for g in c.gates]
+        head = ("  gate", "|W|", "|U|", "|b|", "mean b", "radius U", "")
+        lines.append(printing.table(head, rows))
         if len(c.gates) == 4:
-            lines.append(f"  forget bias, mean: {number(c.gates[1].mean_b)}")
+            lines.append(f"  forget bias, mean: {c.gates[1].mean_b:.4g}")
         lines += [f"  {note}" for note in c.notes]
     lines += ["", verdict(found)]
     bad = [x for x in found.arrays if x.nans or x.infinities]
@@ -278,7 +273,7 @@ def says(notes):
         return []
     if not isinstance(notes, dict):
         notes = {"notes": notes}
-    texts = {k: json.dumps(v, ensure_ascii=False) for k, v in notes.items()}
+    texts = {k: printing.to_json(v, indent=None) for k, v in notes.items()}
     return [f"  {k}: {v if len(v) <= WIDE else v[:WIDE] + '...'}" for k, v in texts.items()]
 
 
@@ -289,30 +284,3 @@ def marks(x):
 
 def finite(gate):
     return all(math.isfinite(x) for x in gate[1:])
-
-
-def number(x):
-    return "" if x is None else f"{x:.4g}"
-
-
-def aligned(head, rows):
-    """Names to the left, numbers to the right."""
-    rows = [head, *rows]
-    widths = [max(len(row[n]) for row in rows) for n in range(len(head))]
-    left = head.index("norm") if "norm" in head else 1
-    return [
-        "  ".join(
-            cell.ljust(w) if n < left or n == len(head) - 1 else cell.rjust(w)
-            for n, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
-def sayable(x):
-    """What JSON can say: no infinities, no NaN."""
-    if isinstance(x, dict):
-        return {k: sayable(v) for k, v in x.items()}
-    if isinstance(x, tuple | list):
-        return [sayable(v) for v in x]
-    return str(x) if isinstance(x, float) and not math.isfinite(x) else x

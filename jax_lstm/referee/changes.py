@@ -36,10 +36,10 @@ def scalings(sizes, weights):
 
 
 def times(factor, leaves):
-    return functools.partial(scaled, factor=factor, leaves=leaves)
+    return functools.partial(scale, factor=factor, leaves=leaves)
 
 
-def scaled(gradient, factor, leaves=None):
+def scale(gradient, factor, leaves=None):
     """A factor (settings,) or a number, on the named leaves or on all."""
 
     def by(x):
@@ -80,7 +80,7 @@ def clippings(weights):
 
 def clip(gradient, given, leaves):
     """The threshold is the largest number of what is given."""
-    mine = chosen(given, leaves)
+    mine = among(given, leaves)
     top = max((np.abs(g.values[g.known]).max(initial=0) for g in mine), default=0.0)
     n = len(next(iter(gradient.values())))
     largest = np.zeros(n)
@@ -95,20 +95,20 @@ def clip(gradient, given, leaves):
 
 def shrink(gradient, given, leaves):
     """The factor is that of least squares, and less than 1."""
-    factor = fitted_factor(gradient, chosen(given, leaves))
-    return scaled(gradient, factor, leaves), factor
+    factor = fit_factor(gradient, among(given, leaves))
+    return scale(gradient, factor, leaves), factor
 
 
 def shrink_each(gradient, given):
     factors, least = {}, np.full(len(next(iter(gradient.values()))), np.inf)
     for leaf in dict.fromkeys(g.leaf for g in given):
-        factor = fitted_factor(gradient, [g for g in given if g.leaf == leaf], top=1 + 1e-6)
+        factor = fit_factor(gradient, [g for g in given if g.leaf == leaf], top=1 + 1e-6)
         factors[leaf], least = factor, np.minimum(least, factor)
     least = np.where(least < 1 - 1e-6, least, np.nan)
-    return {k: scaled({k: x}, factors.get(k, 1.0))[k] for k, x in gradient.items()}, least
+    return {k: scale({k: x}, factors.get(k, 1.0))[k] for k, x in gradient.items()}, least
 
 
-def fitted_factor(gradient, given, top=1 - 1e-6):
+def fit_factor(gradient, given, top=1 - 1e-6):
     """‖given‖ / ‖gradient‖ per setting; NaN where it is no shrinking."""
     dot, square = 0.0, 0.0
     for g in given:
@@ -119,5 +119,5 @@ def fitted_factor(gradient, given, top=1 - 1e-6):
     return np.where((factor > 0) & (factor < top), factor, np.nan)
 
 
-def chosen(given, leaves):
+def among(given, leaves):
     return [g for g in given if leaves is None or g.leaf in leaves]

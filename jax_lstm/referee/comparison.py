@@ -121,7 +121,7 @@ def along(route, args, dys):
     Raises:
       ValueError: a cotangent has another shape than its array, or fewer bits.
     """
-    route = jitted(route)
+    route = quick_jit(route)
     runs = [route(args, dy) for dy in dys]
     wanted, found = floating(args)[0], runs[0][1]
     got, want = [[np.shape(x) for x in leaves] for leaves in (found, wanted)]
@@ -135,7 +135,7 @@ def along(route, args, dys):
     return [np.stack(value), *(np.stack([host(x) for x in leaf]) for leaf in by_leaf)]
 
 
-def jitted(f, **options):
+def quick_jit(f, **options):
     """`jax.jit`; on a CPU without the dear passes of LLVM, which take longer than all the rest."""
     quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     quick = quick if jax.default_backend() == "cpu" else None

@@ -28,9 +28,9 @@ from jax_lstm.referee.comparison import (
     distance,
     exactly,
     host,
-    jitted,
     lowest_dtype,
     precisely,
+    quick_jit,
     random_cotangents,
 )
 
@@ -149,17 +149,17 @@ def taps(cell, params, state, xs, *, consts=None, inside=None, seed=0):
     args = params, state, xs
     order: dict[str, None] = {}  # of the names in a step's backward; jit sorts them
 
-    def noted(found):
+    def note_order(found):
         order.update(dict.fromkeys(name for d in found for name in d))
         return found
 
-    hand = jitted(lambda args, dy: noted(by_hand(cell, inside, consts, args, dy)))
-    auto = jitted(lambda args, dy: by_jax(cell, inside, consts, args, dy))
+    hand = quick_jit(lambda args, dy: note_order(by_hand(cell, inside, consts, args, dy)))
+    auto = quick_jit(lambda args, dy: by_jax(cell, inside, consts, args, dy))
     dys = random_cotangents(lambda *args: run(cell, inside, consts, args), args, seed)
     got, own = ([f(args, dy) for dy in dys] for f in (hand, auto))
     with precisely():
         want = [auto(exactly(args), dy) for dy in exactly(dys)]
-    found = list(judged(got, own, want, dtype, inside, list(order)))
+    found = list(judge_taps(got, own, want, dtype, inside, list(order)))
     first = next((tap.t for tap in found if not tap.ok), None)
     wrong = {tap.name for tap in found if tap.t == first and not tap.ok}
     blame = (inside.blame or blame_function)(wrong) if wrong else None
@@ -176,7 +176,7 @@ def blame_function(names):
     return "in step_bwd, the delta" if before else "in step_bwd, what it hands to t-1"
 
 
-def judged(got, own, want, dtype, inside, order):
+def judge_taps(got, own, want, dtype, inside, order):
     """A Tap per time step and name, in backward order."""
     bits, eps = jnp.finfo(dtype).bits, float(jnp.finfo(dtype).eps)
     for t in reversed(range(len(got[0]))):
@@ -284,7 +284,7 @@ def block_count(size, state):
 # By JAX ---------------------------------------------------------------------------------------
 
 
-def run(cell, inside, consts, args, tap_of=lambda t: untapped):
+def run(cell, inside, consts, args, tap_of=lambda t: no_tap):
     """The plain loop, in which everything that has a name goes through `tap_of(t)(name, value)`.
 
     The params of each step are tapped too: their cotangent is the step's share of dW.
@@ -293,8 +293,8 @@ def run(cell, inside, consts, args, tap_of=lambda t: untapped):
     hs = []
     for t in range(len(jax.tree.leaves(xs)[0])):
         tap = tap_of(t)
-        w = cell.prepare(tapped(tap, "params", params), consts)
-        z = tapped_blocks(tap, inside, state, cell.project(w, tapped(tap, "x", at(xs, t))))
+        w = cell.prepare(tap_leaves(tap, "params", params), consts)
+        z = tap_blocks(tap, inside, state, cell.project(w, tap_leaves(tap, "x", at(xs, t))))
         seen = fields(state, lambda k, x, tap=tap: tap(f"{k}_prev", x))
         if inside.step:
             h, *rest = inside.step(w, seen, z, tap)
@@ -307,7 +307,7 @@ def run(cell, inside, consts, args, tap_of=lambda t: untapped):
     return state, jnp.stack(hs)
 
 
-def untapped(name, value):
+def no_tap(name, value):
     return value
 
 
@@ -327,10 +327,10 @@ def by_jax(cell, inside, consts, args, dy):
     jax.eval_shape(lambda *args: run(cell, inside, consts, args, recorder), *args)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-    def tapped_run(zeros):
+    def run_with(zeros):
         return run(cell, inside, consts, args, lambda t: lambda k, x: x + zeros[t][k])
 
-    _, vjp = jax.vjp(tapped_run, zeros)
+    _, vjp = jax.vjp(run_with, zeros)
     (found,) = vjp(dy)
     return [{f"d{k}": x for k, x in d.items()} for d in found]
 
@@ -354,15 +354,15 @@ def leaves_of(name, tree):
     }
 
 
-def tapped(tap, name, tree):
+def tap_leaves(tap, name, tree):
     return jax.tree_util.tree_map_with_path(
         lambda path, x: tap(name + jax.tree_util.keystr(path), x), tree
     )
 
 
-def tapped_blocks(tap, inside, state, z):
+def tap_blocks(tap, inside, state, z):
     """z through the taps of its blocks."""
     if len(jax.tree.leaves(z)) > 1:
-        return tapped(tap, "z", z)
+        return tap_leaves(tap, "z", z)
     parts = [tap(k, x) for k, x in blocks_of(inside, state, z).items()]
     return jax.tree.map(lambda _: jnp.concatenate(parts, axis=-1), z)

@@ -21,11 +21,11 @@ from jax_lstm.referee.comparison import (
     exactly,
     flat,
     floating,
-    jitted,
     judge,
     leaf_names,
     lowest_dtype,
     precisely,
+    quick_jit,
     random_cotangents,
 )
 
@@ -110,7 +110,7 @@ def contract(J, args, dys):
 def flat_function(f, args):
     """f as a map of rows (points, inputs) -> (points, outputs), and where it is looked at."""
     x = np.concatenate([flat(x) for x in floating(args)[0]])
-    return lambda points: np.asarray(jitted(values, static_argnums=0)(f, args, points)), x
+    return lambda points: np.asarray(quick_jit(values, static_argnums=0)(f, args, points)), x
 
 
 def values(f, args, points):

@@ -18,12 +18,12 @@ from jax_lstm.referee.comparison import (
     along,
     exactly,
     host,
-    jitted,
     judge,
     leaf_names,
     lowest_dtype,
     precisely,
     pullback,
+    quick_jit,
     random_cotangents,
 )
 from jax_lstm.referee.deltas import Taps, block_count, forward, of_params, run
@@ -101,23 +101,23 @@ def mutation_test(cell, params, state, xs, *, consts=None, seed=0):
     with precisely():
         want = along(auto, exactly(args), exactly(dys))
     names = leaf_names(args, ("params", "state", "xs"))
-    hand = jitted(lambda args, dy, knobs: turned(cell, consts, args, dy, knobs))
+    hand = quick_jit(lambda args, dy, knobs: cotangents(cell, consts, args, dy, knobs))
     shape = jax.eval_shape(lambda args: delta_of(cell, consts, args), args)
     knobs = knobs_of(args, shape)
 
-    def judged(knobs):
+    def rows_with(knobs):
         runs = [jax.tree.leaves(hand(args, dy, knobs)) for dy in dys]
         got = [np.stack([host(x) for x in leaf]) for leaf in zip(*runs, strict=True)]
         by = {"route": "mutant", "against": "jax.vjp", "dtype": dtype}
         return [*judge(names, got, want[1:], own[1:], ROUNDING, **by)]
 
     def mutant(name, knobs):
-        rows = judged(knobs)
+        rows = rows_with(knobs)
         by = tuple(row.array for row in rows if not row.ok)
         worst = max((r.relative for r in rows if not np.isnan(r.relative)), default=0.0)
         return Mutant(name, bool(by), by, worst)
 
-    right = all(row.ok for row in judged(knobs))
+    right = all(row.ok for row in rows_with(knobs))
     return MutationReport(right, tuple(mutant(*m) for m in turnings(knobs)), str(dtype))
 
 
@@ -209,7 +209,7 @@ def delta_of(cell, consts, args):
     return cell.step_bwd(w, seen[0], cell.slopes(w, seen[0], saved[0]), state)[1]
 
 
-def turned(cell, consts, args, dy, knobs):
+def cotangents(cell, consts, args, dy, knobs):
     """Cotangents of params, state and xs by hand, every knob in its place."""
     params, _, xs = args
     dstate, dhs = dy

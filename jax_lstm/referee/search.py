@@ -171,7 +171,7 @@ def diagnose(given, table, *, dtype="float64", pairs=None):
     right = table.gradients([()])
     found, nearest, rounding = [], None, dtype
     for rounding in dict.fromkeys((dtype, "float32" if dtype == "float64" else dtype)):
-        judge = judged_by(given, table.noise, eps_of(rounding))
+        judge = judge_for(given, table.noise, eps_of(rounding))
         found, nearest = search(given, table, judge, right, pairs)
         if found:
             break
@@ -181,7 +181,7 @@ def diagnose(given, table, *, dtype="float64", pairs=None):
     first = "" if correct else first_disagreement(given, table, right, eps)
     leaves = []
     for g in given:
-        ok, max_abs, relative = (x[0] for x in judged_by([g], table.noise, eps)(right))
+        ok, max_abs, relative = (x[0] for x in judge_for([g], table.noise, eps)(right))
         leaves.append((g.name, float(max_abs), float(relative), bool(ok)))
     lost = not found and is_lost(table.noise, right, eps_of(dtype))
     leaves = tuple(leaves)
@@ -229,7 +229,7 @@ def candidates(given, table, right):
     def plain(names, gradient):
         return names, gradient, lambda k: sentence([says[name] for name in names[k]])
 
-    def fitted(names, gradient):
+    def fit_all(names, gradient):
         for name, (template, fit) in fits.items():
             changed, number = fit(gradient, given)
             off = np.isnan(number)
@@ -251,7 +251,7 @@ def candidates(given, table, right):
     yield plain(inside, alone)
     changed = list(after([()], right))
     yield from itertools.starmap(plain, changed)
-    yield from fitted([()], right)
+    yield from fit_all([()], right)
     yield [], {}, str
     two = [(*a, *b) for a, b in itertools.combinations(inside, 2) if not table.clash(*a, *b)]
     for part in (two[n : n + FEW] for n in range(0, len(two), FEW)):
@@ -263,9 +263,9 @@ def candidates(given, table, right):
         for names, twice in after([(name,)], gradient):
             if order.index(names[0][1]) > order.index(name):
                 yield plain(names, twice)
-    yield from fitted(inside, alone)
+    yield from fit_all(inside, alone)
     for names, gradient in changed:
-        yield from fitted(names, gradient)
+        yield from fit_all(names, gradient)
 
 
 def sentence(parts):
@@ -279,7 +279,7 @@ def column(flags, x):
 # Agreement ------------------------------------------------------------------------------------
 
 
-def judged_by(given, noise, eps):
+def judge_for(given, noise, eps):
     """judge(gradient) -> agrees, largest error, relative error: an array over settings each."""
 
     def judge(gradient):
@@ -320,7 +320,7 @@ def first_disagreement(given, table, right, eps):
     def wrong(g, index=(...,)):
         part = np.zeros(g.known.shape, bool)
         part[index] = g.known[index]
-        judge = judged_by([g._replace(known=part)], table.noise, eps)
+        judge = judge_for([g._replace(known=part)], table.noise, eps)
         return bool(part.any()) and not judge(right)[0][0]
 
     def blocks(g, index=(...,)):
@@ -329,7 +329,7 @@ def first_disagreement(given, table, right, eps):
         spans = [slice(n * size, (n + 1) * size) for n in range(len(names))]
         return [k for k, s in zip(names, spans, strict=True) if wrong(g, (*index, s))]
 
-    def named(found):
+    def name_all(found):
         every = max(len(names) for names in table.blocks.values())
         return "every gate" if 1 < every == len(found) else ", ".join(found)
 
@@ -341,12 +341,12 @@ def first_disagreement(given, table, right, eps):
                 error = np.where(g.known, g.values - right[g.leaf][0], 0.0)[t]
                 found = alone(error, table.through.get(g.leaf, {}))
                 found = found or list(dict.fromkeys(k for w in weights for k in blocks(w)))
-            return f"at t={t}, " + (f"{named(found)}, in {g.name}" if found else f"in {g.name}")
+            return f"at t={t}, " + (f"{name_all(found)}, in {g.name}" if found else f"in {g.name}")
     bad = [g for g in given if g not in steps and wrong(g)]
     agree = f"; {' and '.join(g.name for g in steps)} right at every step" if steps else ""
     for g in bad:
         if g.leaf in table.blocks:
-            return f"in {g.name}, {named(blocks(g))}{agree}"
+            return f"in {g.name}, {name_all(blocks(g))}{agree}"
     return f"in {', '.join(g.name for g in bad)}{agree}" if bad else "nowhere"
 
 

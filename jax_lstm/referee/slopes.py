@@ -18,10 +18,10 @@ from jax_lstm import printing
 from jax_lstm.referee.comparison import (
     exactly,
     floating,
-    jitted,
     lowest_dtype,
     precisely,
     pullback,
+    quick_jit,
     random_cotangents,
 )
 
@@ -88,14 +88,14 @@ def slope_test(function, *args, route=None, directions=4, seed=0):
             y = function(*rebuild([x + t * d for x, d in zip(leaves, v, strict=True)]))
             return sum(jnp.vdot(a, b) for a, b in zip(*map(jax.tree.leaves, (dy, y)), strict=True))
 
-        along = jitted(lambda x, dy, v, ts: jax.lax.map(lambda t: phi(x, dy, v, t), ts))
-        gradient = jitted(lambda x, dy: route(rebuild(x), dy)[1])
+        along = quick_jit(lambda x, dy, v, ts: jax.lax.map(lambda t: phi(x, dy, v, t), ts))
+        gradient = quick_jit(lambda x, dy: route(rebuild(x), dy)[1])
         slopes = []
         for dy in dys:
             v = [rng.standard_normal(leaf.shape) / math.sqrt(max(leaf.size, 1)) for leaf in leaves]
             values = np.asarray(along(leaves, dy, v, np.concatenate([[0.0], STEPS])))
             first = float(sum(np.vdot(g, d) for g, d in zip(gradient(leaves, dy), v, strict=True)))
-            slopes.append(judged(values, first, size_of(dy, values)))
+            slopes.append(judge_slope(values, first, size_of(dy, values)))
     return SlopeReport(tuple(slopes))
 
 
@@ -104,7 +104,7 @@ def size_of(dy: Any, values):
     return float(max(np.abs(values).max(), *(np.linalg.norm(x) for x in jax.tree.leaves(dy))))
 
 
-def judged(values, first, size):
+def judge_slope(values, first, size):
     remainders = np.abs(values[1:] - values[0] - STEPS * first)
     floor = FLOOR * float(np.finfo(np.float64).eps) * size
     clear = [n for n in range(1, len(STEPS)) if remainders[n] > floor]

@@ -193,7 +193,8 @@ def fork(x, n):
 
 def fork_bwd(residual, dxs):
     """dx = dx_1 + dx_2 + ... + dx_n                                          (F')"""
-    return sum(dxs[1:], start=dxs[0]), None
+    first, *rest = dxs
+    return sum(rest, start=first), None
 
 
 TWINS = {

@@ -98,7 +98,8 @@ def twin(name, solution):
     equations = "    ".join(f"{answer} = ?" for answer in answers if answer)
     return (
         f"def {name}_bwd{inspect.signature(rule)}:\n"
-        f'    """{equations:74}{number[0] if number else ""}\n\n{instruction(name, rule)}\n    """\n'
+        f'    """{equations:74}{number[0] if number else ""}\n\n'
+        f'{instruction(name, rule)}\n    """\n'
         "    raise NotImplementedError\n"
     )
 

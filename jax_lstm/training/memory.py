@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jax_lstm import printing
 from jax_lstm.cells.lstm import init_lstm, init_lstm_state, lstm
 from jax_lstm.doors import check_function, check_size
 from jax_lstm.engine.doors import check_options
@@ -106,14 +107,14 @@ def memory_plan(
     T, B, D, H, limit = map(int, sizes.values())
 
     def measure(kept):
-        def compiled(T, B):
+        def bytes_at(T, B):
             args = shapes(init, init_state, T, B, D, H, jnp.dtype(dtype))
             return bytes_of(gradient(sequence, kept, last_only), args, last_only)
 
-        asked = compiled(T, B)
+        asked = bytes_at(T, B)
         total = sum(asked)
-        most_T = largest(lambda n: sum(compiled(n, B)), T, total, budget, limit, next_T(kept))
-        most_B = largest(lambda n: sum(compiled(T, n)), B, total, budget, limit, next_T(1))
+        most_T = largest(lambda n: sum(bytes_at(n, B)), T, total, budget, limit, next_T(kept))
+        most_B = largest(lambda n: sum(bytes_at(T, n)), B, total, budget, limit, next_T(1))
         return MemoryRow(kept, *asked, total, total <= budget, most_T, most_B)
 
     rows = tuple(measure(kept) for kept in residuals)
@@ -225,17 +226,26 @@ def describe(budget, T, B, D, H, rows, best, limit):
             f"It fits up to T = {best.largest_T:,}{more(best.largest_T, T, limit)}, or up to B = "
             f"{best.largest_B:,}{more(best.largest_B, B, limit)}.",
         ]
-    head = f"{'residuals':>9} {'arguments':>13} {'outputs':>13} {'temporaries':>13} {'total':>13}"
-    lines = [f"{head}  fits {'largest T':>11} {'largest B':>11}"]
-    sizes = [(row.arguments, row.outputs, row.temporaries, row.total) for row in rows]
+    return "\n".join([" ".join(said), table(rows), f"As compiled for {device.device_kind}."])
+
+
+def table(rows):
+    """A line per choice of residuals."""
+    names = "arguments", "outputs", "temporaries", "total"
+    sizes = [[getattr(row, name) for name in names] for row in rows]
     least = [min(column) for column in zip(*sizes, strict=True)]  # one unit per column
-    for row, numbers in zip(rows, sizes, strict=True):
-        numbers = " ".join(f"{megabytes(*n):>13}" for n in zip(numbers, least, strict=True))
-        fits = "yes" if row.fits else "no"
-        lines.append(
-            f"{row.residuals!s:>9} {numbers}  {fits:>4} {row.largest_T:>11,} {row.largest_B:>11,}"
+    head = "residuals", *names, "fits", "largest T", "largest B"
+    cells = [
+        (
+            str(row.residuals),
+            *map(megabytes, numbers, least),
+            "yes" if row.fits else "no",
+            row.largest_T,
+            row.largest_B,
         )
-    return "\n".join([" ".join(said), *lines, f"As compiled for {device.device_kind}."])
+        for row, numbers in zip(rows, sizes, strict=True)
+    ]
+    return printing.table(head, cells, form=",", sides=">" * len(head))
 
 
 def more(found, asked, limit):

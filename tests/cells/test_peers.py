@@ -314,7 +314,7 @@ def time_shifted(w, xs, prevs, saved, das):
     """dU is made of h_t, where h_{t-1} belongs."""
     dparams, dxs = jl.LSTM.weights_bwd(w, xs, prevs, saved, das)
     hs = jl.LSTMState(jnp.roll(prevs.h, -1, axis=0), prevs.c)
-    wrong, _ = jl.LSTM.weights_bwd(params, consts, xs, hs, saved, das)
+    wrong, _ = jl.LSTM.weights_bwd(w, xs, hs, saved, das)
     return dparams._replace(U=wrong.U), dxs
 
 

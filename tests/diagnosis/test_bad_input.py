@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_lstm.commands import run as command
+from jax_lstm.commands import main as command
 from jax_lstm.diagnosis import diagnose as diagnosis
 from jax_lstm.interop.layouts import LAYOUTS, from_ours
 from tests.diagnosis.problems import coursera, in_our_layout, random_problem

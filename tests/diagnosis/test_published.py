@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jax_lstm.commands import run as command
+from jax_lstm.commands import main as command
 from jax_lstm.diagnosis import brought as files
 from jax_lstm.diagnosis import diagnose as diagnosis
 from jax_lstm.diagnosis.slow_backward import MUTANTS

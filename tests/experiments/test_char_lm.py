@@ -20,7 +20,7 @@ from experiments.char_lm.sample import sample
 from experiments.kit import command, record, text
 from experiments.kit import language_model as lm
 from experiments.kit.config import BadInput
-from jax_lstm.commands.run import main as jax_lstm_main
+from jax_lstm.commands.main import main as jax_lstm_main
 from jax_lstm.files.arrays import encode_tensors, write
 from jax_lstm.training.update import AUTODIFF, BITS, BY_HAND, Step
 

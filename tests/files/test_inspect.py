@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import jax_lstm as jl
-from jax_lstm.commands import run as command
+from jax_lstm.commands import main as command
 from jax_lstm.files import inspect as inspection
 from jax_lstm.interop import flax, keras, torch
 from jax_lstm.interop.convert import flatten
@@ -196,10 +196,10 @@ def test_what_is_not_finite_is_marked_and_said_in_json(tmp_path, capsys):
     said = json.loads(capsys.readouterr().out, parse_constant=refuse)
     rows = {row["name"]: row for row in said["arrays"]}
     assert rows["U"]["nans"] == 1
-    assert rows["U"]["norm"] == "nan"
-    assert rows["b"]["largest"] == "inf"
+    assert rows["U"]["norm"] == "NaN"
+    assert rows["b"]["largest"] == "Infinity"
     assert rows["words"]["norm"] is None
-    assert [g["radius"] == "nan" for g in said["cells"][0]["gates"]] == [True, False, False, False]
+    assert [g["radius"] == "NaN" for g in said["cells"][0]["gates"]] == [True, False, False, False]
     assert said["layouts"] == ["ours"]
 
 

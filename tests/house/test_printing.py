@@ -1,7 +1,10 @@
 """One table, one JSON, one CSV; and nobody else prints one."""
 
+import ast
 import dataclasses
 import json
+import re
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -9,6 +12,12 @@ import numpy as np
 import pytest
 
 from jax_lstm import printing
+
+PACKAGE = Path(printing.__file__).parent
+ELSEWHERE = {  # who else may, and why
+    "files/checkpoint.py": {"json.dumps"},  # the header of a file, which nobody reads as text
+}
+UNTIL_DONE = ("teaching",)  # folders whose tables have not moved yet
 
 
 def test_names_stand_to_the_left_and_numbers_to_the_right():
@@ -112,3 +121,45 @@ def test_csv_has_numbers_in_full():
     assert printing.to_csv(("name", "x", "n"), rows) == (
         'name,x,n\n"a, b",0.30000000000000004,\n"""",0.5,3'
     )
+
+
+def printers(source):
+    """What stands in a source that belongs to printing.py: columns, JSON, CSV."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and node.attr in ("ljust", "rjust", "center"):
+            yield node.attr
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) in ("json.dumps", "json.dump"):
+            yield ast.unparse(node)
+        elif isinstance(node, ast.Import) and "csv" in [alias.name for alias in node.names]:
+            yield "csv"
+        elif isinstance(node, ast.FormattedValue) and isinstance(node.format_spec, ast.JoinedStr):
+            parts = (v.value if isinstance(v, ast.Constant) else 9 for v in node.format_spec.values)
+            if re.match(r"(.?[<>=^])?[-+ ]?\d", "".join(map(str, parts))):
+                yield f"width in {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("x.rjust(3)", ["rjust"]),
+        ("json.dumps(x)", ["json.dumps"]),
+        ("import csv", ["csv"]),
+        ("f'{x:>8}'", 1),
+        ("f'{x:20}'", 1),
+        ("f'{x:<{w}}'", 1),
+        ("f'{x:8.1e}'", 1),
+        ("f'{x:.1e} {y:,} {z!r} {w:+.2f} {v}'", []),
+        ("json.loads(x)", []),
+        ("from jax_lstm.printing import to_csv", []),
+    ],
+)
+def test_a_printer_is_seen(source, found):
+    seen = list(printers(source))
+    assert (len(seen) if isinstance(found, int) else seen) == found
+
+
+def test_nobody_else_prints_a_table():
+    for path in PACKAGE.rglob("*.py"):
+        name = str(path.relative_to(PACKAGE))
+        if name != "printing.py" and not name.startswith(UNTIL_DONE):
+            assert set(printers(path.read_text())) == ELSEWHERE.get(name, set()), name

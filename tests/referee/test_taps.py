@@ -46,7 +46,7 @@ def test_every_tap_agrees(name):
 
 def test_float32_is_judged_by_its_own_rounding():
     row = CELLS["lstm"]
-    report = referee.taps(row.cell, *problem(row, SIZE, jnp.float32), inside=tables.LSTM)
+    report = referee.taps(row.cell, *problem(row, SIZE, jnp.float32), inside=tables.TAPS["lstm"])
     assert report, report.table()
     assert report.dtype == "float32"
 
@@ -87,7 +87,9 @@ WRONG = {
 def test_a_wrong_term_of_the_lstm_has_a_step_a_stage_and_a_gate(name):
     change, where, stage = WRONG[name]
     row = CELLS["lstm"]
-    report = referee.taps(changed(row.cell, change), *problem(row, SIZE), inside=tables.LSTM)
+    report = referee.taps(
+        changed(row.cell, change), *problem(row, SIZE), inside=tables.TAPS["lstm"]
+    )
     assert not report
     assert report.sentence().startswith(f"first disagreement at t=2: {where}")
     assert stage in report.sentence()
@@ -102,7 +104,7 @@ def test_a_wrong_weight_product_is_not_blamed_on_a_step():
         return dparams._replace(U=2 * dparams.U), dxs
 
     wrong = row.cell._replace(weights_bwd=weights_bwd)
-    report = referee.taps(wrong, *problem(row, SIZE), inside=tables.LSTM)
+    report = referee.taps(wrong, *problem(row, SIZE), inside=tables.TAPS["lstm"])
     assert {tap.name for tap in report.failures()} == {"dparams.U"}
     assert "after the loop" in report.sentence()
     assert "in weights_bwd" in referee.taps(wrong, *problem(row, SIZE)).sentence()

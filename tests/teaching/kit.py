@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from jax_lstm.commands.run import main
+from jax_lstm.commands.main import main
 
 HERE = pathlib.Path(__file__).parents[1]
 README = (HERE.parent / "README.md").read_text()

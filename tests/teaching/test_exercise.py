@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from jax_lstm.commands import run as command
+from jax_lstm.commands import main as command
 from jax_lstm.teaching import grade as grades
 from jax_lstm.teaching.exercise import IN_NUMPY, SHORTER, TWINS, exercise
 

@@ -1,0 +1,102 @@
+"""`python -m jax_lstm check`: every hand-written gradient beside JAX's and beside differences."""
+
+import argparse
+import platform
+
+import jax
+import jax.numpy as jnp
+import jaxlib.version
+import numpy as np
+
+import jax_lstm
+from jax_lstm import printing, referee
+from jax_lstm.commands import cases
+from jax_lstm.commands.options import names_of, say, seed, size, writable, write
+
+
+def add(parsers):
+    parser = parsers.add_parser(
+        "check",
+        help="compare every hand-written gradient with jax.vjp and with differences",
+        description="Every stage twin, then every cotangent of the sequence with all its options, "
+        "beside jax.vjp; a tiny layer beside central differences and complex steps.",
+        epilog="Exit status: 0 when every row says PASS, 1 on any FAIL, 2 on bad input.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--dtype",
+        dest="dtypes",
+        type=names_of(cases.DTYPES),
+        default="float64,float32",
+        metavar="NAME,...",
+        help=f"of the arrays: all, or of {', '.join(cases.DTYPES)}",
+    )
+    parser.add_argument(
+        "--size",
+        type=size,
+        default="7,2,3,5",
+        metavar="T,B,D,H",
+        help="time steps, examples, input features, hidden units",
+    )
+    parser.add_argument(
+        "--cell",
+        dest="cells",
+        type=names_of(cases.CELLS),
+        default="lstm,elman",
+        metavar="NAME,...",
+        help=f"which cells: all, or of {', '.join(cases.CELLS)}",
+    )
+    parser.add_argument(
+        "--seed",
+        type=seed,
+        default="0",
+        metavar="N",
+        help="of all random numbers",
+    )
+    parser.add_argument(
+        "--json",
+        dest="json_file",
+        type=writable,
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="also write the report there, numbers in full",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(cells, dtypes, size, seed, json_file=None):
+    """Run every case at every dtype, print rows as they are ready; exit status 1 on any FAIL."""
+    facts = {
+        **machine(),
+        "cells": cells,
+        "dtypes": dtypes,
+        "size": dict(zip("TBDH", size, strict=True)),
+        "seed": seed,
+    }
+    say(printing.table((), facts.items()), "", referee.header())
+    rows = []
+    for more in cases.rows(cells, dtypes, size, seed):
+        say(*(row.line() for row in more))
+        rows.extend(more)
+    report = referee.Report(tuple(rows))
+    bad = report.failures()
+    if bad:
+        say("", "What failed:", referee.header(), *(row.line() for row in bad))
+    empty = f", {len(report.empty())} empty" if report.empty() else ""
+    say("", f"{len(rows)} rows{empty}, {len(bad)} failed: {'PASS' if report else 'FAIL'}")
+    write(json_file, report.to_json(**facts))
+    return 0 if report else 1
+
+
+def machine():
+    """Where this runs and on what, for the head of a report."""
+    device = jax.devices()[0]
+    return {
+        "device": f"{device.device_kind} ({device.platform}), {jax.device_count()} of them",
+        "jax_lstm": jax_lstm.__version__,
+        "jax, jaxlib": f"{jax.__version__}, {jaxlib.version.__version__}",
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "x64": jnp.result_type(float) == jnp.float64,
+        "matmul precision": referee.PRECISION,
+    }

@@ -1,0 +1,155 @@
+"""`python -m jax_lstm trace`: every stage and every delta of a small network, with all numbers."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from jax_lstm.commands.options import say, seed, size, speak_utf8, writable, write
+from jax_lstm.interop.layouts import LAYOUTS
+from jax_lstm.teaching import beside as besides
+from jax_lstm.teaching import examples as tutorials
+from jax_lstm.teaching import paper as worked
+
+
+def add(parsers):
+    parser = parsers.add_parser(
+        "trace",
+        help="print every stage and every delta of a small network, with all numbers",
+        description="Every stage forward and every delta backward, equation by equation with its "
+        "numbers, so that it can be followed with a pocket calculator. Forks show their branches.",
+        epilog="Files of your own are read as `diagnose` reads them: weights in the names of the "
+        "layout, inputs, and cotangents of h_t or targets. Exit status: 0, or 2 on bad input, also "
+        "when a number is NaN: it is shown and marked.",
+    )
+    parser.add_argument(
+        "--example",
+        choices=tutorials.EXAMPLES,
+        help="what is traced; default: gomez, from zeros and from a remembered state",
+    )
+    parser.add_argument(
+        "--size", type=size, metavar="T,B,D,H", help="of --example random; default: 3,1,2,2"
+    )
+    parser.add_argument("--seed", type=seed, metavar="N", help="of --example random; default: 0")
+    parser.add_argument("--cell", choices=list(tutorials.CELLS), help="default: lstm")
+    parser.add_argument("--params", metavar="FILE", help="your weights: .json, .npz, .safetensors")
+    parser.add_argument(
+        "--input", dest="given", metavar="FILE", help="the rest: xs, states, dhs or ys"
+    )
+    parser.add_argument(
+        "--layout", choices=list(LAYOUTS["lstm"]), help="of your files; default: what they say"
+    )
+    parser.add_argument(
+        "--mutant", metavar="NAME", help="truth beside a mistake, such as 'dc not carried'"
+    )
+    parser.add_argument(
+        "--row", type=seed, metavar="N", help="which example of the batch is shown; default: 0"
+    )
+    for kind, what in (
+        ("json", "all arrays"),
+        ("csv", "a line per number"),
+        ("svg", "a graph of the first run"),
+    ):
+        parser.add_argument(
+            f"--{kind}", dest=f"{kind}_file", type=writable, metavar="FILE", help=f"write {what}"
+        )
+    parser.add_argument("--force", action="store_true", help="write over files that exist")
+    parser.set_defaults(run=run)
+
+
+def run(
+    example=None,
+    size=None,
+    seed=None,
+    cell=None,
+    params=None,
+    given=None,
+    layout=None,
+    mutant=None,
+    row=None,
+    force=False,
+    json_file=None,
+    csv_file=None,
+    svg_file=None,
+):
+    """Print every number of an example or of one's own network; write what files are asked for."""
+    speak_utf8()
+    files = [file for file in (json_file, csv_file, svg_file) if file]
+    for file in files:
+        check_fresh(file, force)
+    if len({os.path.realpath(file) for file in files}) < len(files):
+        raise ValueError("--json, --csv and --svg must name different files")
+    own = [file for file in (params, given) if file is not None]
+    check_belongs(own, example, size=size, seed=seed, cell=cell, layout=layout)
+    if own:
+        runs = list(tutorials.own(own, layout, cell))
+    else:
+        size, seed, cell = size or (3, 1, 2, 2), seed or 0, cell or "lstm"
+        runs = list(tutorials.runs(example or "gomez", size, seed, cell))
+    if mutant is None:
+        trace_runs(runs, row or 0, json_file, csv_file, svg_file)
+    elif row is not None or svg_file:
+        raise ValueError("--mutant shows every example, and no graph: leave --row and --svg out")
+    else:
+        trace_mutant(runs, mutant, json_file, csv_file)
+    for file in files:
+        print(f"wrote {file}", file=sys.stderr)
+    for traced in (one.traced for one in runs):
+        if worked.find_nan(traced):
+            raise ValueError(f"NaN: {worked.find_nan(traced)}; what it reaches is marked")
+    return 0
+
+
+def check_belongs(own, example, **options):
+    """Complain about an option that would not be looked at."""
+    if own and example:
+        raise ValueError("--params is a network of your own: leave --example out")
+    random = "--example random"
+    homes = {"size": (random,), "seed": (random,), "cell": (random, "--params")}
+    homes |= {"layout": ("--params",)}
+    here = "--params" if own else f"--example {example}"
+    for name, value in options.items():
+        if value is not None and here not in homes[name]:
+            raise ValueError(f"--{name} belongs to {' or '.join(homes[name])}")
+
+
+def trace_runs(runs, row, json_file, csv_file, svg_file):
+    """All numbers of each run; the picture is that of the first."""
+    picture = draw(svg_file, runs[0], row) if svg_file else None
+    try:
+        say("\n\n\n".join(run.table(row) for run in runs))
+    except worked.TooLarge as error:
+        if not (json_file or csv_file):
+            raise
+        print(f"not printed: {error}", file=sys.stderr)
+    traces = [(run.title, run.traced) for run in runs]
+    write(json_file, worked.to_json(traces) if json_file else None)
+    write(csv_file, worked.to_csv(traces) if csv_file else None)
+    write(svg_file, picture)
+
+
+def trace_mutant(runs, mutant, json_file, csv_file):
+    """Truth and mistake side by side."""
+    if runs[0].problem is None:
+        raise ValueError(f"{runs[0].title} has no time: there is no mistake of it")
+    pairs = [(run.title, besides.put_beside(run.problem, run.cell, mutant)) for run in runs]
+    say("\n\n\n".join(f"{title}\n\n{pair.table()}" for title, pair in pairs))
+    write(json_file, besides.to_json(pairs))
+    write(csv_file, besides.to_csv(pairs))
+
+
+def draw(file, run, row):
+    """The picture, as text of an SVG."""
+    if Path(file).suffix != ".svg":
+        raise ValueError(f"the picture is an SVG: name it .svg, not {file}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("--svg needs matplotlib: pip install 'jax_lstm[experiments]'")
+    from jax_lstm.teaching import graph as drawing
+
+    return drawing.svg(run.traced, run.title, row=row)
+
+
+def check_fresh(file, force):
+    """A file that exists is kept, unless it may go."""
+    if Path(file).exists() and not force:
+        raise ValueError(f"{file} exists; --force writes over it")
