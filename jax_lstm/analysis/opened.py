@@ -21,7 +21,7 @@ from jax_lstm.cells.lstm import LSTM
 from jax_lstm.engine import bptt
 from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.routes import bind, run_cell
-from jax_lstm.engine.segments import Steps, zeros_like
+from jax_lstm.engine.segments import Steps, widen, zeros_like
 
 
 @jax.tree_util.register_dataclass
@@ -56,8 +56,8 @@ def make_linearised(cell, gates=None, follows=None, name="linearised"):
 
     Args:
       cell: a `Cell` (see jax_lstm/engine/cell.py) whose state has fields (..., H).
-      gates: names of the blocks, side by side, of its delta (of the first array, if it has more);
-        None: the cell's own.
+      gates: names of the blocks, side by side, of its delta (of the first array, if it has more).
+        None: the cell's own, where all of the delta has these blocks; else "a", all together.
       follows: `follows(slopes) -> factors`, a tuple: for each field of the state after h, by how
         much h_t moves with it within step t, (..., H); `slopes` is what the cell made. None: that
         of FOLLOWS; without one, derivatives by such a field are taken with h_t held.
@@ -68,13 +68,13 @@ def make_linearised(cell, gates=None, follows=None, name="linearised"):
     """
     title = "A whole sequence, and the derivative of each of its steps."
     follows = follows or FOLLOWS.get(cell.name, lambda slopes: ())
-    record = (cell, tuple(gates or cell.gates or ("a",)), follows)
+    record = (cell, gates and tuple(gates), follows)
     return bind(linearise, record, name, title)
 
 
 def linearise(
     cell: Cell,
-    gates: tuple[str, ...],
+    gates: tuple[str, ...] | None,
     follows: Callable[..., Any],
     params,
     state,
@@ -106,7 +106,7 @@ def linearise(
 
     def route(plan, params, consts, fresh, state, steps):
         _, states, w, opened = bptt.open_run(plan, params, consts, fresh, state, steps)
-        begin = (cell, gates, reverse, params, w, state, states)
+        begin = (cell, gates or gates_of(cell, w, opened), reverse, params, w, state, states)
         return Linearised(*begin, *opened, follows(opened.slopes))
 
     return run_cell(
@@ -122,6 +122,17 @@ def linearise(
         reset_state=reset_state,
         reverse=reverse,
     )
+
+
+def gates_of(cell, w, opened):
+    """The cell's gates, if every array of its delta is these blocks side by side."""
+    at = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), tree)
+    seen, slopes = at(opened.seen), at(opened.slopes)
+    dstate = jax.eval_shape(widen, seen)
+    _, delta = jax.eval_shape(cell.step_bwd, w, seen, slopes, dstate)
+    widths = {leaf.shape[-1] for leaf in jax.tree.leaves(delta)}
+    together = len(widths) == 1 and cell.gates and widths.pop() % len(cell.gates) == 0
+    return cell.gates if together else ("a",)
 
 
 # Back through a step --------------------------------------------------------------------------

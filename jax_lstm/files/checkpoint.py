@@ -140,6 +140,11 @@ def read_checkpoint(path):
     return {name: arrays[name] for name in sums}, metadata
 
 
+def cells_of(metadata):
+    """{where: name of the cell}, as `save` wrote it."""
+    return {where: said["cell"] for where, said in json.loads(metadata["cells"]).items()}
+
+
 def notes_of(metadata):
     return json.loads(metadata["notes"])
 

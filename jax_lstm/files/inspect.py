@@ -18,8 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_lstm import printing
+from jax_lstm.cells import CELLS
+from jax_lstm.engine.shapes import axes_of, sizes_of
 from jax_lstm.files.arrays import TORCH_SAVE, arrays_of_npz, read_tensors
-from jax_lstm.files.checkpoint import notes_of, read_checkpoint
+from jax_lstm.files.checkpoint import cells_of, notes_of, read_checkpoint
 from jax_lstm.interop.convert import READERS, FoundCell, cells_among, complaint, form_of
 from jax_lstm.interop.layouts import WEIGHTS
 from jax_lstm.notation import GATES
@@ -42,14 +44,14 @@ class Array(NamedTuple):
 
 
 class Gate(NamedTuple):
-    """One gate of a cell. See the top of the file."""
+    """One gate of a cell. See the top of the file; None for what the cell has not."""
 
     gate: str
-    W: float
-    U: float
-    b: float
-    mean_b: float
-    radius: float
+    W: float | None
+    U: float | None
+    b: float | None
+    mean_b: float | None
+    radius: float | None
 
 
 class Recurrent(NamedTuple):
@@ -101,8 +103,8 @@ def inspect(path):
 
     Source: this file's.
     """
-    arrays, form, notes = open_file(Path(path))
-    cells, _ = cells_among({k: x for k, x in arrays.items() if numeric(x)})
+    arrays, form, notes, said = open_file(Path(path))
+    cells, _ = cells_among({k: x for k, x in arrays.items() if numeric(x)}, said)
     with np.errstate(all="ignore"):  # what is not finite is shown
         cells = tuple(recurrent(found) for found in cells or numbered_cells(arrays))
         rows = tuple(array(name, x) for name, x in arrays.items())
@@ -114,19 +116,19 @@ def inspect(path):
 
 
 def open_file(path):
-    """(arrays by name, what the file is, its notes)."""
+    """(arrays by name, what the file is, its notes, {where: cell} if it says so)."""
     if not path.is_file():
         raise ValueError(f"{path} is no file")
     if path.suffix == ".npz":
-        return arrays_of_npz(path), "NumPy's .npz", None
+        return arrays_of_npz(path), "NumPy's .npz", None, {}
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} must end in .safetensors or .npz{TORCH_SAVE}")
     arrays, metadata = read_tensors(path)
     if metadata.get("format") != "jax_lstm":
-        return arrays, "safetensors", metadata or None
+        return arrays, "safetensors", metadata or None, {}
     arrays, metadata = read_checkpoint(path)
     form = f"jax_lstm.save, version {metadata['version']}, every sum right"
-    return arrays, form, notes_of(metadata)
+    return arrays, form, notes_of(metadata), cells_of(metadata)
 
 
 def numbered_cells(arrays):
@@ -177,20 +179,41 @@ def recurrent(found):
         about = READ_AS[found.layout]
         return Recurrent(found.where, *place, found.layout, about, None, {}, (), (), why)
     ours = found.form.to_ours({k: np.asarray(x, np.float64) for k, x in found.arrays.items()})
-    U, blocks = ours["U"], 1 if found.form.cell == "elman" else 4
-    sizes = {"D": ours["W"].shape[0], "H": U.shape[1] // blocks}
-    sizes |= {"R": U.shape[0]} if "P" in ours else {}
-    b = ours.get("b", np.zeros(U.shape[1])) + ours.get("b again", 0.0)
-    lead = ours["P"].shape if "P" in ours else None
-    gates = []
-    parts = (np.split(x, blocks, axis=-1) for x in (ours["W"], U, b))
-    for name, W_k, U_k, b_k in zip(GATES if blocks == 4 else ("a",), *parts, strict=True):
-        square = U_k if lead is None else U_k @ ours["P"]  # of R x R: the eigenvalues of P U_k
-        mean = float(b_k.mean()) if b_k.size else 0.0
-        gates.append(Gate(name, norm(W_k), norm(U_k), norm(b_k), mean, radius(square)))
-    about, cell = found.form.about, found.form.cell
-    where, notes = found.where, order(gates)
-    return Recurrent(where, *place, found.layout, about, cell, sizes, tuple(gates), notes, None)
+    cell = CELLS[found.form.cell]
+    sizes = sizes_of(cell.shapes, ours)
+    sizes = {k: sizes[k] for k in ("D", "H") if k in sizes} | sizes
+    gates = tuple(gates_of(cell, ours))
+    about, notes = found.form.about, order(gates) if cell.gates == GATES else ()
+    return Recurrent(found.where, *place, found.layout, about, cell.name, sizes, gates, notes, None)
+
+
+def gates_of(cell, ours):
+    """A Gate for each block that the weights have side by side, by the cell's shapes: what reads x,
+    what reads the state, and the offsets, added."""
+    n = len(cell.gates) or 1
+    kinds: dict[str, list[Any]] = {"input": [], "state": [], "offset": []}
+    for name, text in cell.shapes:
+        axes = list(axes_of(text))
+        if name in ours and axes and re.fullmatch(rf"{n if n > 1 else ''}[A-Za-z]", axes[-1]):
+            kind = "offset" if len(axes) == 1 else "input" if axes[0] == "D" else "state"
+            kinds[kind].append(np.split(ours[name], n, axis=-1))
+    if "b again" in ours:
+        kinds["offset"].append(np.split(ours["b again"], n, axis=-1))
+    for k, gate in enumerate(cell.gates or ("a",)):
+        W, U, b = ([blocks[k] for blocks in found] for found in kinds.values())
+        square: Any = U[0] if U else None
+        if square is not None and square.shape[0] != square.shape[1]:  # through a projection
+            back = [x for x in ours.values() if x.shape == square.shape[::-1]]
+            square = square @ back[0] if back else None  # R x R: the eigenvalues of P U_k
+        offset: Any = np.sum(b, axis=0) if b else None
+        yield Gate(
+            gate,
+            norm(np.concatenate(W)) if W else None,
+            norm(np.concatenate(U)) if U else None,
+            None if offset is None else norm(offset),
+            None if offset is None else float(offset.mean()) if offset.size else 0.0,
+            None if square is None else radius(square),
+        )
 
 
 READ_AS = {layout: forms[0].about for layout, forms in WEIGHTS.items()}
@@ -205,8 +228,6 @@ def radius(square):
 
 def order(gates):
     """A forget bias in another gate's block: the order of the gates may be another."""
-    if len(gates) != 4:
-        return ()
     means = [g.mean_b for g in gates]
     most = max(range(4), key=means.__getitem__)
     rest = [abs(m) for n, m in enumerate(means) if n != most]
@@ -236,7 +257,7 @@ def describe(found):
         rows = [(f"  {g.gate}", *g[1:], "" if finite(g) else "<-") for g in c.gates]
         head = ("  gate", "|W|", "|U|", "|b|", "mean b", "radius U", "")
         lines.append(printing.table(head, rows))
-        if len(c.gates) == 4:
+        if c.gates and [g.gate for g in c.gates] == list(GATES):
             lines.append(f"  forget bias, mean: {c.gates[1].mean_b:.4g}")
         lines += [f"  {note}" for note in c.notes]
     lines += ["", verdict(found)]
@@ -283,4 +304,4 @@ def marks(x):
 
 
 def finite(gate):
-    return all(math.isfinite(x) for x in gate[1:])
+    return all(math.isfinite(x) for x in gate[1:] if x is not None)

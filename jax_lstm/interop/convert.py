@@ -306,8 +306,11 @@ def split_name(name):
     return name[: len(name) - len(local)].rstrip("./"), 0, 0, local
 
 
-def cells_among(arrays):
-    """([FoundCell, ...], names that belong to none) of {name: array}, nested or not."""
+def cells_among(arrays, said=None):
+    """([FoundCell, ...], names that belong to none) of {name: array}, nested or not.
+
+    `said`, {where: name of the cell}, tells cells of ours apart that have the same arrays.
+    """
     groups: dict[Any, dict[str, str]] = {}
     arrays = flatten(arrays)
     for name in arrays:
@@ -316,7 +319,10 @@ def cells_among(arrays):
     found, rest = [], []
     for (where, layer, direction, _), names in groups.items():
         own = {local: arrays[name] for local, name in names.items()}
-        layout = next((k for k, forms in WEIGHTS.items() if form_of(own, forms)), None)
+        ours = [form for form in WEIGHTS["ours"] if form.cell == (said or {}).get(where)]
+        fits = {k: f for k, forms in WEIGHTS.items() if (f := form_of(own, forms))}
+        fits = {"ours": form_of(own, ours)} if ours and form_of(own, ours) else fits
+        layout = next(iter(fits), None)
         if layout is None:  # wrong shapes, or a name is missing
             near = {k: max(nearness(own, form) for form in v) for k, v in WEIGHTS.items()}
             layout = max(near, key=near.__getitem__)
@@ -324,8 +330,7 @@ def cells_among(arrays):
         if layout is None:
             rest.extend(names.values())
         else:
-            form = form_of(own, WEIGHTS[layout])
-            found.append(FoundCell(layout, where, layer, direction, own, form))
+            found.append(FoundCell(layout, where, layer, direction, own, fits.get(layout)))
     return found, rest
 
 

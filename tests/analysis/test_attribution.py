@@ -165,7 +165,7 @@ def test_a_long_sequence_needs_no_copy_of_the_weights_per_step():
 def test_what_a_linearised_sequence_keeps():
     """As its docstring says."""
     linear = jax.eval_shape(jl.linearised_lstm, *problem(CELLS["lstm"]))
-    kept = (linear.states, linear.seen, linear.saved, linear.local, linear.factors)
+    kept = (linear.states, linear.seen, linear.saved, linear.slopes, linear.factors)
     assert sum(x.size for x in jax.tree.leaves(kept)) == T * B * 15 * H
     assert "(T, ..., 15 H) numbers" in jl.linearised_lstm.__doc__
 
@@ -184,7 +184,7 @@ def test_the_doors_name_what_is_wrong():
     for wrong in (state._replace(c=state.c[0]), tuple(state)):
         words = "`dstate` must be like `state`, LSTMState"
         refused(words, jl.linearised_lstm, "lstm", dhs, wrong)
-    words = "P.*is not 4 gates side by side"
+    words = "`delta.1.` of lstmp has 5 numbers, which are not 4 gates side by side"
     refused(words, jl.make_linearised(jl.LSTMP, GATES), "lstmp", dhs)
     with pytest.raises(ValueError, match=r"`xs` must be \(T, ..., D\) with D = 3"):
         jl.linearised_lstm(params, state, xs[..., 1:])

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax.numpy as jnp
 import pytest
 
 import jax_lstm
@@ -17,7 +16,7 @@ from jax_lstm.commands import cases, check, options
 from jax_lstm.commands import main as command
 from jax_lstm.engine import bptt, segments
 from jax_lstm.engine.cell import Cell
-from jax_lstm.stages import losses, readout, step
+from jax_lstm.stages import losses, readout
 from jax_lstm.stages.twins import with_twin
 
 lstm_cell_file = importlib.import_module("jax_lstm.cells.lstm")
@@ -74,21 +73,21 @@ def test_the_lstm_passes_in_few_bits(dtype, only, capsys):
     assert len(rows) == 1 + 8 + 8 + 8 + 1  # value, cotangents beside three referees, the verdict
 
 
-def test_every_twin_has_a_row():
-    twins = {name.removesuffix("_bwd") for name in vars(stages) if name.endswith("_bwd")}
-    assert twins == set(cases.STAGES)
-    for module in (readout, losses):
-        twins = {name.removesuffix("_bwd") for name in vars(module) if name.endswith("_bwd")}
-        titles = {case.title.split(" of ")[0] for case in cases.output_cases((7, 2, 3, 5), 0)}
-        assert twins - set(cases.STAGES) <= titles
+def test_every_stage_and_every_public_rule_has_a_case():
+    titles = {case.title for case in cases.cases((), (7, 2, 3, 5), 0)}
+    assert titles >= set(stages.TWINS)
+    public = {name for name in jax_lstm.__all__ if f"{name}_autodiff" in jax_lstm.__all__}
+    ruled = {title.split(",")[0].split(" ")[0] for title in titles if "with its rule" in title}
+    cells = {f"{name}{end}" for name in jax_lstm.CELLS for end in ("", "_cell")}
+    assert ruled == public - cells - {"stack", "init_stack_state"}
 
 
-def test_every_cell_has_a_row():
+def test_every_cell_of_a_file_has_a_row():
     files = [
         importlib.import_module(f"jax_lstm.cells.{f.stem}") for f in PACKAGE.glob("cells/*.py")
     ]
-    cells = {name for file in files for name, value in vars(file).items() if type(value) is Cell}
-    assert cells - {"by_jax"} == {name.upper() for name in cases.CELLS}
+    cells = {value for file in files for value in vars(file).values() if type(value) is Cell}
+    assert cells == set(cases.CELLS.values())
 
 
 # Mutants --------------------------------------------------------------------------------------
@@ -127,9 +126,19 @@ def swapped_gates(residual, dgates):
     return stages_gates_bwd((f, i, g, o), (df, di, dg, do))
 
 
+def broken(name, stage_bwd):
+    """A row of TWINS with another twin."""
+    return stages.TWINS, name, stages.TWINS[name]._replace(stage_bwd=stage_bwd)
+
+
 def ruled(name, stage_bwd):
-    stage = getattr(jax_lstm, f"{name}_autodiff")
-    return with_twin(stage, stage_bwd, lambda *args: None)
+    """The public function with another twin."""
+    return jax_lstm, name, with_twin(stages.TWINS[name]._replace(stage_bwd=stage_bwd))
+
+
+def put(monkeypatch, target, name, value):
+    """Into a table, or into a module."""
+    (monkeypatch.setitem if isinstance(target, dict) else monkeypatch.setattr)(target, name, value)
 
 
 stages_gates_bwd = stages.gates_bwd
@@ -141,24 +150,22 @@ DENSE_BWD, SQUARED_BWD, CROSS_BWD = (
 
 MUTANTS = {
     # stages by themselves
-    "linear: sign of dx": (step, "linear_bwd_input", of(step.linear_bwd_input, jnp.negative)),
-    "linear: outputs swapped": (stages, "linear_bwd", of(stages.linear_bwd, lambda d: d[::-1])),
-    "bias: factor": (stages, "bias_bwd", of(stages.bias_bwd, lambda d: (d[0], 2 * d[1]))),
-    "sigmoid: 1 + s": (stages, "sigmoid_bwd", lambda s, ds: ds * s * (1 + s)),
-    "sigmoid: s alone": (stages, "sigmoid_bwd", lambda s, ds: ds * s),
-    "tanh: 1 - t": (stages, "tanh_bwd", lambda t, dt: dt * (1 - t)),
-    "gates: i and f swapped": (stages, "gates_bwd", swapped_gates),
-    "cell_state: 1 - f": (stages, "cell_state_bwd", one_minus_f),
-    "cell_state: outputs swapped": (
-        stages,
-        "cell_state_bwd",
-        of(stages.cell_state_bwd, lambda d: (d[0], d[1], d[3], d[2])),
+    "linear: sign of dx": broken("linear", of(stages.linear_bwd, lambda d: (-d[0], d[1]))),
+    "linear: outputs swapped": broken("linear", of(stages.linear_bwd, lambda d: d[::-1])),
+    "bias: factor": broken("bias", of(stages.bias_bwd, lambda d: (d[0], 2 * d[1]))),
+    "sigmoid: 1 + s": broken("sigmoid", lambda s, ds: ds * s * (1 + s)),
+    "sigmoid: s alone": broken("sigmoid", lambda s, ds: ds * s),
+    "tanh: 1 - t": broken("tanh", lambda t, dt: dt * (1 - t)),
+    "gates: i and f swapped": broken("gates", swapped_gates),
+    "cell_state: 1 - f": broken("cell_state", one_minus_f),
+    "cell_state: outputs swapped": broken(
+        "cell_state", of(stages.cell_state_bwd, lambda d: (d[0], d[1], d[3], d[2]))
     ),
-    "hidden_state: c for tanh(c)": (stages, "hidden_state_bwd", tanh_of_wrong_c),
-    "fork: a branch dropped": (stages, "fork_bwd", lambda dxs: sum(dxs[1:-1], start=dxs[0])),
+    "hidden_state: c for tanh(c)": broken("hidden_state", tanh_of_wrong_c),
+    "fork: a branch dropped": broken("fork", lambda _, dxs: (dxs[0] + dxs[1], None)),
     # the chain rule of a step
-    "lstm: dc not carried": (lstm_cell_file, "fork_bwd", lambda dxs: dxs[1]),
-    "lstm: dc only carried": (lstm_cell_file, "fork_bwd", lambda dxs: dxs[0]),
+    "lstm: dc not carried": (lstm_cell_file, "fork_bwd", lambda _, dxs: (dxs[1], None)),
+    "lstm: dc only carried": (lstm_cell_file, "fork_bwd", lambda _, dxs: (dxs[0], None)),
     "lstm: 1 - f": (lstm_cell_file, "cell_state_bwd", one_minus_f),
     "lstm: dh not carried": (
         lstm_cell_file,
@@ -166,7 +173,7 @@ MUTANTS = {
         of(lstm_cell_file.linear_bwd_input, lambda d: 0 * d),
     ),
     # time
-    "lstm: shifted time": (bptt, "shifted", lambda first, states, reverse: states),
+    "lstm: shifted time": (bptt, "shift", lambda first, states, reverse: states),
     "lstm: zero dh0": (bptt, "segment_bwd", segment(dstate=lambda d: d._replace(h=0 * d.h))),
     "lstm: zero dc0": (bptt, "segment_bwd", segment(dstate=lambda d: d._replace(c=0 * d.c))),
     "lstm: first dx": (bptt, "segment_bwd", segment(dxs=lambda d: d.at[0].multiply(1 + 1e-9))),
@@ -174,28 +181,24 @@ MUTANTS = {
     "lstm: dy dropped": (bptt, "fork_of_h", lambda dstate, dh: dstate),
     "lstm, last state alone: dy of h dropped": (
         bptt,
-        "widened",
+        "widen",
         lambda tree: segments.zeros_like(tree),
     ),
-    "lstm, lengths: no mask": (bptt, "cleared", lambda mask, tree: tree),
+    "lstm, lengths: no mask": (bptt, "clear_masked", lambda mask, tree: tree),
     # the ends
-    "dense: sign": (jax_lstm, "dense", ruled("dense", of(DENSE_BWD, lambda d: (d[0], -d[1])))),
-    "squared_error: no dp": (
-        jax_lstm,
-        "squared_error",
-        ruled("squared_error", of(SQUARED_BWD, lambda d: (d[0], 0 * d[1]))),
+    "dense, with its rule: sign": ruled("dense", of(DENSE_BWD, lambda d: (d[0], -d[1]))),
+    "squared_error, with its rule: no dp": ruled(
+        "squared_error", of(SQUARED_BWD, lambda d: (d[0], 0 * d[1]))
     ),
-    "softmax_cross_entropy: factor": (
-        jax_lstm,
-        "softmax_cross_entropy",
-        ruled("softmax_cross_entropy", of(CROSS_BWD, lambda d: (0.5 * d[0], None))),
+    "softmax_cross_entropy, with its rule: factor": ruled(
+        "softmax_cross_entropy", of(CROSS_BWD, lambda d: (0.5 * d[0], None))
     ),
 }
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mutant_fails(mutant, only, monkeypatch, capsys):
-    monkeypatch.setattr(*MUTANTS[mutant])
+    put(monkeypatch, *MUTANTS[mutant])
     title = mutant.split(":")[0]
     dtypes = "float64" if title.startswith("lstm") else "float64,float32"
     assert only(title, "--cell", "all", "--dtype", dtypes) == 1
@@ -213,7 +216,7 @@ def test_a_mutant_fails(mutant, only, monkeypatch, capsys):
     ],
 )
 def test_a_mutant_fails_in_few_bits(mutant, dtype, only, monkeypatch, capsys):
-    monkeypatch.setattr(*MUTANTS[mutant])
+    put(monkeypatch, *MUTANTS[mutant])
     assert only("lstm", "--dtype", dtype) == 1
     failed = {line.split()[2] for line in capsys.readouterr().out.splitlines() if "FAIL" in line}
     assert failed >= {"jax.vjp", "central", "complex"}
@@ -227,10 +230,10 @@ def test_a_mutant_of_segments_fails_where_there_are_some(only, monkeypatch, caps
 
 
 def test_a_rule_that_raises_is_a_failure(only, monkeypatch, capsys):
-    def broken(residual, dc):
+    def raises(residual, dc):
         raise IndexError("no such gate")
 
-    monkeypatch.setattr(stages, "cell_state_bwd", broken)
+    put(monkeypatch, *broken("cell_state", raises))
     assert only("cell_state", "--dtype", "float64") == 1
     assert "IndexError: no such gate" in capsys.readouterr().out
 
@@ -285,7 +288,7 @@ def test_piping_to_head_leaves_no_traceback():
         ("check --size 7,2,3,0", "--size"),
         ("check --dtype float8", "--dtype"),
         ("check --dtype=", "--dtype"),
-        ("check --cell gru", "--cell"),
+        ("check --cell gur", "--cell"),
         ("check --seed -1", "--seed"),
         ("check --seed one", "--seed"),
         ("check --json .", "--json"),

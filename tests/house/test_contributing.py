@@ -1,45 +1,48 @@
-"""CONTRIBUTING's cell is added as the page says, to the tables of the tests, and accepted."""
+"""CONTRIBUTING's cell is added as the page says, one file and one row, and accepted."""
 
+import importlib
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import pytest
 
 import jax_lstm
-from jax_lstm.commands import cases as check
-from tests import tables
-from tests.cells import test_gradients, test_peers
 
-TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
-FILE, ROWS, MUTANT = re.findall(r"```python\n(.*?)```", TEXT, re.S)
-ROW, KIT, FORWARD = re.split(r"^# .*\n", ROWS, flags=re.M)[1:]
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "CONTRIBUTING.md").read_text()
+FILE, MUTANT = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+IMPORT = re.search(r"`(from jax_lstm\.cells\.leaky import \*)`", TEXT)[1]
 
+# What follows from the record alone, for a cell that nothing else knows of.
+EVERYTHING = """
+import jax, numpy as np
+import jax_lstm as jl
+from jax_lstm import referee
 
-def evaluated(rows, **names):
-    """Rows of a table, as they stand on the page."""
-    return eval(f"{{{rows}}}", names)
-
-
-@pytest.fixture(scope="module")
-def leaky():
-    """The file of the cell, as a module; its rows stand in the tables meanwhile."""
-    with pytest.MonkeyPatch.context() as patch:
-        module = ModuleType("jax_lstm.cells.leaky")
-        patch.setitem(sys.modules, module.__name__, module)
-        exec(compile(FILE, "CONTRIBUTING.md", "exec"), vars(module))
-        public = {name: thing for name, thing in vars(module).items() if "leaky" in name.lower()}
-        assert len(public) == 5
-        everything = SimpleNamespace(**vars(jax_lstm) | public)
-        (row,) = evaluated(ROW, Row=tables.Row, jl=everything).values()
-        for module_of_tests in (test_gradients, test_peers):
-            patch.setitem(module_of_tests.CELLS, "leaky", row)
-        exec(FORWARD, vars(test_peers).copy(), forward := {})
-        patch.setitem(test_peers.NUMPY, "leaky", forward["numpy_leaky"])
-        kit = evaluated(KIT, Kit=check.Kit, jax_lstm=everything)
-        patch.setattr(check, "CELLS", check.CELLS | kit)
-        yield module
+params = jl.init_leaky(jax.random.key(0), 3, 5)
+state = jl.init_leaky_state(params, (2,))
+xs = jax.random.normal(jax.random.key(1), (4, 2, 3))
+last, hs = jl.leaky(params, state, xs, lengths=[4, 2])
+run = jl.make_linearised(jl.LEAKY)(params, state, xs)
+assert jl.attribute(run, hs).norm.W.shape == (4, 2, 1)
+assert jl.gradient_norms(run, hs).delta.shape == (4, 2, 1)
+assert referee.taps(jl.LEAKY, params, state, xs)
+assert referee.mutation_test(jl.LEAKY, params, state, xs)
+jl.save("leaky.safetensors", params)
+assert type(jl.load("leaky.safetensors").tree) is type(params)
+layers = jl.init_stack(jax.random.key(2), 3, (5, 5), init=jl.init_leaky,
+                       init_state=jl.init_leaky_state)
+states = jl.init_stack_state(layers, (2,), init_state=jl.init_leaky_state)
+jl.stack(layers, states, xs, sequence=jl.leaky)
+try:
+    jl.leaky(params, state, xs[..., :2])
+except ValueError as error:
+    assert "`xs` must be (T, ..., D) with D = 3" in str(error)
+print("everything")
+"""
 
 
 def test_the_page_is_one_screen():
@@ -47,20 +50,73 @@ def test_the_page_is_one_screen():
     assert max(map(len, TEXT.splitlines())) <= 100
 
 
-def test_the_tables_accept_it(leaky):
-    test_gradients.test_every_cotangent_of_a_sequence("leaky", "resets, mask, reverse")
-    test_peers.test_complex_steps_element_by_element("leaky", (4, 1, 3, 5), ())
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """The package with the cell: one new file, two lines of family.py, and the row in CELLS."""
+    folder = tmp_path_factory.mktemp("copy")
+    shutil.copytree(Path(jax_lstm.__file__).parent, folder / "jax_lstm")
+    (folder / "jax_lstm/cells/leaky.py").write_text(FILE)
+    family = folder / "jax_lstm/cells/family.py"
+    source = (
+        family.read_text().replace("\nCELLS", f"{IMPORT}\n\nCELLS").replace("GRU)", "GRU, LEAKY)")
+    )
+    family.write_text(source)
+    return folder
 
 
-def test_the_check_accepts_it_and_sees_its_mutant(leaky, monkeypatch):
+def run(copy, *arguments):
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=copy, capture_output=True, text=True, check=False
+    )
+
+
+def test_all_that_follows_from_the_record_is_there(copy):
+    found = run(copy, "-c", EVERYTHING)
+    assert found.stdout.splitlines()[-1:] == ["everything"], found.stderr
+
+
+def test_the_check_accepts_it(copy):
+    found = run(copy, "-m", "jax_lstm", "check", "--cell", "leaky", "--dtype", "float64")
+    assert found.returncode == 0, found.stdout
+    assert "leaky, all at once" in found.stdout
+
+
+def test_the_command_knows_what_is_in_its_file(copy):
+    run(copy, "-c", EVERYTHING)
+    found = run(copy, "-m", "jax_lstm", "inspect", "leaky.safetensors")
+    assert "leaky" in found.stdout, found.stdout + found.stderr
+
+
+def test_its_mutant_is_seen(copy):
     """The mutant's title names the case that must fail."""
-    ((title, broken),) = evaluated(MUTANT, leaky_file=leaky).items()
+    (title,) = re.findall(r'"(leaky[^:"]*):', MUTANT)
+    source = f"""
+import importlib
+from jax_lstm import referee
+from jax_lstm.commands import cases
+leaky_file = importlib.import_module("jax_lstm.cells.leaky")
+((_, (file, name, broken)),) = dict([*{{{MUTANT.split(chr(10), 1)[1]}}}.items()]).items()
+setattr(file, name, broken)
+case = next(c for c in cases.cell_cases("leaky", (7, 2, 3, 5), 0) if c.title == "{title}")
+with referee.precisely():
+    print(all(row.ok for row in case.rows("float64")))
+"""
+    assert run(copy, "-c", source).stdout.strip() == "False"
 
-    def passes():
-        cases = check.cell_cases("leaky", (7, 2, 3, 5), 0)
-        case = next(case for case in cases if case.title == title.split(":")[0])
-        return all(row.ok for row in case.rows("float64"))
 
-    assert passes()
-    monkeypatch.setattr(*broken)
-    assert not passes()
+def test_a_cell_is_named_in_its_file_and_in_its_row_alone():
+    """Places where code names the youngest cell: as an identifier, or as a text by itself."""
+    package, places = Path(jax_lstm.__file__).parent, []
+    for path in package.rglob("*.py"):
+        tokens = re.findall(
+            r"^[^#\n]*?(?:\b(?:\w*_)?(?:gru|GRU)(?:_\w*)?\b)", strip_prose(path), re.M
+        )
+        places += [str(path.relative_to(package))] * bool(tokens)
+    assert sorted(places) == ["cells/family.py", "cells/gru.py"]
+    assert importlib.import_module("jax_lstm.cells.family").CELLS["gru"] is jax_lstm.GRU
+
+
+def strip_prose(path):
+    """The source without docstrings and without texts of more than a word."""
+    source = re.sub(r'""".*?"""', "", path.read_text(), flags=re.S)
+    return re.sub(r'"[^"\n]* [^"\n]*"', '""', source)

@@ -44,7 +44,7 @@ def test_a_cell_of_ones_own(options):
         options = {"mask": jnp.arange(T * B).reshape(T, B) % 3 > 0}
     shapes = own.Params(jnp.zeros((D, 2 * H)), jnp.zeros((H, 2 * H)))
     params = normal_like(0, shapes)
-    args = (params, own.init_state(params, (B,)), normal_like(1, jnp.zeros((T, B, D))))
+    args = (params, own.State(jnp.zeros((B, H))), normal_like(1, jnp.zeros((T, B, D))))
     assert_close(
         value_and_cotangents(lambda *a: own.rnn(*a, **options), args),
         value_and_cotangents(lambda *a: own.rnn_autodiff(*a, **options), args),
@@ -65,7 +65,7 @@ def test_a_wrong_cell_is_found():
     assert wrong != PYTHON[1]
     own = run(wrong)
     params = normal_like(0, own.Params(jnp.zeros((3, 10)), jnp.zeros((5, 10))))
-    args = (params, own.init_state(params, (2,)), normal_like(1, jnp.zeros((7, 2, 3))))
+    args = (params, own.State(jnp.zeros((2, 5))), normal_like(1, jnp.zeros((7, 2, 3))))
     with pytest.raises(AssertionError):
         assert_close(
             value_and_cotangents(own.rnn, args), value_and_cotangents(own.rnn_autodiff, args)

@@ -172,9 +172,12 @@ def test_bad_input_of_init(name):
 BAD_LSTMP = {
     "P": (
         lambda p, s, xs: {"params": p._replace(P=p.P.T)},
-        "`params.W` must be (2, 16) with H = 4, R = 6",
+        "`params.W` must be (2, 16), that is (D, 4H) with",
     ),
-    "U": (lambda p, s, xs: {"params": p._replace(U=p.U[:-1])}, "`params.U` must be (4, 24)"),
+    "U": (
+        lambda p, s, xs: {"params": p._replace(U=p.U[:-1])},
+        "`params.P` must be (6, 3), that is (H, R)",
+    ),
     "rank": (
         lambda p, s, xs: {"params": p._replace(P=p.b)},
         "`params` must be W (D, 4H), U (R, 4H)",
@@ -188,8 +191,8 @@ BAD_LSTMP = {
         lambda p, s, xs: {"xs": xs.astype(jnp.float32)},
         "`xs` and params must share one dtype",
     ),
-    "h of H": (lambda p, s, xs: {"state": s._replace(h=s.c)}, "then R = 4 (params.P)"),
-    "c of R": (lambda p, s, xs: {"state": s._replace(c=s.h)}, "then H = 6 (params.P)"),
+    "h of H": (lambda p, s, xs: {"state": s._replace(h=s.c)}, "then R = 4 (rows of params.U)"),
+    "c of R": (lambda p, s, xs: {"state": s._replace(c=s.h)}, "then H = 6 (rows of params.P)"),
     "dtype of h": (
         lambda p, s, xs: {"state": s._replace(h=s.h.astype(jnp.float32))},
         "`state.h` must be float64",

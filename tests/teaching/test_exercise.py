@@ -7,9 +7,9 @@ import pytest
 
 from jax_lstm.commands import main as command
 from jax_lstm.teaching import grade as grades
-from jax_lstm.teaching.exercise import IN_NUMPY, SHORTER, TWINS, exercise
+from jax_lstm.teaching.exercise import EXERCISED, IN_NUMPY, SHORTER, exercise
 
-NAMES = [*(f"{name}_bwd" for name in TWINS), "backward"]
+NAMES = [*(f"{name}_bwd" for name in EXERCISED), "backward"]
 KINDS = pytest.mark.parametrize("numpy", [False, True], ids=["jax", "numpy"])
 
 
@@ -72,6 +72,7 @@ def test_what_is_rewritten_for_the_student_still_stands_in_the_source():
 DW = "return np.matmul(x.T, dy)"
 CELL = "return dc * c_prev, dc * f, dc * g, dc * i"
 HIDDEN = "return dh * s, tanh_bwd(s, dh * o)"
+FORK = "return sum(rest, start=first), None"
 CARRY = 'dh_from_next, dc_from_next = d["dh_prev"], dc_prev'
 MUTANTS = [
     ("linear_bwd", DW, "return -np.matmul(x.T, dy)", "dW: the sign"),
@@ -130,28 +131,28 @@ MUTANTS = [
     ("hidden_state_bwd", HIDDEN, "return dh * s, dh * o", "the factor 1 - tanh²(c) missing in dc"),
     ("hidden_state_bwd", HIDDEN, "return dh * c, tanh_bwd(s, dh * o)", "c where tanh(c) belongs"),
     ("hidden_state_bwd", HIDDEN, "return dh * s, tanh_bwd(s, dh)", "the factor o missing in dc"),
-    ("fork_bwd", "sum(dxs[1:], start=dxs[0])", "dxs[0]", "dx: the first branch alone"),
+    ("fork_bwd", FORK, "return first, None", "dx: the first branch alone"),
     (
         "fork_bwd",
-        "sum(dxs[1:], start=dxs[0])",
-        "sum(dxs) / len(dxs)",
+        FORK,
+        "return sum(dxs) / len(dxs), None",
         "dx: the mean of the branches",
     ),
-    ("fork_bwd", "sum(dxs[1:], start=dxs[0])", "dxs[0] / 0", "inf, first at [0, 0]"),
-    ("fork_bwd", "sum(dxs[1:], start=dxs[0])", "no_such_name", "raises NameError"),
-    ("fork_bwd", "sum(dxs[1:], start=dxs[0])", "fork_bwd(dxs)", "raises RecursionError"),
-    ("fork_bwd", "sum(dxs[1:], start=dxs[0])", "exit(3)", "raises SystemExit"),
-    ("fork_bwd", "sum(dxs[1:], start=dxs[0])", "'dx'", "dx must be an array; got str"),
+    ("fork_bwd", FORK, "return first / 0, None", "inf, first at [0, 0]"),
+    ("fork_bwd", FORK, "return no_such_name, None", "raises NameError"),
+    ("fork_bwd", FORK, "return fork_bwd(None, dxs)", "raises RecursionError"),
+    ("fork_bwd", FORK, "exit(3)", "raises SystemExit"),
+    ("fork_bwd", FORK, "return 'dx', None", "dx must be an array; got str"),
     ("tanh_bwd", "dt * (1 + t) * (1 - t)", "dt * t**5", "no known mistake explains it; it is off"),
     (
         "backward",
-        "dc = fork_bwd((dc_from_h, dc_from_next))",
+        "dc, _ = fork_bwd(None, (dc_from_h, dc_from_next))",
         "dc = dc_from_h",
         "equals BPTT with the fork at c dropped (dc not carried to t-1)",
     ),
     (
         "backward",
-        "dh = fork_bwd((dhs[t], dh_from_next))",
+        "dh, _ = fork_bwd(None, (dhs[t], dh_from_next))",
         "dh = dhs[t]",
         "the fork at h dropped (dh not carried to t-1) and with the cotangent of the last h",
     ),
@@ -167,7 +168,12 @@ MUTANTS = [
         "di",
         "the derivative factor of the input gate missing",
     ),
-    ("backward", "return Gradients(\n", "return (\n", "raises AttributeError"),
+    (
+        "backward",
+        "return Gradients(Params(*dparams), ",
+        "return (Params(*dparams), ",
+        "raises AttributeError",
+    ),
     (
         "backward",
         "h = hidden_state(o, c_to_tanh)",
@@ -259,7 +265,7 @@ def test_bad_input_is_one_line_and_status_2(text, says, tmp_path, capsys):
 
 def test_ctrl_c_works(tmp_path):
     file = tmp_path / "my_lstm.py"
-    file.write_text("def fork_bwd(dxs):\n    raise KeyboardInterrupt\n")
+    file.write_text("def fork_bwd(residual, dxs):\n    raise KeyboardInterrupt\n")
     assert command.main(["grade", str(file)]) == 130
 
 
