@@ -105,7 +105,7 @@ def attribute(run, dhs, dstate=None, *, of=None):
     def at(step):
         *now, deltas = jax.tree.map(lambda x: x[None], step)
         parts = jax.vmap(lambda d: gradient(now, d), in_axes=1)(deltas)
-        return jax.vmap(jax.vmap(of))(parts) if of else measured(parts, duals)
+        return jax.vmap(jax.vmap(of))(parts) if of else measure(parts, duals)
 
     found = lax.map(at, (*now, deltas))
     if of:
@@ -125,7 +125,7 @@ def apart(dstate, dh):
     return jax.tree.map(lambda *x: jnp.stack(x), *(type(dstate)(*way) for way in ways))
 
 
-def measured(parts, duals):
+def measure(parts, duals):
     """‖part‖ and <part, total> / <total, total> of parts (ways, gates, ...)."""
     flat = lambda x: x.reshape((*x.shape[:2], -1))
     share = lambda part, whole: flat(part * whole).sum(-1)

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jax_lstm.stages import drop, drop_bwd, keep, keep_bwd
 
@@ -69,7 +68,7 @@ def surround(cell, around, **changes):
 
     def project(w, xs):
         xs, now = both(xs)
-        return cell.project(w.cell, xs), lax.stop_gradient(now)
+        return cell.project(w.cell, xs), now
 
     def wrap(inner):
         def step(w, prev, z):

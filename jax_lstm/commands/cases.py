@@ -69,11 +69,11 @@ def stage_cases(size, seed):
     """Every stage with its twin, by itself: JAX knows of no rule here."""
     for title, twin in TWINS.items():
         stage, names = twins.as_jax_sees_it(twin), [name for name, _ in twin.args]
-        args, static = drawn(twin, size, seed)
+        args, static = draw_args(twin, size, seed)
         routes = (
             referee.twins(
                 functools.partial(with_static, stage, static),
-                functools.partial(answered, twin, static),
+                functools.partial(answer, twin, static),
             ),
             referee.pullback(functools.partial(with_static, stage, static)),
         )
@@ -81,7 +81,7 @@ def stage_cases(size, seed):
         yield beside(title, *routes, names=names, args=args, seed=seed)
 
 
-def drawn(twin, size, seed):
+def draw_args(twin, size, seed):
     """Random arguments of a stage, and its static ones."""
     sizes = dict(zip("TBDH", size, strict=True)) | {"V": V}
     args = twins.draw(twin, sizes, np.random.default_rng(seed))
@@ -93,7 +93,7 @@ def with_static(stage, static, *args):
     return stage(*args, *static)
 
 
-def answered(twin, static, args, y, dy):
+def answer(twin, static, args, y, dy):
     """The twin's answers; zeros for what has no cotangent but might have had one for JAX."""
     found = twins.cotangents(twin, args, y, dy)[: len(args)]
     return tuple(
@@ -112,7 +112,7 @@ def public_cases(size, seed):
         if not hasattr(jax_lstm, f"{name}_autodiff"):
             continue
         routes = [referee.pullback(getattr(jax_lstm, k)) for k in (name, f"{name}_autodiff")]
-        args, _ = drawn(twin, size, seed)
+        args, _ = draw_args(twin, size, seed)
         names, args = [name for name, _ in twin.args], functools.partial(twins.in_dtype, args)
         yield beside(f"{title}, with its rule", *routes, names=names, args=args, seed=seed)
 

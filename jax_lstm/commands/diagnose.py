@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from jax_lstm.commands.options import say, writable, write
-from jax_lstm.diagnosis import diagnose
+from jax_lstm.diagnosis import diagnose, templates
+from jax_lstm.diagnosis.slow_backward import MUTANTS
 from jax_lstm.interop.layouts import LAYOUTS
 
 
@@ -31,7 +32,7 @@ def add(parsers):
     parser.add_argument(
         "--layout", choices=layouts, help="of both; default: what FILE says, or ours"
     )
-    parser.add_argument("--cell", choices=list(LAYOUTS), help="default: what FILE says, or lstm")
+    parser.add_argument("--cell", choices=list(MUTANTS), help="default: what FILE says, or lstm")
     parser.add_argument(
         "--pairs",
         action="store_const",
@@ -46,7 +47,7 @@ def add(parsers):
     )
     parser.add_argument(
         "--example",
-        choices=list(diagnose.examples()),
+        choices=list(templates.examples()),
         help="diagnose a gradient that was published: Coursera's old answer key, or Gomez' "
         "remembered state with zeros in the backward",
     )
@@ -72,7 +73,7 @@ def run(
 ):
     """Say what a gradient is; exit status 0 when it is right, 1 when it is not."""
     if template:
-        text = diagnose.template(template, cell or "lstm")
+        text = templates.template(template, cell or "lstm")
         if file is None:
             say(text)
         else:
@@ -83,7 +84,7 @@ def run(
             raise ValueError(
                 "--example is a gradient with its problem: leave FILE and --problem out"
             )
-        file = diagnose.examples()[example]
+        file = templates.examples()[example]
     if file is None:
         raise ValueError("which gradient? Name a FILE, or --example, or --template LAYOUT")
     found = diagnose.diagnose(file, problem, layout=layout, cell=cell, pairs=pairs)

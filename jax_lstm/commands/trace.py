@@ -31,7 +31,7 @@ def add(parsers):
         "--size", type=size, metavar="T,B,D,H", help="of --example random; default: 3,1,2,2"
     )
     parser.add_argument("--seed", type=seed, metavar="N", help="of --example random; default: 0")
-    parser.add_argument("--cell", choices=list(tutorials.CELLS), help="default: lstm")
+    parser.add_argument("--cell", choices=list(tutorials.TRACED), help="default: lstm")
     parser.add_argument("--params", metavar="FILE", help="your weights: .json, .npz, .safetensors")
     parser.add_argument(
         "--input", dest="given", metavar="FILE", help="the rest: xs, states, dhs or ys"

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm import printing, referee
+from jax_lstm import referee
 from jax_lstm.cells import CELLS
 from jax_lstm.diagnosis.brought import dtype_of, numbers, read
 from jax_lstm.diagnosis.catalogue import LOSSES, Problem, clash
@@ -24,7 +24,6 @@ from jax_lstm.diagnosis.slow_backward import MUTANTS
 from jax_lstm.engine.shapes import shape_of, sizes_of
 from jax_lstm.interop.layouts import LAYOUTS, from_ours
 
-EXAMPLES = Path(__file__).parent / "examples"
 SETTINGS = ("loss", "scale")  # of a problem, beside its arrays
 ENTRY = re.compile(r"(\w+)((?:\[\d+\])+)")
 PER_STEP = ("das", "dhs", "dcs")  # leaves that few people have
@@ -64,7 +63,7 @@ def diagnose(gradient, problem=None, *, layout=None, cell=None, pairs=None):
     if problem is None:
         raise ValueError("the problem is missing: pass `problem`, or a file that holds it too")
     layout, cell = asked["layout"], asked["cell"]
-    form = the_layout(layout, cell)
+    form = find_layout(layout, cell)
     arrays, settings = split_problem(problem)
     sizes = check_problem(arrays, form, layout)
     function = gradient if callable(gradient) else None
@@ -170,7 +169,7 @@ def of_ours(form, name, sizes):
 # The problem ----------------------------------------------------------------------------------
 
 
-def the_layout(layout, cell):
+def find_layout(layout, cell):
     if not isinstance(cell, str) or cell not in MUTANTS:
         raise ValueError(f"`cell` must be among {', '.join(MUTANTS)}; got {cell!r}")
     if not isinstance(layout, str) or layout not in LAYOUTS[cell]:
@@ -181,7 +180,7 @@ def the_layout(layout, cell):
 
 def describe(layout, cell="lstm"):
     """The names and shapes of a layout, as text."""
-    form = the_layout(layout, cell)
+    form = find_layout(layout, cell)
     show = lambda shapes: ", ".join(f"{k} ({v})" for k, v in shapes.items())
     return f"{form.about}\nproblem: {show(form.problem)}\ngradient: {show(form.gradient)}"
 
@@ -370,34 +369,3 @@ def call(gradient, arrays):
             "bring the arrays themselves"
         )
     return found
-
-
-# Files to fill in, and to try ------------------------------------------------------------------
-
-
-def template(layout, cell="lstm", seed=0):
-    """A file to fill in, as JSON: a small problem, and a gradient of which nothing is known yet."""
-    form, rng = the_layout(layout, cell), np.random.default_rng(seed)
-    sizes = {"T": 3, "B": 2, "D": 2, "H": 3, "R": 2}
-    drop = {"ys", "y", "target"}
-    problem = {
-        k: rng.standard_normal(shape_of(letters, sizes)).round(6).tolist()
-        for k, letters in form.problem.items()
-        if k not in drop
-    }
-    blank = {
-        k: np.full(shape_of(letters, sizes), None).tolist()
-        for k, letters in form.gradient.items()
-        if k not in ("das", "dhs", "dcs")
-    }
-    about = (
-        "Put your problem and your gradient here. null stands for what you do not know; a single "
-        'number may stand as NAME[row][column]. Instead of cotangents of h_t, targets and "loss".'
-    )
-    said = {"about": about, "layout": layout, "cell": cell}
-    return printing.to_json(said | {"problem": problem, "gradient": blank})
-
-
-def examples():
-    """{name: path} of the examples that come with the package."""
-    return {path.stem: path for path in sorted(EXAMPLES.glob("*.json"))}

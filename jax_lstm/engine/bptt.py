@@ -302,6 +302,7 @@ def autodiff(plan, params, consts, fresh, state, steps):
     """The plain scan of the plain step, for JAX to differentiate: the referee's forward."""
     cell = plan.cell
     w, step = cell.prepare(params, lax.stop_gradient(consts)), cell.step_for_jax or cell.step
+    steps = steps._replace(xs=hold_masks(cell, steps.xs))
 
     def body(state, now):
         x, mask, reset = now
@@ -310,6 +311,11 @@ def autodiff(plan, params, consts, fresh, state, steps):
         return state, clear_masked(mask, state[0])
 
     return lax.scan(body, state, tuple(steps), reverse=plan.reverse, unroll=plan.unroll)
+
+
+def hold_masks(cell, xs):
+    """Masks beside xs are constants. Held before the loop: in it JAX would keep a copy of each."""
+    return (xs[0], lax.stop_gradient(xs[1])) if cell.beside else xs
 
 
 def sequence(plan, params, consts, fresh, state, steps):
@@ -322,8 +328,8 @@ def step(cell, params, consts, state_prev, x):
 
 def step_autodiff(cell, params, consts, state_prev, x):
     """One plain step, for JAX to differentiate."""
-    w = cell.prepare(params, lax.stop_gradient(consts))
-    state, _ = (cell.step_for_jax or cell.step)(w, state_prev, cell.project(w, x))
+    w, step = cell.prepare(params, lax.stop_gradient(consts)), cell.step_for_jax or cell.step
+    state, _ = step(w, state_prev, cell.project(w, hold_masks(cell, x)))
     return state, state[0]
 
 

@@ -243,7 +243,7 @@ def _stack(
             inputs = tuple(joints.drop(x, between[n - 1]) for x in inputs)
         ran = [direction(n, d, of(inputs, d)) for d in range(len(layer))]
         lasts_of_layer, outputs_of_layer = zip(*ran, strict=True)
-        hs = merged(joints, merge[n], tuple(first(y) for y in outputs_of_layer))
+        hs = merge_directions(joints, merge[n], tuple(first(y) for y in outputs_of_layer))
         around = tuple(of(below, d) for d in range(len(hs)))
         below = tuple(map(joints.add, hs, around)) if residual[n] else hs
         levels.append(below)
@@ -255,7 +255,7 @@ def _stack(
     return (tuple(lasts), hs, tuple(outputs)) if every else (tuple(lasts), hs)
 
 
-def merged(joints, merge, hs):
+def merge_directions(joints, merge, hs):
     """What a layer hands on: one array, or one for each direction of the next layer."""
     if len(hs) == 1 or merge == "pair":
         return hs

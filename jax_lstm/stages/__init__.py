@@ -7,7 +7,8 @@
     losses     (7) to (9)
     twins      the law of twins, as data
 
-`TWINS` is the table of them all, {name: row}. Each file ends with the rows of its own stages.
+`TWINS` is the table of them all, {name: row}. Each file has the rows of its own
+stages at its end.
 """
 
 from jax_lstm.stages import between, losses, packed, readout, step
@@ -49,4 +50,4 @@ from jax_lstm.stages.step import sigmoid_bwd as sigmoid_bwd
 from jax_lstm.stages.step import tanh as tanh
 from jax_lstm.stages.step import tanh_bwd as tanh_bwd
 
-TWINS = step.TWINS | packed.TWINS | between.TWINS | readout.TWINS | losses.TWINS
+TWINS = step.ROWS | packed.ROWS | between.ROWS | readout.ROWS | losses.ROWS

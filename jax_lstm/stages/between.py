@@ -178,7 +178,7 @@ def repeat_bwd(x, dxs):
     return dxs.astype(wide(x.dtype)).sum(axes).astype(x.dtype), None
 
 
-TWINS = {
+ROWS = {
     "keep": row(keep, keep_bwd, "mask:constant_T,B,H old:T,B,H new:T,B,H", "mask"),
     "drop": row(drop, drop_bwd, "x:T,B,H mask:constant_T,B,H", "mask"),
     "concatenate": row(concatenate, concatenate_bwd, "x:T,B,D y:T,B,H", "x y"),

@@ -103,7 +103,7 @@ def check_same(y, targets):
         )
 
 
-TWINS = {
+ROWS = {
     "softmax_cross_entropy": row(
         softmax_cross_entropy,
         softmax_cross_entropy_bwd,
@@ -120,13 +120,13 @@ TWINS = {
 }
 softmax_cross_entropy_autodiff, softmax_cross_entropy = (
     softmax_cross_entropy,
-    with_twin(TWINS["softmax_cross_entropy"], check_classes),
+    with_twin(ROWS["softmax_cross_entropy"], check_classes),
 )
 binary_cross_entropy_with_logits_autodiff, binary_cross_entropy_with_logits = (
     binary_cross_entropy_with_logits,
-    with_twin(TWINS["binary_cross_entropy_with_logits"], check_same),
+    with_twin(ROWS["binary_cross_entropy_with_logits"], check_same),
 )
 squared_error_autodiff, squared_error = (
     squared_error,
-    with_twin(TWINS["squared_error"], check_same),
+    with_twin(ROWS["squared_error"], check_same),
 )

@@ -74,4 +74,4 @@ def gates_bwd(residual, dgates):
     )
 
 
-TWINS = {"gates": row(gates, gates_bwd, "a:T,B,M", "output")}
+ROWS = {"gates": row(gates, gates_bwd, "a:T,B,M", "output")}

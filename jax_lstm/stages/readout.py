@@ -119,7 +119,7 @@ def check_embedding(E, tokens):
         )
 
 
-TWINS = {
+ROWS = {
     "dense": Twin(
         dense,
         dense_bwd,
@@ -129,5 +129,5 @@ TWINS = {
     "embedding": row(embedding, embedding_bwd, "E:V,D tokens:V_of_T,B", "E tokens"),
     "embedding of rows": row(embedding, embedding_bwd, "E:V,D tokens:T,B,V", "E tokens"),
 }
-dense_autodiff, dense = dense, with_twin(TWINS["dense"], check_dense)
-embedding_autodiff, embedding = embedding, with_twin(TWINS["embedding"], check_embedding)
+dense_autodiff, dense = dense, with_twin(ROWS["dense"], check_dense)
+embedding_autodiff, embedding = embedding, with_twin(ROWS["embedding"], check_embedding)

@@ -197,7 +197,7 @@ def fork_bwd(residual, dxs):
     return sum(rest, start=first), None
 
 
-TWINS = {
+ROWS = {
     "linear": row(linear, linear_bwd, "x:T,B,D W:D,M", "x W"),
     "bias": row(bias, bias_bwd, "y:T,B,M b:M"),
     "sigmoid": row(sigmoid, sigmoid_bwd, "a:T,B,H", "output"),

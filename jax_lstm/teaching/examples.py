@@ -23,6 +23,7 @@ from jax_lstm.cells.elman import ElmanParams, ElmanState
 from jax_lstm.cells.lstm import LSTMParams, LSTMState
 from jax_lstm.diagnosis import brought as files
 from jax_lstm.diagnosis import diagnose as diagnosis
+from jax_lstm.diagnosis import templates
 from jax_lstm.diagnosis.catalogue import Problem, from_outside, switch
 from jax_lstm.notation import GATES
 from jax_lstm.stages import bias, bias_bwd, linear, linear_bwd, sigmoid, sigmoid_bwd
@@ -38,7 +39,7 @@ from jax_lstm.teaching import trace as tracing
 from jax_lstm.teaching.equations import evaluate, fill, number, write
 
 LITERATURE = Path(__file__).parent / "literature"
-CELLS = {"lstm": (LSTMParams, LSTMState), "elman": (ElmanParams, ElmanState)}
+TRACED = {"lstm": (LSTMParams, LSTMState), "elman": (ElmanParams, ElmanState)}
 
 
 class Run(NamedTuple):
@@ -80,7 +81,7 @@ def settings(name):
 
 def trace_problem(problem, cell, order=GATES):
     """The trace of a Problem, with the lines of its loss."""
-    Params, State = CELLS[cell]
+    Params, State = TRACED[cell]
     params = Params(*(jnp.asarray(problem.params[k]) for k in Params._fields))
     state = State(*(jnp.asarray(problem.state[k]) for k in State._fields))
     last = State(*(jnp.asarray(problem.dlast[k]) for k in State._fields))
@@ -164,7 +165,7 @@ def descend(name, index, rate, of, value):
 
 
 def coursera():
-    found = files.read(diagnosis.examples()["coursera"])
+    found = files.read(templates.examples()["coursera"])
     problem = problem_of(found["problem"], "coursera", "lstm")
     traced = trace_problem(problem, "lstm")
     g = {k: np.asarray(x) for k, x in traced.gradients.items()}
@@ -329,7 +330,7 @@ def random(size, seed=0, cell="lstm"):
     rng = np.random.default_rng(seed)
     normal = lambda *shape: rng.normal(size=shape).round(2)
     params = {"W": normal(D, n * H), "U": normal(H, n * H), "b": normal(n * H)}
-    fields = CELLS[cell][1]._fields
+    fields = TRACED[cell][1]._fields
     state, zeros = ({k: x(B, H) for k in fields} for x in (normal, lambda *s: np.zeros(s)))
     xs, ys = normal(T, B, D), normal(T, B, H)
     problem = Problem(params, state, xs, "squared_error", 0 * ys, ys, 1.0, zeros)
@@ -368,9 +369,9 @@ def read_setting(found, name, default):
 
 def problem_of(arrays, layout, cell):
     """A Problem of arrays in a layout; NaN is let through, to be shown."""
-    if cell not in CELLS:
-        raise ValueError(f"`cell` must be among {', '.join(CELLS)}; got {cell!r}")
-    form = diagnosis.the_layout(layout, cell)
+    if cell not in TRACED:
+        raise ValueError(f"`cell` must be among {', '.join(TRACED)}; got {cell!r}")
+    form = diagnosis.find_layout(layout, cell)
     told = {k: arrays[k] for k in diagnosis.SETTINGS if arrays.get(k) is not None}
     whole: dict[str, Any] = {}
     for k, x in arrays.items():

@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm import referee, stages, textbook
-from jax_lstm.diagnosis.catalogue import MEMORY
+from jax_lstm import printing, referee, stages, textbook
 from jax_lstm.diagnosis.diagnose import diagnose
 from jax_lstm.stages import TWINS, twins
 from jax_lstm.teaching.exercise import EXERCISED
+from jax_lstm.teaching.mistakes import WRONG_BY_STAGE, anywhere
 
 T, B, D, H, M = 4, 3, 2, 5, 6  # all different, so that no transposed axis can pass
 RIGHT, WRONG, MISSING = "right", "WRONG", "missing"
@@ -34,135 +34,6 @@ class Grade(NamedTuple):
     name: str
     verdict: str
     says: str = ""
-
-
-# The classic mistakes of each stage -----------------------------------------------------------
-
-
-def sums(each):
-    """What was to be added over the examples, (B, ...)."""
-    return {
-        "the sum over the examples missing": each,
-        "the mean over the examples where their sum belongs": each.mean(0),
-        "the first example alone": each[0],
-        "the last example alone": each[-1],
-    }
-
-
-def wrong_linear(args, y, dy):
-    x, W = args
-    return {
-        "dx": {"dy missing: a sum of Wᵀ": np.broadcast_to(W.sum(1), x.shape)},
-        "dW": sums(x[:, :, None] * dy[:, None, :])
-        | {"x missing: dy alone, summed": np.broadcast_to(dy.sum(0), W.shape)},
-    }
-
-
-def wrong_bias(args, y, dy):
-    return {"dy": {"b where dy belongs": args[1] + 0 * dy}, "db": sums(dy)}
-
-
-def wrong_sigmoid(args, s, ds):
-    again = 1 / (1 + np.exp(-s))
-    return {
-        "da": {
-            "the derivative factor missing": ds,
-            "the factor 1 - s missing": ds * s,
-            "the factor s missing": ds * (1 - s),
-            "ds missing": s * (1 - s),
-            "1 + s for 1 - s": ds * s * (1 + s),
-            "the derivative factor of tanh": ds * (1 - s * s),
-            "sigmoid once more: what is given is the result already": ds * again * (1 - again),
-        }
-    }
-
-
-def wrong_tanh(args, t, dt):
-    again = np.tanh(t)
-    return {
-        "da": {
-            "the derivative factor missing": dt,
-            "dt missing": 1 - t * t,
-            "t for t²": dt * (1 - t),
-            "1 + t² for 1 - t²": dt * (1 + t * t),
-            "t² for 1 - t²": dt * t * t,
-            "(1 - t)² for 1 - t²": dt * (1 - t) ** 2,
-            "the derivative factor of the sigmoid": dt * t * (1 - t),
-            "tanh once more: what is given is the result already": dt * (1 - again**2),
-        }
-    }
-
-
-def wrong_cell_state(args, y, dc):
-    factor: dict[str, Any] = dict(zip(("f", "c_prev", "i", "g"), args, strict=True))
-    partner = {"df": "c_prev", "dc_prev": "f", "di": "g", "dg": "i"}
-    table = {}
-    for answer, right in partner.items():
-        table[answer] = {f"{k} for {right}": dc * x for k, x in factor.items() if k != right}
-        table[answer][f"the factor {right} missing"] = dc
-        table[answer]["dc missing"] = factor[right]
-    table["di"][MEMORY["i and g swapped"]] = table["di"].pop("i for g")
-    table["dg"][MEMORY["i and g swapped"]] = table["dg"].pop("g for i")
-    table["dc_prev"][MEMORY["1 - f"]] = dc * (1 - args[0])
-    return table
-
-
-def wrong_hidden_state(args, y, dh):
-    o, c = args
-    t = np.tanh(c)
-    return {
-        "do": {
-            MEMORY["c for tanh(c)"]: dh * c,
-            "dh missing": t,
-            "the factor tanh(c) missing": dh,
-            "1 - tanh²(c) for tanh(c)": dh * (1 - t * t),
-        },
-        "dc": {
-            MEMORY["no slope of tanh(c)"]: dh * o,
-            "the factor o missing in dc": dh * (1 - t * t),
-            "dh missing": o * (1 - t * t),
-            "1 - tanh(c) for 1 - tanh²(c)": dh * o * (1 - t),
-            "1 - c² for 1 - tanh²(c)": dh * o * (1 - c * c),
-            "tanh²(c) for 1 - tanh²(c)": dh * o * t * t,
-            "tanh of tanh(c)": dh * o * (1 - np.tanh(t) ** 2),
-            "tanh(c) for 1 - tanh²(c)": dh * o * t,
-        },
-    }
-
-
-def wrong_fork(args, y, dxs):
-    return {
-        "dx": {
-            "the first branch alone": dxs[0],
-            "the last branch alone: the others dropped": dxs[-1],
-            "the first branch dropped": dxs[1] + dxs[2],
-            "the mean of the branches where their sum belongs": sum(dxs) / 3,
-            "the product of the branches where their sum belongs": dxs[0] * dxs[1] * dxs[2],
-        }
-    }
-
-
-WRONG_BY_STAGE = {  # (args, y, dy) -> {answer: {a mistake: what comes of it}}
-    "linear": wrong_linear,
-    "bias": wrong_bias,
-    "sigmoid": wrong_sigmoid,
-    "tanh": wrong_tanh,
-    "cell_state": wrong_cell_state,
-    "hidden_state": wrong_hidden_state,
-    "fork": wrong_fork,
-}
-
-
-def anywhere(answer, truths):
-    """Mistakes that any twin can make."""
-    truth = truths[answer]
-    return {
-        "the sign": -truth,
-        "zero": 0 * truth,
-        "half of it": truth / 2,
-        "twice it": 2 * truth,
-        "divided by the number of examples": truth / B,
-    } | {f"{k} in its place: the answers in another order": x for k, x in truths.items()}
 
 
 # Grading --------------------------------------------------------------------------------------
@@ -180,7 +51,7 @@ def grade(path):
     Raises:
       ValueError: a file that cannot be run, or with nothing of the exercise in it.
     """
-    module = loaded(Path(path))
+    module = load_module(Path(path))
     names = [f"{k}_bwd" for k in EXERCISED]
     if not any(callable(getattr(module, k, None)) for k in (*names, LOOP)):
         raise ValueError(f"{path} has no function of the exercise, such as {names[0]} or {LOOP}")
@@ -192,13 +63,13 @@ def grade(path):
 def table(grades):
     """All grades for people, and their sum."""
     count = {v: sum(g.verdict == v for g in grades) for v in (RIGHT, WRONG, MISSING)}
-    lines = [f"{g.name:18}{g.verdict:9}{g.says}".rstrip() for g in grades]
+    rows = [(g.name, g.verdict, g.says) for g in grades]
     parts = [f"{count[RIGHT]} of {len(grades)} right"]
     parts += [f"{n} {v.lower()}" for v, n in count.items() if n and v != RIGHT]
-    return "\n".join([*lines, "", ", ".join(parts)])
+    return f"{printing.table((), rows, widths=(16, 7))}\n\n{', '.join(parts)}"
 
 
-def loaded(path):
+def load_module(path):
     """The file as a module."""
     try:
         code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
@@ -230,7 +101,7 @@ def twin_grade(module, name):
     truths = {k: np.asarray(x) for k, x in right if k}
     given = jax.tree.map(array_of(module), (twins.residual_of(row, args, y), dy))
     with right_twins(module, [f"{k}_bwd" for k in EXERCISED if k != name]):  # it may use them
-        verdict, found = called(function, *given)
+        verdict, found = call(function, *given)
     if verdict:
         return Grade(title, verdict, found)
     found = (found,) if len(answers) == 1 else found
@@ -246,7 +117,7 @@ def twin_grade(module, name):
     return Grade(title, WRONG if says else RIGHT, "; ".join(says))
 
 
-def called(function: Any, *args: Any) -> tuple[str, Any]:
+def call(function: Any, *args: Any) -> tuple[str, Any]:
     """("", result), or a verdict and why."""
     if not callable(function):
         return MISSING, ""
@@ -287,7 +158,7 @@ def fault(answer, x, truths, table):
         return f"{answer} has {x[first]}, first at {list(first)}"
     if is_right(truth):
         return ""
-    for says, wrong in (table | anywhere(answer, truths)).items():
+    for says, wrong in (table | anywhere(answer, truths, B)).items():
         if is_right(wrong):
             return f"{answer}: {says}: largest difference {off(wrong):.0e}"
     if x.shape != truth.shape:
@@ -314,7 +185,7 @@ def loop_grade(module, wrong_twins):
         if len(wrong_twins) == len(EXERCISED):
             with_right = "with all twins right: "
     with right_twins(module, wrong_twins):
-        verdict, found = called(gradient_by(module, function), problem)
+        verdict, found = call(gradient_by(module, function), problem)
         if verdict:
             said = f"{with_right}{found}" if found else ""
             return Grade(LOOP, verdict, said)
@@ -349,7 +220,7 @@ def forward_fault(module, problem):
     def hs_by(module):
         return [np.asarray(step["h"], np.float64) for step in forward_by(module, problem)[1]]
 
-    verdict, found = called(hs_by, module)
+    verdict, found = call(hs_by, module)
     if verdict:
         return f"`forward`, which was given, {found or 'is missing'}"
     right = hs_by(textbook)

@@ -145,7 +145,7 @@ def operation(pen, x, y, sign):
     )
 
 
-def fork(pen, x, y):
+def draw_fork(pen, x, y):
     pen.axes.add_patch(Circle((pen.x + x, y), 0.1, facecolor=FORK, edgecolor=FORK, zorder=5))
 
 
@@ -269,7 +269,7 @@ def draw_buses(pen):
         edge(pen, start, (start[0], y), (O + shift, y), arrow=False)
         for k, x in zip("figo", (F, I, G, O), strict=True):
             edge(pen, (x + shift, y), (x + shift, NET - 0.26))
-            fork(pen, x + shift, y)
+            draw_fork(pen, x + shift, y)
             where = (x - 0.26, 1.85, "right") if share == "dx" else (x + 0.26, 2.72, "left")
             write(pen, *where[:2], text(f"{share}_{k}"), BACK, where[2], "center")
     node(pen, F - 1.0, OUTSIDE, "x")
@@ -291,7 +291,7 @@ def draw_c(pen, last, kept):
     operation(pen, MIDDLE, C_LINE, "+")
     edge(pen, (MIDDLE, C_LINE), (Q, C_LINE), arrow=False)
     write_along(pen, (MIDDLE + Q) / 2, C_LINE, text("c"), text("dc"), "c", "dc")
-    fork(pen, Q, C_LINE)
+    draw_fork(pen, Q, C_LINE)
     write_sum(pen, Q, C_LINE + 0.8, "dc", ("dc_from_h", "dc_from_next"), va="center")
     end = Q + 1.75 if last else WIDE + F - 0.24
     edge(pen, (Q, C_LINE), (end, C_LINE))
@@ -317,7 +317,7 @@ def draw_h(pen, last, back):
 def draw_fork_at_h(pen, last):
     """h goes outside and into the next step; what comes back is added."""
     text = pen.text
-    fork(pen, Q, H_BUS)
+    draw_fork(pen, Q, H_BUS)
     write_sum(pen, Q + 0.02, 2.0, "dh", ("dh_from_outside", "dh_from_next"))
     end = Q + 1.75 if last else WIDE - 0.35
     edge(pen, (Q, H_BUS), (end, H_BUS), arrow=last)

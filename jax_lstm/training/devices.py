@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec
 
 from jax_lstm.cells.lstm import lstm
 
-EXAMPLES = 8  # per device at least: fewer leave a product's rows too short
+LEAST_EXAMPLES = 8  # per device at least: fewer leave a product's rows too short
 CACHE_BYTES = 2**20  # the largest weight at most: each core streams all of it in every step
 
 
@@ -27,7 +27,7 @@ def pays(params, B, devices):
     if devices[0].platform != "cpu":
         return True
     largest = max(p.size * p.dtype.itemsize for p in jax.tree.leaves(params))
-    return B // n >= EXAMPLES and largest <= CACHE_BYTES
+    return B // n >= LEAST_EXAMPLES and largest <= CACHE_BYTES
 
 
 def over_devices(sequence=lstm, *, devices=None):

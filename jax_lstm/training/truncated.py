@@ -82,7 +82,7 @@ def tbptt(k1, k2, sequence=lstm):
 
     def truncated(params, state, xs, *, lengths=None, mask=None, resets=None, reset_state=None):
         check_one_way(params)
-        steps = checked(state, xs, lengths, mask, resets, k2 > k1)
+        steps = check_steps_of(state, xs, lengths, mask, resets, k2 > k1)
         check_reset_state(reset_state, state, resets)
         window = begin(state, xs, resets=resets)
         params, fresh, window, steps = vary_together((params, reset_state, window, steps))
@@ -132,7 +132,7 @@ def tbptt_stream(k1, k2, sequence=lstm):
 
     def advance(params, window, xs, *, mask=None, resets=None, reset_state=None):
         check_one_way(params)
-        steps = checked(window.state, xs, None, mask, resets, k2 > k1)
+        steps = check_steps_of(window.state, xs, None, mask, resets, k2 > k1)
         check_reset_state(reset_state, window.state, resets)
         if len_of(xs) % k1:
             raise ValueError(f"a chunk must have a multiple of k1 = {k1} steps; got {len_of(xs)}")
@@ -166,15 +166,15 @@ def walk_to_the_end(k1, run, window, steps):
     T = len_of(steps.xs)
     more = T % k1
     walked = T - more if more == 0 or k1 > T else T - more - k1
-    window, hs = walk(k1, run, window, cut(steps, slice(walked)))
+    window, hs = walk(k1, run, window, take_time(steps, slice(walked)))
     if more and walked + more < T:
-        now = cut(steps, slice(walked, walked + k1))
+        now = take_time(steps, slice(walked, walked + k1))
         window, next_hs = block(more, run, window, now)
-        hs = joined(hs, next_hs)
+        hs = join_time(hs, next_hs)
     if more:
-        now = cut(steps, slice(T - more, T))
+        now = take_time(steps, slice(T - more, T))
         window, next_hs = block(more, run, window, now)
-        hs = joined(hs, next_hs)
+        hs = join_time(hs, next_hs)
     return window.state, hs
 
 
@@ -183,14 +183,14 @@ def block(forget, run, window, now):
 
     The next window begins `forget` steps later.
     """
-    seen = joined(window.steps, now)
+    seen = join_time(window.steps, now)
     size = len_of(seen.xs)
-    state, hs = run(window.before, cut(seen, slice(forget)))
+    state, hs = run(window.before, take_time(seen, slice(forget)))
     before, late = before_next(state, seen.mask, forget), None
     if forget < size:
-        late = cut(seen, slice(forget, None))
+        late = take_time(seen, slice(forget, None))
         state, more = run(state, late)
-        hs = cut(joined(hs, more), slice(size - len_of(now.xs), None))
+        hs = take_time(join_time(hs, more), slice(size - len_of(now.xs), None))
     return Window(before, late, state), hs
 
 
@@ -213,11 +213,11 @@ def runner(sequence, params, fresh):
     return from_state
 
 
-def cut(steps, span):
+def take_time(steps, span):
     return jax.tree.map(lambda x: x[span], steps)
 
 
-def joined(earlier, later):
+def join_time(earlier, later):
     if earlier is None:
         return later
     return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), earlier, later)
@@ -261,7 +261,7 @@ def size_of(state, xs):
     return leaves[0].shape[0], jax.tree.leaves(state)[0].shape[:-1]
 
 
-def checked(state, xs, lengths, mask, resets, needs_mask):
+def check_steps_of(state, xs, lengths, mask, resets, needs_mask):
     """Steps; those of a stream with a past have a mask, which tells it from the time before it."""
     T, batch = size_of(state, xs)
     mask, resets = valid_steps(lengths, mask, T, batch), check_steps("resets", resets, T, batch)

@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 from jax_lstm.commands import main as command
 from jax_lstm.diagnosis import brought as files
 from jax_lstm.diagnosis import diagnose as diagnosis
+from jax_lstm.diagnosis import templates
 from jax_lstm.diagnosis.slow_backward import MUTANTS
 from jax_lstm.engine.shapes import sizes_of
 from jax_lstm.interop.layouts import LAYOUTS, from_ours
@@ -22,7 +23,7 @@ def test_coursera_s_old_answer_key(capsys):
         "\nequals BPTT with nothing carried between steps (neither dh nor dc reaches t-1): largest "
         "difference 5e-09\n" in printed
     )
-    example = json.loads(diagnosis.examples()["coursera"].read_text())
+    example = json.loads(templates.examples()["coursera"].read_text())
     fixture = json.loads((FIXTURES / "coursera_seq.json").read_text())
     assert example["problem"]["da"] == fixture["da"]
     key = {k.replace("[", "_").replace("]", ""): x for k, x in example["gradient"].items()}

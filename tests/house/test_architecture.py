@@ -101,7 +101,7 @@ def test_imports_only_go_up(path):
 
 
 def test_the_engine_knows_no_gate():
-    for file in ("cell", "segments", "bptt"):
+    for file in ("segments", "bptt", "shapes", "doors"):
         path = PACKAGE / "engine" / f"{file}.py"
         words = set(re.findall(r"[a-z_]+", path.read_text().lower()))
         assert not words & {"lstm_cell", "gates", "sigmoid", "tanh", "cell_state", "hidden_state"}
@@ -154,3 +154,38 @@ def test_no_function_takes_the_name_of_its_module():
         module = importlib.import_module(name)
         if parent != "jax_lstm":
             assert getattr(importlib.import_module(parent), last) is module, name
+
+
+MOST_LINES = 400
+
+
+@pytest.mark.parametrize("folder", ["jax_lstm", "experiments", "tests"])
+def test_no_file_is_longer_than_five_screens(folder):
+    lengths = {p: len(p.read_text().splitlines()) for p in (PACKAGE.parent / folder).rglob("*.py")}
+    assert {str(p): n for p, n in lengths.items() if n > MOST_LINES} == {}
+
+
+def test_two_classes_never_share_a_name():
+    """But for those of flax that linen and nnx both stand in for."""
+    found = [
+        node.name
+        for path in FILES
+        if path.stem not in ("linen", "nnx")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert sorted(found) == sorted(set(found))
+
+
+def test_the_names_of_cells_are_those_of_the_records_alone():
+    """LSTM is one object, and so is every other name of CELLS in capitals."""
+    names = {name.upper() for name in jax_lstm.CELLS}
+    found = [
+        str(path.relative_to(PACKAGE))
+        for path in FILES
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name) and target.id in names
+    ]
+    assert sorted(found) == sorted(f"cells/{name}.py" for name in jax_lstm.CELLS)

@@ -81,12 +81,6 @@ def test_the_check_accepts_it(copy):
     assert "leaky, all at once" in found.stdout
 
 
-def test_the_command_knows_what_is_in_its_file(copy):
-    run(copy, "-c", EVERYTHING)
-    found = run(copy, "-m", "jax_lstm", "inspect", "leaky.safetensors")
-    assert "leaky" in found.stdout, found.stdout + found.stderr
-
-
 def test_its_mutant_is_seen(copy):
     """The mutant's title names the case that must fail."""
     (title,) = re.findall(r'"(leaky[^:"]*):', MUTANT)
