@@ -9,7 +9,7 @@ back through the steps with whatever cotangents he likes.
 `step_back` is the engine's own, around the cell's hand-written `step_bwd`, with masks and resets.
 """
 
-from collections.abc import Callable
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,64 +64,31 @@ def make_linearised(cell, gates=None, follows=None, name="linearised"):
       name: of the function.
 
     Returns:
-      linearised: `(params, state, xs, **options) -> Linearised`, see `linearised_lstm`.
-    """
-    title = "A whole sequence, and the derivative of each of its steps."
-    follows = follows or FOLLOWS.get(cell.name, lambda slopes: ())
-    record = (cell, gates and tuple(gates), follows)
-    return bind(linearise, record, name, title)
-
-
-def linearise(
-    cell: Cell,
-    gates: tuple[str, ...] | None,
-    follows: Callable[..., Any],
-    params,
-    state,
-    xs,
-    *,
-    consts=None,
-    lengths=None,
-    mask=None,
-    resets=None,
-    reset_state=None,
-    reverse=False,
-):
-    """
-        dstate_{t-1}, delta_t = step_bwd(dstate_t)      at the state that step t saw
-
-    Args:
-      params, state, xs: as for `jax_lstm.lstm`, and so are the options.
-
-    Returns:
-      Linearised: for `attribute`, `gradient_norms`, `jacobians`, `jacobian_norms`. It keeps for
-      every step what the backward of `residuals="full"` keeps, the state it saw, and the local
-      derivatives: (T, ..., 15 H) numbers for the LSTM.
-
-    Raises:
-      ValueError: as `jax_lstm.lstm`.
+      linearised: `(params, state, xs, **options) -> Linearised`, options as of `jax_lstm.lstm`;
+      `residuals` and `unroll` are ignored. For `attribute`, `gradient_norms`, `jacobians`,
+      `jacobian_norms`.
 
     Source: the engine's own loop, jax_lstm/engine/bptt.py.
     """
+    follows = follows or FOLLOWS.get(cell.name, lambda slopes: ())
+    route = functools.partial(linearise, gates and tuple(gates), follows)
+    return bind(run_cell, (cell, route), name, TITLE)
 
-    def route(plan, params, consts, fresh, state, steps):
-        _, states, w, opened = bptt.open_run(plan, params, consts, fresh, state, steps)
-        begin = (cell, gates or gates_of(cell, w, opened), reverse, params, w, state, states)
-        return Linearised(*begin, *opened, follows(opened.slopes))
 
-    return run_cell(
-        cell,
-        route,
-        params,
-        state,
-        xs,
-        consts=consts,
-        lengths=lengths,
-        mask=mask,
-        resets=resets,
-        reset_state=reset_state,
-        reverse=reverse,
-    )
+TITLE = """A whole sequence, and the derivative of each of its steps: a Linearised.
+
+    dstate_{t-1}, delta_t = step_bwd(dstate_t)      at the state that step t saw
+
+It keeps for every step what the backward of `residuals="full"` keeps, the state it saw, and the
+local derivatives: (T, ..., 15 H) numbers for the LSTM. It has no gradient rule of its own."""
+
+
+def linearise(gates, follows, plan, params, consts, fresh, state, steps):
+    """A route of the engine: the run, opened, as the readers of this folder want it."""
+    _, states, w, opened = bptt.open_run(plan, params, consts, fresh, state, steps)
+    gates = gates or gates_of(plan.cell, w, opened)
+    begin = (plan.cell, gates, plan.reverse, params, w, state, states)
+    return Linearised(*begin, *opened, follows(opened.slopes))
 
 
 def gates_of(cell, w, opened):

@@ -7,9 +7,7 @@ from pathlib import Path
 
 from jax_lstm.commands.options import say, seed, size, speak_utf8, writable, write
 from jax_lstm.interop.layouts import LAYOUTS
-from jax_lstm.teaching import beside as besides
-from jax_lstm.teaching import examples as tutorials
-from jax_lstm.teaching import paper as worked
+from jax_lstm.teaching import beside, examples, paper
 
 
 def add(parsers):
@@ -24,14 +22,14 @@ def add(parsers):
     )
     parser.add_argument(
         "--example",
-        choices=tutorials.EXAMPLES,
+        choices=examples.EXAMPLES,
         help="what is traced; default: gomez, from zeros and from a remembered state",
     )
     parser.add_argument(
         "--size", type=size, metavar="T,B,D,H", help="of --example random; default: 3,1,2,2"
     )
     parser.add_argument("--seed", type=seed, metavar="N", help="of --example random; default: 0")
-    parser.add_argument("--cell", choices=list(tutorials.TRACED), help="default: lstm")
+    parser.add_argument("--cell", choices=list(examples.TRACED), help="default: lstm")
     parser.add_argument("--params", metavar="FILE", help="your weights: .json, .npz, .safetensors")
     parser.add_argument(
         "--input", dest="given", metavar="FILE", help="the rest: xs, states, dhs or ys"
@@ -82,10 +80,10 @@ def run(
     own = [file for file in (params, given) if file is not None]
     check_belongs(own, example, size=size, seed=seed, cell=cell, layout=layout)
     if own:
-        runs = list(tutorials.own(own, layout, cell))
+        runs = list(examples.own(own, layout, cell))
     else:
         size, seed, cell = size or (3, 1, 2, 2), seed or 0, cell or "lstm"
-        runs = list(tutorials.runs(example or "gomez", size, seed, cell))
+        runs = list(examples.runs(example or "gomez", size, seed, cell))
     if mutant is None:
         trace_runs(runs, row or 0, json_file, csv_file, svg_file)
     elif row is not None or svg_file:
@@ -95,8 +93,8 @@ def run(
     for file in files:
         print(f"wrote {file}", file=sys.stderr)
     for traced in (one.traced for one in runs):
-        if worked.find_nan(traced):
-            raise ValueError(f"NaN: {worked.find_nan(traced)}; what it reaches is marked")
+        if paper.find_nan(traced):
+            raise ValueError(f"NaN: {paper.find_nan(traced)}; what it reaches is marked")
     return 0
 
 
@@ -118,13 +116,13 @@ def trace_runs(runs, row, json_file, csv_file, svg_file):
     picture = draw(svg_file, runs[0], row) if svg_file else None
     try:
         say("\n\n\n".join(run.table(row) for run in runs))
-    except worked.TooLarge as error:
+    except paper.TooLarge as error:
         if not (json_file or csv_file):
             raise
         print(f"not printed: {error}", file=sys.stderr)
     traces = [(run.title, run.traced) for run in runs]
-    write(json_file, worked.to_json(traces) if json_file else None)
-    write(csv_file, worked.to_csv(traces) if csv_file else None)
+    write(json_file, paper.to_json(traces) if json_file else None)
+    write(csv_file, paper.to_csv(traces) if csv_file else None)
     write(svg_file, picture)
 
 
@@ -132,10 +130,10 @@ def trace_mutant(runs, mutant, json_file, csv_file):
     """Truth and mistake side by side."""
     if runs[0].problem is None:
         raise ValueError(f"{runs[0].title} has no time: there is no mistake of it")
-    pairs = [(run.title, besides.put_beside(run.problem, run.cell, mutant)) for run in runs]
+    pairs = [(run.title, beside.put_beside(run.problem, run.cell, mutant)) for run in runs]
     say("\n\n\n".join(f"{title}\n\n{pair.table()}" for title, pair in pairs))
-    write(json_file, besides.to_json(pairs))
-    write(csv_file, besides.to_csv(pairs))
+    write(json_file, beside.to_json(pairs))
+    write(csv_file, beside.to_csv(pairs))
 
 
 def draw(file, run, row):

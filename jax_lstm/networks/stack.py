@@ -21,8 +21,7 @@ import jax.numpy as jnp
 
 from jax_lstm.cells.lstm import init_lstm, init_lstm_state, lstm, lstm_autodiff
 from jax_lstm.doors import check_function
-from jax_lstm.engine import doors
-from jax_lstm.engine import routes as make
+from jax_lstm.engine import doors, routes
 from jax_lstm.networks.joints import BY_HAND, BY_JAX
 from jax_lstm.networks.sizes import (
     DIRECTIONS,
@@ -281,13 +280,13 @@ def ends_of_episodes(resets):
 
 
 STACK, STATES = "Layers of sequences.", "The states before the first step: learnt, or zeros."
-stack = make.bind(
+stack = routes.bind(
     _stack, (BY_HAND, lstm), "stack", f"{STACK} Differentiated by hand-written rules."
 )
-stack_autodiff = make.bind(
+stack_autodiff = routes.bind(
     _stack, (BY_JAX, lstm_autodiff), "stack_autodiff", f"{STACK} Differentiated by JAX."
 )
-init_stack_state = make.bind(_init_stack_state, (BY_HAND,), "init_stack_state", STATES)
-init_stack_state_autodiff = make.bind(
+init_stack_state = routes.bind(_init_stack_state, (BY_HAND,), "init_stack_state", STATES)
+init_stack_state_autodiff = routes.bind(
     _init_stack_state, (BY_JAX,), "init_stack_state_autodiff", f"{STATES} Differentiated by JAX."
 )

@@ -21,9 +21,7 @@ import numpy as np
 from jax_lstm import printing
 from jax_lstm.cells.elman import ElmanParams, ElmanState
 from jax_lstm.cells.lstm import LSTMParams, LSTMState
-from jax_lstm.diagnosis import brought as files
-from jax_lstm.diagnosis import diagnose as diagnosis
-from jax_lstm.diagnosis import templates
+from jax_lstm.diagnosis import brought, diagnose, templates
 from jax_lstm.diagnosis.catalogue import Problem, from_outside, switch
 from jax_lstm.notation import GATES
 from jax_lstm.stages import bias, bias_bwd, linear, linear_bwd, sigmoid, sigmoid_bwd
@@ -34,8 +32,7 @@ from jax_lstm.stages.losses import (
     squared_error_bwd,
 )
 from jax_lstm.stages.readout import DenseParams, dense, dense_bwd
-from jax_lstm.teaching import paper
-from jax_lstm.teaching import trace as tracing
+from jax_lstm.teaching import paper, trace
 from jax_lstm.teaching.equations import evaluate, fill, number, write
 
 LITERATURE = Path(__file__).parent / "literature"
@@ -57,7 +54,7 @@ class Run(NamedTuple):
     problem: Problem | None = None
     cell: str = "lstm"
     note: str = ""
-    descent: tuple[tracing.Stage, ...] = ()
+    descent: tuple[trace.Stage, ...] = ()
 
     def table(self, row=0):
         """All of it as text."""
@@ -89,11 +86,11 @@ def trace_problem(problem, cell, order=GATES):
     def cotangents(hs):
         hs, pick = [np.asarray(h) for h in hs], switch([()])
         dhs = [jnp.asarray(from_outside(problem, hs, pick, t)) for t in range(len(hs))]
-        return tracing.from_cotangents(dhs)(hs)
+        return trace.from_cotangents(dhs)(hs)
 
     squares = problem.loss == "squared_error" and problem.scale == 1
-    outside = tracing.squared_errors(jnp.asarray(problem.ys)) if squares else cotangents
-    return tracing.trace_rows(params, state, jnp.asarray(problem.xs), last, outside, order)
+    outside = trace.squared_errors(jnp.asarray(problem.ys)) if squares else cotangents
+    return trace.trace_rows(params, state, jnp.asarray(problem.xs), last, outside, order)
 
 
 # Gomez: an LSTM with one unit -----------------------------------------------------------------
@@ -158,14 +155,14 @@ def descend_gomez(traced, problem, rate):
 def descend(name, index, rate, of, value):
     """The Stage of one weight: w - rate * dw."""
     equation = f"{name}{index} - {rate:g} * d{name}{index}"
-    return tracing.Stage("one step of gradient descent", None, name + index, equation, of, value)
+    return trace.Stage("one step of gradient descent", None, name + index, equation, of, value)
 
 
 # Coursera: the exercise, and what its notebook printed for years ------------------------------
 
 
 def coursera():
-    found = files.read(templates.examples()["coursera"])
+    found = brought.read(templates.examples()["coursera"])
     problem = problem_of(found["problem"], "coursera", "lstm")
     traced = trace_problem(problem, "lstm")
     g = {k: np.asarray(x) for k, x in traced.gradients.items()}
@@ -173,7 +170,7 @@ def coursera():
     H = problem.params["U"].shape[0]
     letters = dict(zip("ifco", GATES, strict=True))
     for name, printed in found["gradient"].items():
-        match = diagnosis.ENTRY.fullmatch(name)
+        match = diagnose.ENTRY.fullmatch(name)
         if printed is None or match is None:
             continue
         index = [int(n) for n in match[2].strip("[]").split("][")]
@@ -261,10 +258,10 @@ def trace_mazur(w, b, x, target):
     backward += [("db2", "sum(da2)"), ("dh", "da2 @ W2.T"), ("da1", "dh * h * (1 - h)")]
     backward += [("dW1", "x.T @ da1"), ("db1", "sum(da1)"), ("dx", "da1 @ W1.T")]
     lines = [
-        *tracing.tell("forward", None, forward, known),
-        *tracing.tell("backward", None, backward, known),
+        *trace.tell("forward", None, forward, known),
+        *trace.tell("backward", None, backward, known),
     ]
-    return tracing.collect(lines, ends, known["loss"])
+    return trace.collect(lines, ends, known["loss"])
 
 
 # WildML: a recurrent language model -----------------------------------------------------------
@@ -277,7 +274,7 @@ def wildml():
     xs = jax.nn.one_hot(jnp.asarray(f["x"]), len(U), dtype=U.dtype)[:, None]
     h0 = jnp.zeros((1, len(W)))
     outside = softmaxes(V, jnp.asarray(f["y"])[:, None])
-    traced = tracing.trace_rows(params, (h0,), xs, (h0,), outside)
+    traced = trace.trace_rows(params, (h0,), xs, (h0,), outside)
     dhs = np.asarray(traced.backward["dh_from_outside"])
     arrays = {k: np.asarray(x) for k, x in params._asdict().items()}
     zero = {"h": np.asarray(h0)}
@@ -307,7 +304,7 @@ def softmaxes(V, targets):
     forward = [("y", "h @ V"), ("p", "softmax(y)"), ("target", "")]
     forward += [("loss", "-sum(target * log(p))")]
     backward = [("dy", "p - target"), ("dV", "h.T @ dy"), ("dh_from_outside", "dy @ V.T")]
-    return lambda hs: tracing.Outside(
+    return lambda hs: trace.Outside(
         [step(h, target) for h, target in zip(hs, targets, strict=True)],
         forward,
         backward,
@@ -342,10 +339,10 @@ def own(paths, layout=None, cell=None):
     """One's own network: files as `diagnose` reads them, weights in one and the rest in another.
 
     Args:
-      paths: of .json, .npz or .safetensors files. The names are those of the layout.
+      paths: of .json, .npz or .safetensors brought. The names are those of the layout.
       layout, cell: default: what a file says, or "ours" and "lstm".
     """
-    found = [files.read(path) for path in paths]
+    found = [brought.read(path) for path in paths]
     arrays: dict[str, Any] = {}
     cell = cell or read_setting(found, "cell", "lstm")
     layout = layout or read_setting(found, "layout", "ours")
@@ -371,17 +368,17 @@ def problem_of(arrays, layout, cell):
     """A Problem of arrays in a layout; NaN is let through, to be shown."""
     if cell not in TRACED:
         raise ValueError(f"`cell` must be among {', '.join(TRACED)}; got {cell!r}")
-    form = diagnosis.find_layout(layout, cell)
-    told = {k: arrays[k] for k in diagnosis.SETTINGS if arrays.get(k) is not None}
+    form = diagnose.find_layout(layout, cell)
+    told = {k: arrays[k] for k in diagnose.SETTINGS if arrays.get(k) is not None}
     whole: dict[str, Any] = {}
     for k, x in arrays.items():
-        if k in diagnosis.SETTINGS or x is None:
+        if k in diagnose.SETTINGS or x is None:
             continue
-        whole[k], known, _ = files.numbers(x, k)
+        whole[k], known, _ = brought.numbers(x, k)
         if not known.all():
             raise ValueError(f"`{k}` must be whole; it has null")
-    sizes = diagnosis.check_problem(whole, form, layout)
-    problem = diagnosis.problem_of(form.to_ours(whole), told, cell, sizes)
+    sizes = diagnose.check_problem(whole, form, layout)
+    problem = diagnose.problem_of(form.to_ours(whole), told, cell, sizes)
     T, B, D = problem.xs.shape
     paper.check_size(T, B, D, problem.params["U"].shape[0], len(GATES) if cell == "lstm" else 1)
     return problem
