@@ -1,6 +1,7 @@
 """Is the gradient by hand that of jax.grad? Leaf by leaf, in float32 and in float64."""
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -9,6 +10,8 @@ from experiments.kit.errors import relative_error
 from experiments.kit.record import leaves
 from jax_lstm.referee.comparison import EPS, FACTOR, PRECISION, ROUNDING
 from jax_lstm.training.update import language_model_loss
+
+RUN_ONCE = {"xla_backend_optimization_level": 0}  # compiling is what such a program costs
 
 
 def compare(routes, params, state, tokens, targets):
@@ -23,11 +26,18 @@ def compare(routes, params, state, tokens, targets):
         in the model's dtype; by_hand_64 and autodiff_64, the error of each by norm relative to
         autodiff in float64; float64, how far apart the two are there.
     """
+    wide = jax.tree.map(lambda x: np.asarray(x, np.float64), (params, state))
     with jax.default_matmul_precision(PRECISION):
-        got = {k: gradient(r, params, state, tokens, targets) for k, r in routes.items()}
+        lowered = [lower(route, params, state, tokens, targets) for route in routes.values()]
         with jax.enable_x64(True):
-            wide = jax.tree.map(lambda x: np.asarray(x, np.float64), (params, state))
-            exact = {k: gradient(r, *wide, tokens, targets) for k, r in routes.items()}
+            lowered += [lower(route, *wide, tokens, targets) for route in routes.values()]
+    with ThreadPoolExecutor() as pool:  # side by side
+        programs = list(pool.map(lambda program: program.compile(RUN_ONCE), lowered))
+    single = dict(zip(routes, programs, strict=False))
+    double = dict(zip(routes, programs[len(routes) :], strict=True))
+    got = {k: gradient(single[k], params, state, tokens, targets) for k in routes}
+    with jax.enable_x64(True):
+        exact = {k: gradient(double[k], *wide, tokens, targets) for k in routes}
     by_hand, autodiff, truth = got["by_hand"], got["autodiff"], exact["autodiff"]
     return [
         {
@@ -44,11 +54,15 @@ def compare(routes, params, state, tokens, targets):
     ]
 
 
-def gradient(route, params, state, tokens, targets):
-    """The loss's gradient by params and incoming state: float64 arrays by name of the leaf."""
+def lower(route, params, state, tokens, targets):
+    """The loss's gradient by params and incoming state as a program, not yet compiled."""
     loss = functools.partial(language_model_loss, route=route)
-    both = jax.jit(jax.grad(loss, (0, 1), has_aux=True))
-    (dparams, dstate), _ = both(params, state, tokens, targets)
+    return jax.jit(jax.grad(loss, (0, 1), has_aux=True)).lower(params, state, tokens, targets)
+
+
+def gradient(program, params, state, tokens, targets):
+    """What the compiled program answers: float64 arrays by name of the leaf."""
+    (dparams, dstate), _ = program(params, state, tokens, targets)
     named = leaves(dparams) | {f"state.{k}": leaf for k, leaf in leaves(dstate).items()}
     return {k: np.asarray(leaf, np.float64) for k, leaf in named.items()}
 
