@@ -1,7 +1,8 @@
 """A result of experiments.speed as Markdown: ratios round by round, median (of least times).
 
-`tables` are README's: time, the honest claim / A1 first, and memory. `goals` holds every row that
-was wanted beside what was reached, where the result has the numbers for it.
+`at_a_glance` is README's table. `tables` are those of docs/speed.md: time, the honest claim / A1
+first, and memory. `goals` holds every row that was wanted beside what was reached, where the result
+has the numbers for it.
 """
 
 import math
@@ -18,7 +19,7 @@ OTHERS = ("A1", "A0", "F", "P", "G")
 
 def everything(result):
     plain = plain_cases(result)
-    parts = [tables(result)] if plain else []
+    parts = [at_a_glance(result), tables(result)] if plain else []
     parts += [everyone(case) for case in result["cases"]]
     parts += [
         speed_profile.table(label(case), case["profiles"])
@@ -30,8 +31,24 @@ def everything(result):
     return "\n\n".join([*parts, goals(result)])
 
 
+def at_a_glance(result):
+    """Ours over those that people know, for README: median time round by round, and memory."""
+    heads = ("T, B, D = H", "`lstm`, ms", "/ `jax.grad`", "/ `jax.grad`, x W first")
+    heads += ("/ flax", "/ torch", "memory / `jax.grad`")
+    lines = [line(*heads), "|---" * len(heads) + "|"]
+    for case in plain_cases(result).values():
+        rows = case["contestants"]
+        ratios = [pair(rows, "lstm", other) for other in ("A0", "A1", "F", "P")]
+        cells = ["" if ratio is None else f"{ratio[0]:.2f}" for ratio in ratios]
+        least, memory = fastest(rows, "lstm", "gradient"), over(rows, "lstm", "A0", "temp_bytes")
+        cells.append("" if memory is None else f"{memory:.2f}")
+        sizes = ", ".join(str(case[letter]) for letter in "TBH")
+        lines.append(line(sizes, "" if least is None else f"{1e3 * least:.1f}", *cells))
+    return "\n".join(lines)
+
+
 def tables(result):
-    """Time of the gradient as ratios, then memory: the tables of the README."""
+    """Time of the gradient as ratios, then memory: the tables of docs/speed.md."""
     plain = plain_cases(result)
     lines = [
         "| (T, B, D = H) | rounds | ms of `lstm` | of peak | "

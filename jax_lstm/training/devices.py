@@ -19,7 +19,7 @@ def pays(params, B, devices):
     """The rule: whether B examples are better split over these devices.
 
     On a CPU: at least 8 examples for each device, and no weight larger than 1 MiB, a core's cache
-    (in float32 U fits up to H = 256), see README, "What it costs". On other devices: always.
+    (in float32 U fits up to H = 256), see docs/speed.md. On other devices: always.
     """
     n = len(devices)
     if n < 2 or B % n:

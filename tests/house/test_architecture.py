@@ -10,7 +10,7 @@ import pytest
 import jax_lstm
 
 PACKAGE = Path(__file__).parents[2] / "jax_lstm"
-README = PACKAGE.parent / "README.md"
+INDEX = PACKAGE.parent / "docs" / "equations.md"
 
 # floor -> the floors it stands on; a floor is a folder, or a file of the package's own
 LADDER = {
@@ -118,8 +118,8 @@ def test_twins_stand_below_their_stages(file):
 
 
 def test_every_equation_of_the_index_is_found_with_its_twin():
-    """README's index: equation | function | twin | where. Each number stands in its docstring."""
-    rows = re.findall(r"^\| \((\d+)\) .*?\| `(\w+)\.(\w+)` \| `(\w+)` \|", README.read_text(), re.M)
+    """The index: equation | function | twin | where. Each number stands in its docstring."""
+    rows = re.findall(r"^\| \((\d+)\) .*?\| `(\w+)\.(\w+)` \| `(\w+)` \|", INDEX.read_text(), re.M)
     assert len(rows) >= 9
     functions = {
         node.name: node

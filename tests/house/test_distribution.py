@@ -131,6 +131,7 @@ def test_what_the_wheel_says_of_itself(wheel):
 def test_the_sdist_holds_the_checkout(unpacked):
     names = {str(f.relative_to(unpacked)) for f in unpacked.rglob("*") if f.is_file()}
     pages = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE"}
+    pages |= {"SECURITY.md"}
     want = files_of("jax_lstm", "tests", "experiments", "docs", ".ci") | pages | {"pyproject.toml"}
     assert names - {"PKG-INFO", ".gitignore"} == want
 

@@ -1,90 +1,74 @@
-"""README's code is run as it stands."""
+"""README fits on two screens, and what it shows is what there is."""
 
+import inspect
 import re
-from pathlib import Path
-from types import SimpleNamespace
 
 import jax
-import jax.numpy as jnp
-import pytest
 
-from experiments.kit import record
 from experiments.speed import tables as speed_tables
-from tests.tables import SIZE, TOLERANCE, assert_close, normal_like, value_and_cotangents
+from jax_lstm.stages import step
+from tests.house.pages import ROOT, blocks, measured, read, run
+from tests.tables import TOLERANCE, assert_close
 
-TEXT = (Path(__file__).parents[2] / "README.md").read_text()
-PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.S)
-COMMANDS = re.findall(r"```bash\n(.*?)```", TEXT, re.S)
+TEXT = read("README.md")
+EXAMPLE, STAGE = blocks(TEXT, "python")
+COMMANDS = [line for block in blocks(TEXT, "bash") for line in block.splitlines()]
+NUMBER = r"\d\.\d+e-\d+"
 
 
-def run(source):
-    names = {}
-    exec(compile(source, "README.md", "exec"), names)
-    return SimpleNamespace(**names)
+def test_it_has_two_screens():
+    lines = TEXT.splitlines()
+    assert len(lines) <= 140
+    assert not [line for line in lines if len(line) > 140 and not line.startswith("|")]
 
 
 def test_the_example_has_eight_lines_and_agrees(capsys):
-    example = PYTHON[0]
-    assert len(example.strip().splitlines()) == 8
+    assert len(EXAMPLE.strip().splitlines()) == 8
     with jax.enable_x64(False):
-        names = run(example)
-    assert "LSTMParams" in capsys.readouterr().out
+        names = run(EXAMPLE, "README.md")
     assert_close(names.by_hand, names.by_jax, TOLERANCE["float32"])
+    printed, (shown,) = capsys.readouterr().out, blocks(TEXT, "text")
+    assert re.sub(rf"{NUMBER}|0\.0?", "", printed) == re.sub(NUMBER, "", shown)
+    assert all(float(number) < 1e-6 for number in re.findall(NUMBER, shown))
+    assert len(re.findall(NUMBER, shown)) == 3
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"reverse": True, "residuals": 3}, {"mask": True}], ids=str
-)
-def test_a_cell_of_ones_own(options):
-    source = PYTHON[1]
-    assert len([line for line in source.splitlines() if line.strip()]) <= 30
-    own = run(source)
-    T, B, D, H = SIZE
-    if "mask" in options:
-        options = {"mask": jnp.arange(T * B).reshape(T, B) % 3 > 0}
-    shapes = own.Params(jnp.zeros((D, 2 * H)), jnp.zeros((H, 2 * H)))
-    params = normal_like(0, shapes)
-    args = (params, own.State(jnp.zeros((B, H))), normal_like(1, jnp.zeros((T, B, D))))
-    assert_close(
-        value_and_cotangents(lambda *a: own.rnn(*a, **options), args),
-        value_and_cotangents(lambda *a: own.rnn_autodiff(*a, **options), args),
-    )
-
-
-@pytest.mark.parametrize("n", range(2, len(PYTHON)))
-def test_the_other_examples_run(n, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    with jax.enable_x64(False):
-        run(PYTHON[n])
-    assert "False" not in capsys.readouterr().out
-
-
-def test_a_wrong_cell_is_found():
-    """The same cell with the fork at h_prev dropped: the comparison above can fail."""
-    wrong = PYTHON[1].replace("dh * (1 - z) + linear_bwd_input(w.U, da)", "dh * (1 - z)")
-    assert wrong != PYTHON[1]
-    own = run(wrong)
-    params = normal_like(0, own.Params(jnp.zeros((3, 10)), jnp.zeros((5, 10))))
-    args = (params, own.State(jnp.zeros((2, 5))), normal_like(1, jnp.zeros((7, 2, 3))))
-    with pytest.raises(AssertionError):
-        assert_close(
-            value_and_cotangents(own.rnn, args), value_and_cotangents(own.rnn_autodiff, args)
-        )
+def test_the_stage_stands_in_the_source_as_it_is_shown():
+    assert f"\n{STAGE}\n" in inspect.getsource(step)
+    names = re.findall(r"^def (\w+)", STAGE, re.M)
+    assert names == ["hidden_state", "hidden_state_bwd"]
 
 
 def test_nothing_was_left_to_fill_in():
     assert not re.findall(r"^[A-Z]+$", TEXT, re.M)
 
 
-def test_the_tables_of_speed_are_those_of_the_committed_run():
-    file = Path(__file__).parents[2] / "experiments/results/speed/amd_epyc_2_cores.json"
-    result = record.read_json(file)
-    assert speed_tables.tables(result) in TEXT
-    assert speed_tables.goals(result) in TEXT
+def test_it_counts_no_rows_of_a_plan():
+    assert not re.findall(r"\brows? \d|^\| #|^\| \d+ \| [^\d]", TEXT, re.M)
 
 
-def test_there_are_exactly_two_commands():
-    assert len(COMMANDS) == 2
-    assert "experiments.char_lm" in COMMANDS[0]
-    assert "pytest" in COMMANDS[1]
+def test_the_table_of_speed_is_that_of_the_committed_run():
+    result = measured()
+    assert speed_tables.at_a_glance(result) in TEXT
+    said = {goal.number: goal.values for goal in speed_tables.list_goals(result)}
+    assert f"{said[13]['S3']:.2f} times as long as for `jax.grad`" in TEXT
+    cases = speed_tables.plain_cases(result).values()
+    ratios = [speed_tables.pair(case["contestants"], "lstm", "A0")[0] for case in cases]
+    assert f"{min(ratios):.2f} to {max(ratios):.2f} of the time of `jax.grad`" in TEXT
+
+
+def test_it_names_two_commands_for_a_checkout():
+    job, tests = [line for line in COMMANDS if line.startswith("python3 -m venv")]
+    assert job.endswith(".venv/bin/python -m experiments.char_lm")
+    assert tests.endswith(".venv/bin/python -m pytest -q -n auto")
+    assert all("pip install" in line for line in COMMANDS)
     assert jax.config.jax_enable_x64
+
+
+def test_every_folder_is_in_the_tree_and_every_page_of_a_door_is_there():
+    folders = {path.parent.name for path in (ROOT / "jax_lstm").glob("*/__init__.py")}
+    assert set(re.findall(r"^    jax_lstm/(\w+)/", TEXT, re.M)) == folders
+    doors = TEXT.split("## Five doors")[1].split("\n## ")[0]
+    items = re.split(r"^- ", doors, flags=re.M)[1:]
+    assert len(items) == 5
+    assert all("](docs/" in item for item in items)

@@ -7,7 +7,7 @@ import pytest
 
 from jax_lstm.notation import GATES
 from jax_lstm.teaching import paper
-from tests.teaching.kit import README, digits, fixture, status
+from tests.teaching.kit import PAGE, digits, fixture, status
 
 
 def printed_numbers(text):
@@ -118,9 +118,8 @@ def test_a_reader_of_gomez_can_answer(gomez_printed, start):
     assert "dX is dL/dX; the first step is t = 0" in gomez_printed[start]
 
 
-def test_readme_s_table_is_what_the_command_prints(gomez_printed):
-    section = README.split("## See it")[1].split("\n## ")[0]
-    blocks = re.findall(r"```text\n(.*?)```", section, re.S)
+def test_the_page_s_table_is_what_the_command_prints(gomez_printed):
+    blocks = re.findall(r"```text\n(.*?)```", PAGE, re.S)
     assert blocks
     for block in blocks:
         assert block.rstrip("\n") in gomez_printed["zero_state"]

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.teaching.kit import GRAPH, README, SIZE, bring, put_nan, status
+from tests.teaching.kit import GRAPH, PAGE, SIZE, bring, put_nan, status
 
 # Files ----------------------------------------------------------------------------------------
 
@@ -138,12 +138,11 @@ def test_without_matplotlib_the_picture_is_a_clear_message(monkeypatch, tmp_path
     assert not (tmp_path / "a.svg").exists()
 
 
-# README ---------------------------------------------------------------------------------------
+# docs/trace.md --------------------------------------------------------------------------------
 
 
-def test_readme_s_commands_run_where_the_files_are_already(tmp_path, monkeypatch, capsys):
-    section = README.split("## See it")[1].split("\n## ")[0]
-    commands = re.findall(r"`\.venv/bin/python -m jax_lstm trace( [^`]*)?`", section)
+def test_the_page_s_commands_run_where_the_files_are_already(tmp_path, monkeypatch, capsys):
+    commands = re.findall(r"`\.venv/bin/python -m jax_lstm trace( [^`]*)?`", PAGE)
     assert any("--svg docs/gomez.svg" in command for command in commands)
     (tmp_path / "docs").mkdir()
     shutil.copy(GRAPH, tmp_path / "docs")
