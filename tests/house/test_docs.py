@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from experiments.speed import tables as speed_tables
+from jax_lstm import referee
 from jax_lstm.commands.main import main
 from tests.house.pages import PAGES, ROOT, blocks, measured, read, run
 from tests.tables import SIZE, assert_close, normal_like, value_and_cotangents
@@ -43,7 +44,7 @@ def test_commands_say_what_is_shown(name, n, capsys):
 
 
 def test_the_diagnosis_is_the_one_shown(capsys):
-    source, (shown,) = blocks(DOCS["diagnose.md"], "python")[0], blocks(DOCS["diagnose.md"], "text")
+    source, shown = (blocks(DOCS["diagnose.md"], kind)[0] for kind in ("python", "text"))
     with jax.enable_x64(False):
         names = run(source, "diagnose.md")
     assert not names.verdict
@@ -82,6 +83,15 @@ def test_a_wrong_cell_is_found():
         assert_close(
             value_and_cotangents(own.rnn, args), value_and_cotangents(own.rnn_autodiff, args)
         )
+
+
+def test_taps_say_of_a_wrong_cell_what_is_shown():
+    own = run(CELL.replace("dh * (n - prev.h)", "dh * (n + prev.h)"), "cells.md")
+    params = normal_like(0, own.Params(jnp.zeros((3, 10)), jnp.zeros((5, 10))))
+    args = (params, own.State(jnp.zeros((2, 5))), normal_like(1, jnp.zeros((4, 2, 3))))
+    gates = referee.Taps(gates=("update gate", "candidate"))
+    said = referee.taps(own.cell, *args, inside=gates).sentence()
+    assert said == blocks(DOCS["diagnose.md"], "text")[1].rstrip("\n")
 
 
 # Tables, links, names -------------------------------------------------------------------------
