@@ -118,15 +118,15 @@ class Table(NamedTuple):
         return "\n".join([*self.above, *(lines if self.head or self.rows else ()), *self.below])
 
 
-def page(report, /) -> str:
-    """A report for people: its sentence, then its tables, a line apart."""
-    return "\n\n".join([report.sentence(), *(str(t) for t in report.tables())])
+def page(self) -> str:
+    """A report for people, as its `__str__`: its sentence, then its tables, a line apart."""
+    return "\n\n".join([self.sentence(), *(str(t) for t in self.tables())])
 
 
-def html(report, /) -> str:
-    """A report for a notebook: its sentence and its tables as HTML, every text escaped."""
-    parts = [paragraph(report.sentence().split("\n"))]
-    for t in report.tables():
+def html(self) -> str:
+    """A report for a notebook, as its `_repr_html_`: the same as HTML, every text escaped."""
+    parts = [paragraph(self.sentence().split("\n"))]
+    for t in self.tables():
         parts += [paragraph(t.above), html_table(t), paragraph(t.below)]
     return "\n".join(part for part in parts if part)
 
