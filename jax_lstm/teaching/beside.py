@@ -78,13 +78,15 @@ class Beside(NamedTuple):
         if len(shown) < len(self.pairs):
             few = f"Of an array of more than {every} numbers, the one that differs most is shown."
             above += f"{few} --json and --csv have all.", ""
+        wide = min(24, (page.width or 100) - 50)  # of the names
         shown = [p for p in shown if page.shows(*place_of(p))]
         for (part, t), pairs in itertools.groupby(shown, lambda pair: (pair.part, pair.t)):
             head = part + ("" if t is None else f", t = {t}")
             rows = tuple(
-                (f"  {p.name}", number(p.truth), number(p.mistake), remark(p, first)) for p in pairs
+                (f"  {p.name}", number(p.truth), number(p.mistake), remark(p, first, wide < 24))
+                for p in pairs
             )
-            names, wide = (head, "truth", "mistake", ""), min(24, (page.width or 100) - 50)
+            names = head, "truth", "mistake", ""
             found.append(printing.Table(names, rows, sides="<>><", widths=(wide, 11, 11)))
         found = found or [printing.Table((), ())]
         return [found[0]._replace(above=above), *found[1:]]
@@ -110,9 +112,9 @@ def place_of(pair):
     return pair.part, pair.t, pair.name.split("[")[0]
 
 
-def remark(pair, first):
+def remark(pair, first, short):
     """What stands behind the two numbers."""
-    difference = "<-- FIRST DIFFERENCE" if pair is first else "*"
+    difference = f"<-- FIRST{'' if short else ' DIFFERENCE'}" if pair is first else "*"
     return (difference * pair.differs + mark([pair.truth, pair.mistake])).strip()
 
 
