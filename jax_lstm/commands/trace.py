@@ -99,7 +99,7 @@ def run(
     else:
         size, seed, cell = size or (3, 1, 2, 2), seed or 0, cell or "lstm"
         runs = list(examples.runs(example or "gomez", size, seed, cell))
-    page = paper.Page(printing.terminal_width(), part, step, stage)
+    page = paper.Page(printing.terminal_width(), 0, part, step, stage)
     if mutant is None:
         trace_runs(runs, row or 0, page, json_file, csv_file, svg_file)
     elif row is not None or svg_file:

@@ -39,22 +39,30 @@ class Page(NamedTuple):
 
     width: at most so many characters. None is paper: equations and values within 100, and in the
       margin what somebody else printed.
+    margin: characters of the width that are kept free for that.
     parts, steps, names: "forward", "backward", "over time"; time steps; names of stages. Empty: all
       of them.
     """
 
     width: int | None = None
+    margin: int = 0
     parts: tuple[str, ...] = ()
     steps: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
 
     def equations(self):
         """Characters of the equations."""
-        return WIDTH if self.width is None else self.width - VALUES
+        return WIDTH if self.width is None else self.width - VALUES - self.margin
 
     def text(self):
         """Characters of everything else."""
-        return self.equations() + 12
+        return WIDTH + 12 if self.width is None else self.width - 4
+
+    def with_margin(self, remarks):
+        """The same page with room for remarks, where enough is left for the equations."""
+        margin = 3 + max(map(len, remarks), default=-3)
+        room = self.width is not None and self.width - margin >= printing.NARROWEST
+        return self._replace(margin=margin) if room else self
 
     def is_whole(self):
         return not (self.parts or self.steps or self.names)
@@ -139,6 +147,7 @@ def table(traced, title="", note="", *, row=0, beside=None, page=PAPER):
     bad = find_nan(traced)
     if bad:
         lines += ["", f"NaN: {bad}. Every number that it reaches is marked."]
+    page = page.with_margin((beside or {}).values())
     part: tuple[str, int | None] | None = None
     for s in stages:
         if (s.part, s.t) != part:
@@ -169,7 +178,7 @@ def stage_lines(s, row, beside, page):
     elif plain and len(places) <= EACH and shown.ndim == 1:  # given, or handed on as it is
         yield from hang("  ", join(s.name, s.equation, vector(s, row)), page)
     else:
-        *before, last = wrap(join(s.name, s.equation), page.equations() + VALUES, "  ", " " * 6)
+        *before, last = wrap(join(s.name, s.equation), page.text() + 4, "  ", " " * 6)
         yield from [*before, *with_remark(last, beside, page)]
         worked_out = [] if plain else numbers if len(places) <= EACH else numbers[:1]
         for place, text in zip(places, worked_out, strict=False):
@@ -190,7 +199,7 @@ def write_value(indent, text, value, beside="", page=PAPER):
     *before, last = wrap(text, page.equations() + 2, indent, indent + "    ")
     yield from before
     value = f"{pad(number(value), 11)}{mark(value)}"
-    if page.width is not None:  # no room for a margin
+    if page.width is not None and not page.margin:
         value = " ".join(value.split())
     yield from with_remark(f"{pad(last, page.equations() + 2)} = {value}", beside, page)
 
@@ -253,7 +262,7 @@ def grid(s, shown, page):
     if s.t is not None and WEIGHT.fullmatch(s.name) and shown.size > EACH:
         yield f"    ... {shown.size} numbers; --json and --csv have them all{mark(shown)}"
         return
-    block, lines, count = np.atleast_2d(shown), [], page.equations() // 12  # side by side
+    block, lines, count = np.atleast_2d(shown), [], page.text() // 12 - 1  # side by side
     for n, row in enumerate(block):
         for start in range(0, len(row), count):
             part = row[start : start + count]

@@ -82,7 +82,7 @@ class Traced(NamedTuple):
         head, found = ("", "equation", "shape", "norm"), []
         parts = {"forward": self.forward, "backward": self.backward, "over time": self.gradients}
         for part, arrays in parts.items():
-            same = {(s.name, s.equation): None for s in self.stages if s.part == part}
+            same = {(s.name, short_sum(s)): None for s in self.stages if s.part == part}
             names = [name for name, _ in same]
             told = {name: equation for name, equation in same if names.count(name) == 1}
             rows = tuple(
@@ -94,6 +94,12 @@ class Traced(NamedTuple):
 
     def table(self):
         return "\n\n".join(map(str, self.tables()))
+
+
+def short_sum(s):
+    """A stage's equation; of a sum over more than two steps, the first and the last."""
+    long = s.part == "over time" and len(s.branches) > 2
+    return f"{s.branches[0]} + ... + {s.branches[-1]}" if long else s.equation
 
 
 class Outside(NamedTuple):
