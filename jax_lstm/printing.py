@@ -6,7 +6,7 @@ to_json(report)                                               a row of numbers i
 to_csv(("t", "h"), [(0, 0.5)])                                numbers in full
 
 A report is a NamedTuple with `sentence()`, what it found, and `tables()`, the evidence as a list of
-Table. With `__str__ = page` and `_repr_html_ = html` it prints both, in a notebook as HTML.
+Sheet. With `__str__ = page` and `_repr_html_ = html` it prints both, in a notebook as HTML.
 """
 
 import csv
@@ -94,7 +94,7 @@ def pad(text, width):
 # Reports --------------------------------------------------------------------------------------
 
 
-class Table(NamedTuple):
+class Sheet(NamedTuple):
     """A table that is not laid out yet: what `table` takes, and lines above and below it.
 
     notes: {n: text}, what is said below row n.
@@ -131,11 +131,11 @@ def html(self) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def html_table(t: Table) -> str:
+def html_table(t: Sheet) -> str:
     """One table as HTML: the cells that `table` prints, on the same sides; notes below their rows.
 
     Args:
-      t: a Table.
+      t: a Sheet.
 
     Returns:
       str: a `<table>`; "" if it has neither head nor rows.

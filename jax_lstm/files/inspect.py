@@ -258,7 +258,7 @@ def arrays_of(found):
     head = ("array", "dtype", "shape", "norm", "least", "largest", "")
     rows = ((x.name, x.dtype, x.shape, x.norm, x.least, x.largest, marks(x)) for x in found.arrays)
     above = (f"{found.file}: {found.format}", *says(found.notes), "")
-    return printing.Table(head, tuple(rows), above, sides="<<<>>><")
+    return printing.Sheet(head, tuple(rows), above, sides="<<<>>><")
 
 
 def gates_table(c):
@@ -266,13 +266,13 @@ def gates_table(c):
     sizes = ", ".join(f"{k} = {n}" for k, n in c.sizes.items())
     above = (f"{place(c)}: {c.about}{f', {sizes}' if sizes else ''}",)
     if c.problem:
-        return printing.Table((), (), above, (f"  not read: {c.problem}",))
+        return printing.Sheet((), (), above, (f"  not read: {c.problem}",))
     rows = tuple((f"  {g.gate}", *g[1:], "" if finite(g) else "<-") for g in c.gates)
     head = ("  gate", "|W|", "|U|", "|b|", "mean b", "radius U", "")
     below = tuple(f"  {note}" for note in c.notes)
     if c.gates and [g.gate for g in c.gates] == list(GATES):
         below = (f"  forget bias, mean: {c.gates[1].mean_b:.4g}", *below)
-    return printing.Table(head, rows, above, below)
+    return printing.Sheet(head, rows, above, below)
 
 
 def verdict(found):

@@ -119,7 +119,7 @@ class TapReport(NamedTuple):
         names = dict.fromkeys(tap.name for tap in self.taps)
         rows = tuple((name, *(said.get((name, t)) for t in times)) for name in names)
         head = "relative error", *(f"t={t} " for t in times)
-        return [printing.Table(head, rows, sides="<" + ">" * len(times))]
+        return [printing.Sheet(head, rows, sides="<" + ">" * len(times))]
 
     def table(self):
         return f"{self.tables()[0]}\n{self.sentence()}"

@@ -65,7 +65,7 @@ class MutationReport(NamedTuple):
         rows = tuple(
             (m.name, m.relative, "rejected" if m.rejected else "SURVIVES") for m in self.mutants
         )
-        return [printing.Table(("mutant", "relative", ""), rows, form=".1e", rule=True)]
+        return [printing.Sheet(("mutant", "relative", ""), rows, form=".1e", rule=True)]
 
     def table(self):
         return f"{self.tables()[0]}\n{self.sentence()}"

@@ -12,10 +12,10 @@ WIDTHS = (24, 14, 12, 8, 7, 8, 7, 7, 5)
 
 
 def columns(head, rows):
-    """A Table of Rows."""
+    """A Sheet of Rows."""
     cells = tuple(row.cells() for row in rows)
     notes = {n: row.note for n, row in enumerate(rows) if row.note not in ("", EMPTY)}
-    found = printing.Table(head, cells, form=".1e", sides="<<<<>>>><", widths=WIDTHS)
+    found = printing.Sheet(head, cells, form=".1e", sides="<<<<>>>><", widths=WIDTHS)
     return found._replace(rule=bool(head), notes=notes)
 
 

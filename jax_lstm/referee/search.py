@@ -139,7 +139,7 @@ class Diagnosis(NamedTuple):
         """Each array beside the truth."""
         rows = tuple((*errors, "agrees" if ok else "differs") for *errors, ok in self.leaves)
         head = "array", "max abs", "relative", ""
-        return [printing.Table(head, rows, form=".1e", rule=True)]
+        return [printing.Sheet(head, rows, form=".1e", rule=True)]
 
     def table(self):
         return str(self.tables()[0])

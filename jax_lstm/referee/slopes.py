@@ -76,7 +76,7 @@ class SlopeReport(NamedTuple):
             for n, s in enumerate(self.slopes)
         )
         head = "direction", "slope", "R(1/4)", "last", ""
-        return [printing.Table(head, rows, form=("", ".3f", ".1e", ".1e", ""))]
+        return [printing.Sheet(head, rows, form=("", ".3f", ".1e", ".1e", ""))]
 
     def table(self):
         return str(self.tables()[0])

@@ -71,7 +71,7 @@ class Beside(NamedTuple):
           page: a Page of paper.py.
 
         Returns:
-          A printing.Table per part and step; the mistake stands above the first.
+          A printing.Sheet per part and step; the mistake stands above the first.
         """
         above, first, found = (f"{self.name}: {self.says}", ""), self.first(), []
         shown = list(self.choose(every))
@@ -87,8 +87,8 @@ class Beside(NamedTuple):
                 for p in pairs
             )
             names = head, "truth", "mistake", ""
-            found.append(printing.Table(names, rows, sides="<>><", widths=(wide, 11, 11)))
-        found = found or [printing.Table((), ())]
+            found.append(printing.Sheet(names, rows, sides="<>><", widths=(wide, 11, 11)))
+        found = found or [printing.Sheet((), ())]
         return [found[0]._replace(above=above), *found[1:]]
 
     def table(self, every=EACH, page=PAPER):

@@ -52,7 +52,7 @@ class Grades(tuple[Grade, ...]):
         return ", ".join(parts)
 
     def tables(self):
-        return [printing.Table((), tuple(map(tuple, self)), sides="<<<", widths=(16, 7))]
+        return [printing.Sheet((), tuple(map(tuple, self)), sides="<<<", widths=(16, 7))]
 
     def table(self):
         return str(self.tables()[0])

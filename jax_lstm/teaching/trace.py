@@ -89,7 +89,7 @@ class Traced(NamedTuple):
                 (k, told.get(k, ""), str(np.shape(x)), float(np.linalg.norm(np.asarray(x))))
                 for k, x in arrays.items()
             )
-            found.append(printing.Table((part, *head[1:]), rows, sides="<<<>"))
+            found.append(printing.Sheet((part, *head[1:]), rows, sides="<<<>"))
         return found
 
     def table(self):

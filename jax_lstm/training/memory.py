@@ -280,7 +280,7 @@ def choices(rows):
         )
         for row, numbers in zip(rows, sizes, strict=True)
     )
-    return printing.Table(head, cells, form=",", sides=">" * len(head))
+    return printing.Sheet(head, cells, form=",", sides=">" * len(head))
 
 
 def terminal_line():

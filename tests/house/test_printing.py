@@ -78,7 +78,7 @@ class Record:
 
 def test_a_table_of_its_own_has_lines_above_and_below_and_notes_below_rows():
     rows = (("W", 1.5), ("b", None))
-    found = printing.Table(("", "x"), rows, ("above",), ("below",), rule=True, notes={0: "why"})
+    found = printing.Sheet(("", "x"), rows, ("above",), ("below",), rule=True, notes={0: "why"})
     bare = printing.table(("", "x"), rows, rule=True).splitlines()
     want = ["above", *bare[:3], "    why", bare[3], "below"]
     assert str(found) == "\n".join(want)
@@ -87,12 +87,12 @@ def test_a_table_of_its_own_has_lines_above_and_below_and_notes_below_rows():
         "b",
         "below",
     ]
-    assert str(printing.Table((), (), ("only",))) == "only"
+    assert str(printing.Sheet((), (), ("only",))) == "only"
 
 
 class Found(NamedTuple):
     says: str
-    table: printing.Table
+    table: printing.Sheet
 
     __str__ = printing.page
     _repr_html_ = printing.html
@@ -101,11 +101,11 @@ class Found(NamedTuple):
         return self.says
 
     def tables(self):
-        return [self.table, printing.Table((), (), ("  last",))]
+        return [self.table, printing.Sheet((), (), ("  last",))]
 
 
 def test_a_report_is_its_sentence_and_its_tables():
-    found = Found("a < b\nand c", printing.Table(("<x>", "n"), (("&", 0.25),), notes={0: "<i>"}))
+    found = Found("a < b\nand c", printing.Sheet(("<x>", "n"), (("&", 0.25),), notes={0: "<i>"}))
     assert str(found) == f"{found.says}\n\n{found.table}\n\n  last"
     assert repr(found).startswith("Found(says='a < b")
     page = found._repr_html_()
