@@ -1,15 +1,24 @@
 """WHERE A TABLE IS PRINTED: one table for people, one JSON and one CSV for programs.
 
 print(table(("array", "norm"), [("W", 1.5), ("b", None)]))    names to the left, numbers right
+print(report)                                                 its sentence, then its tables
 to_json(report)                                               a row of numbers is one line
 to_csv(("t", "h"), [(0, 0.5)])                                numbers in full
+
+A report is a NamedTuple with `sentence()`, what it found, and `tables()`, the evidence as a list of
+Sheet. With `__str__ = page` and `_repr_html_ = html` it prints both, in a notebook as HTML.
 """
 
 import csv
 import dataclasses
+import html as markup
 import io
 import json
 import math
+import re
+import shutil
+import textwrap
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -75,6 +84,130 @@ def text_of(x, form):
     if x is None or not is_number(x):
         return "" if x is None else str(x)
     return str(x) if isinstance(x, int | np.integer) and "." in form else format(x, form)
+
+
+def pad(text, width):
+    """The text and blanks behind it, up to so many characters."""
+    return f"{text:<{width}}"
+
+
+# Reports --------------------------------------------------------------------------------------
+
+
+class Sheet(NamedTuple):
+    """A table that is not laid out yet: what `table` takes, and lines above and below it.
+
+    notes: {n: text}, what is said below row n.
+    """
+
+    head: tuple[Any, ...]
+    rows: tuple[Any, ...]
+    above: tuple[str, ...] = ()
+    below: tuple[str, ...] = ()
+    form: str | tuple[str, ...] = ".4g"
+    sides: str = ""
+    widths: tuple[int, ...] = ()
+    rule: bool = False
+    notes: dict[int, str] | None = None
+
+    def __str__(self):
+        options = {"form": self.form, "sides": self.sides, "widths": self.widths}
+        lines = table(self.head, self.rows, rule=self.rule, **options).split("\n")
+        for n, note in sorted((self.notes or {}).items(), reverse=True):
+            lines.insert(n + 1 + bool(self.head) + self.rule, f"    {note}")
+        return "\n".join([*self.above, *(lines if self.head or self.rows else ()), *self.below])
+
+
+def page(self) -> str:
+    """A report for people, as its `__str__`: its sentence, then its tables, a line apart."""
+    return "\n\n".join([self.sentence(), *(str(t) for t in self.tables())])
+
+
+def html(self) -> str:
+    """A report for a notebook, as its `_repr_html_`: the same as HTML, every text escaped."""
+    parts = [paragraph(self.sentence().split("\n"))]
+    for t in self.tables():
+        parts += [paragraph(t.above), html_table(t), paragraph(t.below)]
+    return "\n".join(part for part in parts if part)
+
+
+def html_table(t: Sheet) -> str:
+    """One table as HTML: the cells that `table` prints, on the same sides; notes below their rows.
+
+    Args:
+      t: a Sheet.
+
+    Returns:
+      str: a `<table>`; "" if it has neither head nor rows.
+    """
+    count = len(t.head) or max((len(row) for row in t.rows), default=0)
+    if not count:
+        return ""
+    forms = (t.form,) * count if isinstance(t.form, str) else t.form
+    sides = t.sides or [side([row[n] for row in t.rows]) for n in range(count)]
+
+    def line(tag, texts):
+        styles = [f' style="text-align: {"right" if s == ">" else "left"}"' for s in sides]
+        cells = zip(styles, texts, strict=True)
+        return f"<tr>{''.join(f'<{tag}{s}>{escape(x.strip())}</{tag}>' for s, x in cells)}</tr>"
+
+    lines = [f"<thead>{line('th', t.head)}</thead>"] if t.head else []
+    for n, row in enumerate(t.rows):
+        lines.append(line("td", [text_of(x, f) for x, f in zip(row, forms, strict=True)]))
+        if n in (t.notes or {}):
+            note = escape((t.notes or {})[n])
+            lines.append(f'<tr><td colspan="{count}" style="text-align: left">{note}</td></tr>')
+    return "\n".join(["<table>", *lines, "</table>"])
+
+
+def paragraph(lines):
+    texts = [escape(line.strip()) for line in lines if line.strip()]
+    return f"<p>{'<br>'.join(texts)}</p>" if texts else ""
+
+
+def escape(text):
+    return markup.escape(str(text))
+
+
+# The terminal ---------------------------------------------------------------------------------
+
+NARROWEST, WIDEST = 60, 120  # columns that are made use of
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal, at least 60, at most 120; None where there is no terminal."""
+    columns = shutil.get_terminal_size((0, 0)).columns
+    return min(max(columns, NARROWEST), WIDEST) if columns else None
+
+
+def fit(text: str, width: int | None) -> str:
+    """Lines that are too long go on below, indented by four more; a word is never broken.
+
+    Args:
+      text: lines.
+      width: characters of a line; None: whatever they are.
+
+    Returns:
+      str: the same words.
+    """
+    if width is None:
+        return text
+    lines = []
+    for line in text.split("\n"):
+        if len(line) > width:  # blanks that stood for a column go first
+            line = re.sub(r"(?<=\S) {4,}", " ", line)
+        lines += wrap(line, width) if len(line) > width else [line]
+    return "\n".join(lines)
+
+
+def wrap(line, width, first=None, below=None):
+    """One line as several: whole words, none broken at its sign; `first` and `below` begin them."""
+    if first is None:
+        first = line[: len(line) - len(line.lstrip())]
+        line = line.lstrip()
+    wrapper = textwrap.TextWrapper(width, first, first + "    " if below is None else below)
+    wrapper.break_long_words = wrapper.break_on_hyphens = False
+    return wrapper.wrap(line)
 
 
 # JSON -----------------------------------------------------------------------------------------

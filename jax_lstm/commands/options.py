@@ -28,6 +28,11 @@ def seed(text):
     return int(text)
 
 
+def several(one):
+    """A comma between them."""
+    return lambda text: tuple(one(part.strip()) for part in text.split(","))
+
+
 def names_of(known):
     def names(text):
         found = list(known) if text == "all" else text.split(",")

@@ -5,7 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from jax_lstm.commands.options import say, seed, size, speak_utf8, writable, write
+from jax_lstm import printing
+from jax_lstm.commands.options import say, seed, several, size, speak_utf8, writable, write
 from jax_lstm.interop.layouts import LAYOUTS
 from jax_lstm.teaching import beside, examples, paper
 
@@ -43,6 +44,12 @@ def add(parsers):
     parser.add_argument(
         "--row", type=seed, metavar="N", help="which example of the batch is shown; default: 0"
     )
+    for option, one, metavar, what in (
+        ("--step", seed, "T,...", "show these time steps alone"),
+        ("--stage", str, "NAME,...", "show these stages alone, such as c,dc"),
+        ("--part", part, "NAME,...", "show forward, backward or over-time alone"),
+    ):
+        parser.add_argument(option, type=several(one), default=(), metavar=metavar, help=what)
     for kind, what in (
         ("json", "all arrays"),
         ("csv", "a line per number"),
@@ -55,6 +62,11 @@ def add(parsers):
     parser.set_defaults(run=run)
 
 
+def part(text):
+    """A part's name as it is printed, or with a hyphen."""
+    return text.replace("-", " ")
+
+
 def run(
     example=None,
     size=None,
@@ -65,6 +77,9 @@ def run(
     layout=None,
     mutant=None,
     row=None,
+    step=(),
+    stage=(),
+    part=(),
     force=False,
     json_file=None,
     csv_file=None,
@@ -84,12 +99,13 @@ def run(
     else:
         size, seed, cell = size or (3, 1, 2, 2), seed or 0, cell or "lstm"
         runs = list(examples.runs(example or "gomez", size, seed, cell))
+    page = paper.Page(printing.terminal_width(), 0, part, step, stage)
     if mutant is None:
-        trace_runs(runs, row or 0, json_file, csv_file, svg_file)
+        trace_runs(runs, row or 0, page, json_file, csv_file, svg_file)
     elif row is not None or svg_file:
         raise ValueError("--mutant shows every example, and no graph: leave --row and --svg out")
     else:
-        trace_mutant(runs, mutant, json_file, csv_file)
+        trace_mutant(runs, mutant, page, json_file, csv_file)
     for file in files:
         print(f"wrote {file}", file=sys.stderr)
     for traced in (one.traced for one in runs):
@@ -111,11 +127,13 @@ def check_belongs(own, example, **options):
             raise ValueError(f"--{name} belongs to {' or '.join(homes[name])}")
 
 
-def trace_runs(runs, row, json_file, csv_file, svg_file):
-    """All numbers of each run; the picture is that of the first."""
+def trace_runs(runs, row, page, json_file, csv_file, svg_file):
+    """The numbers of each run; the picture is that of the first. Files are whole."""
+    lines = {run.title: [(s.part, s.t, s.name) for s in run.traced.stages] for run in runs}
+    shown = titles_shown(page, lines)
     picture = draw(svg_file, runs[0], row) if svg_file else None
     try:
-        say("\n\n\n".join(run.table(row) for run in runs))
+        say("\n\n\n".join(run.table(row, page) for run in runs if run.title in shown))
     except paper.TooLarge as error:
         if not (json_file or csv_file):
             raise
@@ -126,12 +144,20 @@ def trace_runs(runs, row, json_file, csv_file, svg_file):
     write(svg_file, picture)
 
 
-def trace_mutant(runs, mutant, json_file, csv_file):
-    """Truth and mistake side by side."""
+def titles_shown(page, lines):
+    """Titles of the runs that have something of what is asked for; `lines` are those of each."""
+    paper.check_shown(page, [line for some in lines.values() for line in some])
+    return {k for k, some in lines.items() if any(page.shows(*line) for line in some)}
+
+
+def trace_mutant(runs, mutant, page, json_file, csv_file):
+    """Truth and mistake side by side. Files are whole."""
     if runs[0].problem is None:
         raise ValueError(f"{runs[0].title} has no time: there is no mistake of it")
     pairs = [(run.title, beside.put_beside(run.problem, run.cell, mutant)) for run in runs]
-    say("\n\n\n".join(f"{title}\n\n{pair.table()}" for title, pair in pairs))
+    shown = titles_shown(page, {title: [*map(beside.place_of, b.pairs)] for title, b in pairs})
+    tables = ((title, b.table(page=page)) for title, b in pairs if title in shown)
+    say("\n\n\n".join(f"{printing.fit(title, page.width)}\n\n{text}" for title, text in tables))
     write(json_file, beside.to_json(pairs))
     write(csv_file, beside.to_csv(pairs))
 

@@ -79,8 +79,19 @@ class Inspection(NamedTuple):
     arrays: tuple[Array, ...]
     cells: tuple[Recurrent, ...]
 
+    __str__ = printing.page
+    _repr_html_ = printing.html
+
+    def sentence(self):
+        """How much there is and whose layout it seems to be; what is not finite."""
+        return verdict(self)
+
+    def tables(self):
+        """The arrays, then the gates of each recurrent cell."""
+        return [arrays_of(self), *map(gates_table, self.cells)]
+
     def table(self):
-        return describe(self)
+        return "\n\n".join([*map(str, self.tables()), self.sentence()])
 
     def to_json(self):
         """Numbers that JSON has not are the texts "NaN", "Infinity" and "-Infinity"."""
@@ -242,32 +253,36 @@ def order(gates):
 # Showing --------------------------------------------------------------------------------------
 
 
-def describe(found):
-    """All of it for people: the notes, the arrays, a table of gates per cell, the verdict."""
-    lines = [f"{found.file}: {found.format}", *says(found.notes), ""]
+def arrays_of(found):
+    """The file's arrays, below its notes."""
     head = ("array", "dtype", "shape", "norm", "least", "largest", "")
-    rows = [(x.name, x.dtype, x.shape, x.norm, x.least, x.largest, marks(x)) for x in found.arrays]
-    lines.append(printing.table(head, rows, sides="<<<>>><"))
-    for c in found.cells:
-        sizes = ", ".join(f"{k} = {n}" for k, n in c.sizes.items())
-        lines += ["", f"{place(c)}: {c.about}{f', {sizes}' if sizes else ''}"]
-        if c.problem:
-            lines.append(f"  not read: {c.problem}")
-            continue
-        rows = [(f"  {g.gate}", *g[1:], "" if finite(g) else "<-") for g in c.gates]
-        head = ("  gate", "|W|", "|U|", "|b|", "mean b", "radius U", "")
-        lines.append(printing.table(head, rows))
-        if c.gates and [g.gate for g in c.gates] == list(GATES):
-            lines.append(f"  forget bias, mean: {c.gates[1].mean_b:.4g}")
-        lines += [f"  {note}" for note in c.notes]
-    lines += ["", verdict(found)]
-    bad = [x for x in found.arrays if x.nans or x.infinities]
-    if bad:
-        lines.append(f"NOT FINITE: {', '.join(x.name for x in bad)}")
-    return "\n".join(lines)
+    rows = ((x.name, x.dtype, x.shape, x.norm, x.least, x.largest, marks(x)) for x in found.arrays)
+    above = (f"{found.file}: {found.format}", *says(found.notes), "")
+    return printing.Sheet(head, tuple(rows), above, sides="<<<>>><")
+
+
+def gates_table(c):
+    """The gates of a recurrent cell, or why they are not shown."""
+    sizes = ", ".join(f"{k} = {n}" for k, n in c.sizes.items())
+    above = (f"{place(c)}: {c.about}{f', {sizes}' if sizes else ''}",)
+    if c.problem:
+        return printing.Sheet((), (), above, (f"  not read: {c.problem}",))
+    rows = tuple((f"  {g.gate}", *g[1:], "" if finite(g) else "<-") for g in c.gates)
+    head = ("  gate", "|W|", "|U|", "|b|", "mean b", "radius U", "")
+    below = tuple(f"  {note}" for note in c.notes)
+    if c.gates and [g.gate for g in c.gates] == list(GATES):
+        below = (f"  forget bias, mean: {c.gates[1].mean_b:.4g}", *below)
+    return printing.Sheet(head, rows, above, below)
 
 
 def verdict(found):
+    """The guess, and below it what is not finite."""
+    bad = [x.name for x in found.arrays if x.nans or x.infinities]
+    return guess(found) + (f"\nNOT FINITE: {', '.join(bad)}" if bad else "")
+
+
+def guess(found):
+    """How much there is, and whose layout it seems to be."""
     total = sum(math.prod(x.shape) for x in found.arrays)
     size = f"{len(found.arrays)} arrays, {total:,} numbers"
     if not found.cells:

@@ -107,16 +107,22 @@ class TapReport(NamedTuple):
             f"(relative error {first.relative:.1e}){beside}{blame}"
         )
 
-    def table(self):
+    __str__ = printing.page
+    _repr_html_ = printing.html
+
+    def tables(self):
         """A line per name, a column per time step, later steps first: the order of the backward."""
         times = sorted({tap.t for tap in self.taps}, reverse=True)
         said = {
             (tap.name, tap.t): f"{tap.relative:.0e}{' ' if tap.ok else '!'}" for tap in self.taps
         }
         names = dict.fromkeys(tap.name for tap in self.taps)
-        rows = [(name, *(said.get((name, t)) for t in times)) for name in names]
+        rows = tuple((name, *(said.get((name, t)) for t in times)) for name in names)
         head = "relative error", *(f"t={t} " for t in times)
-        return f"{printing.table(head, rows, sides='<' + '>' * len(times))}\n{self.sentence()}"
+        return [printing.Sheet(head, rows, sides="<" + ">" * len(times))]
+
+    def table(self):
+        return f"{self.tables()[0]}\n{self.sentence()}"
 
     def to_json(self, **facts):
         found = {"ok": bool(self), "sentence": self.sentence(), "facts": facts}

@@ -58,12 +58,17 @@ class MutationReport(NamedTuple):
         cell = "agrees with JAX" if self.right else "DISAGREES with JAX"
         return f"the cell {cell}; {n - alive} of {n} mutants rejected ({self.dtype})"
 
-    def table(self):
-        rows = [
+    __str__ = printing.page
+    _repr_html_ = printing.html
+
+    def tables(self):
+        rows = tuple(
             (m.name, m.relative, "rejected" if m.rejected else "SURVIVES") for m in self.mutants
-        ]
-        found = printing.table(("mutant", "relative", ""), rows, form=".1e", rule=True)
-        return f"{found}\n{self.sentence()}"
+        )
+        return [printing.Sheet(("mutant", "relative", ""), rows, form=".1e", rule=True)]
+
+    def table(self):
+        return f"{self.tables()[0]}\n{self.sentence()}"
 
     def to_json(self, **facts):
         return printing.to_json({"ok": bool(self)} | self._asdict() | {"facts": facts})

@@ -1,6 +1,5 @@
 """What a comparison found: rows, a table for people, JSON for programs, one truth value."""
 
-import functools
 import math
 from typing import NamedTuple
 
@@ -9,9 +8,17 @@ from jax_lstm import printing
 EMPTY = "nothing to compare: an axis has size 0"
 HEAD = ("route", "array", "against", "dtype", "max abs", "relative", "worst", "allowed", "")
 # of fixed widths: rows are printed as they are ready
-columns = functools.partial(
-    printing.table, form=".1e", sides="<<<<>>>><", widths=(24, 14, 12, 8, 7, 8, 7, 7, 5)
-)
+WIDTHS = (24, 14, 12, 8, 7, 8, 7, 7, 5)
+
+
+def columns(head, rows):
+    """A Sheet of Rows."""
+    cells = tuple(row.cells() for row in rows)
+    notes = {n: row.note for n, row in enumerate(rows) if row.note not in ("", EMPTY)}
+    found = printing.Sheet(head, cells, form=".1e", sides="<<<<>>>><", widths=WIDTHS)
+    return found._replace(rule=bool(head), notes=notes)
+
+
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}
 
 
@@ -52,18 +59,20 @@ class Row(NamedTuple):
             return f"worse than autodiff by a factor of {factor:.2g}"
         return "a different gradient"
 
-    def line(self):
-        """A line of the table, and a note below it where there is one."""
+    def cells(self):
+        """What stands in the columns of the table."""
         errors = self.max_abs, self.relative, self.worst, self.allowed
         verdict = "EMPTY" if self.note == EMPTY else "PASS" if self.ok else "FAIL"
-        row = self.route, self.array, self.against, self.dtype, *errors, verdict
-        note = f"\n    {self.note}" if self.note not in ("", EMPTY) else ""
-        return columns((), [row]) + note
+        return self.route, self.array, self.against, self.dtype, *errors, verdict
+
+    def line(self):
+        """A line of the table, and a note below it where there is one."""
+        return str(columns((), [self]))
 
 
 def header():
     """The names of the columns of `Row.line`, and a rule below them."""
-    return columns(HEAD, (), rule=True)
+    return str(columns(HEAD, ()))
 
 
 def failure(route, array, against, dtype, note):
@@ -91,11 +100,21 @@ class Report(NamedTuple):
     def empty(self):
         return tuple(row for row in self.rows if row.note == EMPTY)
 
+    __str__ = printing.page
+    _repr_html_ = printing.html
+
+    def tables(self):
+        return [columns(HEAD, self.rows)]
+
     def table(self):
-        return "\n".join((header(), *(row.line() for row in self.rows), *self.verdicts()))
+        return "\n".join([*map(str, self.tables()), *self.verdicts()])
+
+    def sentence(self):
+        """A line per route, about the array that is furthest off."""
+        return "\n".join(self.verdicts()) or "nothing was compared"
 
     def verdicts(self):
-        """A sentence per route, about the array that is furthest off."""
+        """The lines of `sentence`, one by one."""
         for route in dict.fromkeys(row.route for row in self.rows):
             rows = [row for row in self.rows if row.route == route]
             bad = [row for row in rows if not row.ok] or rows

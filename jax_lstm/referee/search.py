@@ -132,10 +132,17 @@ class Diagnosis(NamedTuple):
             f"({self.nearest.relative:.2g} of it differs); first disagreement {self.first}"
         )
 
-    def table(self):
+    __str__ = printing.page
+    _repr_html_ = printing.html
+
+    def tables(self):
         """Each array beside the truth."""
-        rows = [(*errors, "agrees" if ok else "differs") for *errors, ok in self.leaves]
-        return printing.table(("array", "max abs", "relative", ""), rows, form=".1e", rule=True)
+        rows = tuple((*errors, "agrees" if ok else "differs") for *errors, ok in self.leaves)
+        head = "array", "max abs", "relative", ""
+        return [printing.Sheet(head, rows, form=".1e", rule=True)]
+
+    def table(self):
+        return str(self.tables()[0])
 
     def to_json(self, **facts):
         names = "array", "max_abs", "relative", "agrees"

@@ -49,13 +49,37 @@ class SlopeReport(NamedTuple):
     def __bool__(self):
         return bool(self.slopes) and all(s.ok for s in self.slopes)
 
-    def table(self):
-        rows = [
+    __str__ = printing.page
+    _repr_html_ = printing.html
+
+    def sentence(self):
+        n, bad = len(self.slopes), [s.slope for s in self.slopes if not s.ok]
+        if not n:
+            return "no direction was tried"
+        if bad:
+            worst = min(bad, key=lambda slope: -1.0 if math.isnan(slope) else slope)
+            return (
+                f"a different gradient: in {len(bad)} of {n} directions the remainder does not "
+                f"shrink as t²; smallest slope {worst:.3f}, and {LEAST} is asked for"
+            )
+        least = min(s.slope for s in self.slopes)
+        if math.isinf(least):
+            return f"the gradient is right: in all {n} directions the function is linear"
+        return (
+            f"the gradient is right: in all {n} directions the remainder shrinks as t²; "
+            f"smallest slope {least:.3f}"
+        )
+
+    def tables(self):
+        rows = tuple(
             (n, s.slope, s.remainders[0], s.remainders[-1], "PASS" if s.ok else "FAIL")
             for n, s in enumerate(self.slopes)
-        ]
+        )
         head = "direction", "slope", "R(1/4)", "last", ""
-        return printing.table(head, rows, form=("", ".3f", ".1e", ".1e", ""))
+        return [printing.Sheet(head, rows, form=("", ".3f", ".1e", ".1e", ""))]
+
+    def table(self):
+        return str(self.tables()[0])
 
     def to_json(self, **facts):
         return printing.to_json({"ok": bool(self), "facts": facts, "slopes": self.slopes})

@@ -15,7 +15,7 @@ from jax_lstm.diagnosis.catalogue import is_forward
 from jax_lstm.diagnosis.slow_backward import MUTANTS, elman_forward, lstm_forward
 from jax_lstm.notation import GATES
 from jax_lstm.teaching.equations import number
-from jax_lstm.teaching.paper import EACH, mark
+from jax_lstm.teaching.paper import EACH, PAPER, mark
 
 SAME = 1e-12  # relative to the largest number of the array
 FORWARD = {  # what runs it, and where its numbers stand in a step
@@ -60,36 +60,61 @@ class Beside(NamedTuple):
             f"{number(first.mistake)} with the mistake"
         )
 
-    def table(self, every=EACH):
-        """Truth and mistake in columns; of larger arrays, the number that differs most."""
-        lines, first = [f"{self.name}: {self.says}"], self.first()
+    __str__ = printing.page
+    _repr_html_ = printing.html
+
+    def tables(self, every=EACH, page=PAPER):
+        """Truth and mistake in columns; of larger arrays, the number that differs most.
+
+        Args:
+          every: arrays of at most so many numbers are shown whole.
+          page: a Page of paper.py.
+
+        Returns:
+          A printing.Sheet per part and step; the mistake stands above the first.
+        """
+        above, first, found = (f"{self.name}: {self.says}", ""), self.first(), []
         shown = list(self.choose(every))
         if len(shown) < len(self.pairs):
             few = f"Of an array of more than {every} numbers, the one that differs most is shown."
-            lines += ["", f"{few} --json and --csv have all."]
+            above += f"{few} --json and --csv have all.", ""
+        wide = min(24, (page.width or 100) - 50)  # of the names
+        shown = [p for p in shown if page.shows(*place_of(p))]
         for (part, t), pairs in itertools.groupby(shown, lambda pair: (pair.part, pair.t)):
             head = part + ("" if t is None else f", t = {t}")
-            rows = [
-                (f"  {p.name}", number(p.truth), number(p.mistake), remark(p, first)) for p in pairs
-            ]
-            names = (head, "truth", "mistake", "")
-            lines += ["", printing.table(names, rows, sides="<>><", widths=(24, 11, 11))]
-        return "\n".join([*lines, "", self.sentence()])
+            rows = tuple(
+                (f"  {p.name}", number(p.truth), number(p.mistake), remark(p, first, wide < 24))
+                for p in pairs
+            )
+            names = head, "truth", "mistake", ""
+            found.append(printing.Sheet(names, rows, sides="<>><", widths=(wide, 11, 11)))
+        found = found or [printing.Sheet((), ())]
+        return [found[0]._replace(above=above), *found[1:]]
+
+    def table(self, every=EACH, page=PAPER):
+        """`tables` as text, and the sentence."""
+        text = "\n\n".join([*map(str, self.tables(every, page)), self.sentence()])
+        return printing.fit(text, page.width)
 
     def choose(self, every):
         """Of larger arrays, the number that differs first or most."""
         groups: dict[Any, list[Pair]] = {}
         for pair in self.pairs:
-            groups.setdefault((*pair[:2], pair.name.split("[")[0]), []).append(pair)
+            groups.setdefault(place_of(pair), []).append(pair)
         for pairs in groups.values():
             first = [pair for pair in pairs if pair is self.first()]
             far = max(pairs, key=lambda pair: abs(pair.truth - pair.mistake))
             yield from pairs if len(pairs) <= every else first or [far]
 
 
-def remark(pair, first):
+def place_of(pair):
+    """Part, step, and the array that the number belongs to."""
+    return pair.part, pair.t, pair.name.split("[")[0]
+
+
+def remark(pair, first, short):
     """What stands behind the two numbers."""
-    difference = "<-- FIRST DIFFERENCE" if pair is first else "*"
+    difference = f"<-- FIRST{'' if short else ' DIFFERENCE'}" if pair is first else "*"
     return (difference * pair.differs + mark([pair.truth, pair.mistake])).strip()
 
 

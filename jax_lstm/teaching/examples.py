@@ -56,10 +56,12 @@ class Run(NamedTuple):
     note: str = ""
     descent: tuple[trace.Stage, ...] = ()
 
-    def table(self, row=0):
-        """All of it as text."""
-        text = paper.table(self.traced, self.title, self.note, row=row, beside=self.beside)
-        return "\n".join([text, *([""] if self.below else []), *self.below])
+    def table(self, row=0, page=paper.PAPER):
+        """All of it as text, or what is shown on a Page."""
+        options = {"row": row, "beside": self.beside, "page": page}
+        text = paper.table(self.traced, self.title, self.note, **options)
+        below = "\n".join(self.below) if page.is_whole() else ""
+        return "\n\n".join([text, *([printing.fit(below, page.width)] if below else [])])
 
 
 def runs(example, size=(3, 1, 2, 2), seed=0, cell="lstm"):

@@ -36,6 +36,28 @@ class Grade(NamedTuple):
     says: str = ""
 
 
+class Grades(tuple[Grade, ...]):
+    """A Grade for each twin and one for the loop over time. True only when all are right."""
+
+    __str__ = printing.page
+    _repr_html_ = printing.html
+
+    def __bool__(self):
+        return len(self) > 0 and all(g.verdict == RIGHT for g in self)
+
+    def sentence(self):
+        count = {v: sum(g.verdict == v for g in self) for v in (RIGHT, WRONG, MISSING)}
+        parts = [f"{count[RIGHT]} of {len(self)} right"]
+        parts += [f"{n} {v.lower()}" for v, n in count.items() if n and v != RIGHT]
+        return ", ".join(parts)
+
+    def tables(self):
+        return [printing.Sheet((), tuple(map(tuple, self)), sides="<<<", widths=(16, 7))]
+
+    def table(self):
+        return str(self.tables()[0])
+
+
 # Grading --------------------------------------------------------------------------------------
 
 
@@ -46,7 +68,7 @@ def grade(path):
       path: of a Python file.
 
     Returns:
-      A Grade for each twin, and one for the loop over time.
+      Grades: a Grade for each twin, and one for the loop over time.
 
     Raises:
       ValueError: a file that cannot be run, or with nothing of the exercise in it.
@@ -57,16 +79,14 @@ def grade(path):
         raise ValueError(f"{path} has no function of the exercise, such as {names[0]} or {LOOP}")
     with referee.precisely():
         grades = [twin_grade(module, name) for name in EXERCISED]
-        return [*grades, loop_grade(module, [g.name for g in grades if g.verdict != RIGHT])]
+        wrong = [g.name for g in grades if g.verdict != RIGHT]
+        return Grades([*grades, loop_grade(module, wrong)])
 
 
 def table(grades):
     """All grades for people, and their sum."""
-    count = {v: sum(g.verdict == v for g in grades) for v in (RIGHT, WRONG, MISSING)}
-    rows = [(g.name, g.verdict, g.says) for g in grades]
-    parts = [f"{count[RIGHT]} of {len(grades)} right"]
-    parts += [f"{n} {v.lower()}" for v, n in count.items() if n and v != RIGHT]
-    return f"{printing.table((), rows, widths=(16, 7))}\n\n{', '.join(parts)}"
+    grades = Grades(grades)
+    return f"{grades.table()}\n\n{grades.sentence()}"
 
 
 def load_module(path):

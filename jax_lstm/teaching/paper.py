@@ -7,16 +7,19 @@ trace.py; equations.py replaces every name by the number it stands for.
 """
 
 import textwrap
+from typing import NamedTuple
 
 import numpy as np
 
 from jax_lstm import printing
+from jax_lstm.printing import fit, pad, wrap
 from jax_lstm.teaching.equations import DIGITS, fill, number, write
 from jax_lstm.teaching.trace import WEIGHT
 
-WIDTH = 84  # of the equations; their values stand behind it
+WIDTH = 84  # of the equations on paper; their values stand behind it
+VALUES = 16  # characters of " = ", a value, and the blanks before it
 EACH = 6  # elements of an array that are worked out one by one
-COLUMNS = 7  # numbers of a row side by side
+ROOM = 24  # characters that a row of numbers needs to hang below its first
 PRINTED = 5_000  # numbers that a reader may get
 KEPT = 5_000_000  # numbers that a file may hold
 LEGEND = (
@@ -31,10 +34,82 @@ class TooLarge(ValueError):
     """More numbers than anybody would read, or than a picture holds."""
 
 
+class Page(NamedTuple):
+    """How wide the lines are, and which of them are shown.
+
+    width: at most so many characters. None is paper: equations and values within 100, and in the
+      margin what somebody else printed.
+    margin: characters of the width that are kept free for that.
+    parts, steps, names: "forward", "backward", "over time"; time steps; names of stages. Empty: all
+      of them.
+    """
+
+    width: int | None = None
+    margin: int = 0
+    parts: tuple[str, ...] = ()
+    steps: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+
+    def equations(self):
+        """Characters of the equations."""
+        return WIDTH if self.width is None else self.width - VALUES - self.margin
+
+    def text(self):
+        """Characters of everything else."""
+        return WIDTH + 12 if self.width is None else self.width - 4
+
+    def with_margin(self, remarks):
+        """The same page with room for remarks, where enough is left for the equations."""
+        margin = 3 + max(map(len, remarks), default=-3)
+        room = self.width is not None and self.width - margin >= printing.NARROWEST
+        return self._replace(margin=margin) if room else self
+
+    def is_whole(self):
+        return not (self.parts or self.steps or self.names)
+
+    def shows(self, part, t, name):
+        return (
+            (not self.parts or part in self.parts)
+            and (not self.steps or t in self.steps)
+            and (not self.names or name in self.names)
+        )
+
+
+PAPER = Page()
+
+
+def check_shown(page, lines):
+    """Complain about parts, steps and stages that nobody has.
+
+    Args:
+      page: a Page.
+      lines: (part, t, name) of all that could be shown.
+
+    Raises:
+      ValueError: what is asked for is not there, or not together.
+    """
+    lines = list(lines)
+    parts, steps, names = (list(dict.fromkeys(column)) for column in zip(*lines, strict=True))
+    steps = [t for t in steps if t is not None]
+    asked = {"part": page.parts, "step": page.steps, "stage": page.names}
+    for (kind, wanted), there in zip(asked.items(), (parts, steps, names), strict=True):
+        for one in wanted:
+            if one not in there:
+                known = ", ".join(map(str, sorted(there) if kind == "step" else there))
+                raise ValueError(
+                    f"--{kind} {one}: no such {kind} here; there are: {known or 'none'}"
+                )
+    if not any(page.shows(*line) for line in lines):
+        said = " ".join(f"--{k} {','.join(map(str, v))}" for k, v in asked.items() if v)
+        places = {f"{name} is in {part}": None for part, _, name in lines if name in page.names}
+        where = ", ".join(places) or "what is in over time has no step"
+        raise ValueError(f"{said} together leave nothing to show; {where}")
+
+
 # Tables ---------------------------------------------------------------------------------------
 
 
-def table(traced, title="", note="", *, row=0, beside=None):
+def table(traced, title="", note="", *, row=0, beside=None, page=PAPER):
     """The trace on paper: forward, then in reverse, then the sums over time.
 
     Args:
@@ -42,6 +117,7 @@ def table(traced, title="", note="", *, row=0, beside=None):
       title, note: above it.
       row: which example of the batch is shown; products over examples have all.
       beside: {(name, t): text}, what to print beside a line: somebody else's digits.
+      page: a Page. Of a part, title and lines are printed, and no legend and no loss.
 
     Returns:
       One text of many lines.
@@ -52,15 +128,17 @@ def table(traced, title="", note="", *, row=0, beside=None):
     examples = len(traced.stages[0].value)  # x, a row per example
     if not 0 <= row < examples:
         raise ValueError(f"`row` must be an example of the batch, 0 to {examples - 1}; got {row}")
-    many = count_printed(traced)
+    stages = [s for s in traced.stages if page.shows(s.part, s.t, s.name)]
+    many = count_printed(stages)
     if many > PRINTED:
         raise TooLarge(
             f"too large to print: {many:,} numbers, and at most {PRINTED:,} are; pass fewer steps "
-            "or units (--size), or --json FILE or --csv FILE, which hold everything"
+            "or units (--size), ask for a part (--step, --stage, --part), or pass --json FILE or "
+            "--csv FILE, which hold everything"
         )
     lines = [title]
-    for text in (note, LEGEND):
-        lines += ["", *textwrap.wrap(text, WIDTH + 12)] if text else []
+    for text in (note, LEGEND) if page.is_whole() else ():
+        lines += ["", *textwrap.wrap(text, page.text())] if text else []
     if examples > 1:
         lines += [
             "",
@@ -69,15 +147,16 @@ def table(traced, title="", note="", *, row=0, beside=None):
     bad = find_nan(traced)
     if bad:
         lines += ["", f"NaN: {bad}. Every number that it reaches is marked."]
+    page = page.with_margin((beside or {}).values())
     part: tuple[str, int | None] | None = None
-    for s in traced.stages:
+    for s in stages:
         if (s.part, s.t) != part:
             part = s.part, s.t
             lines += ["", heading(s)]
-        lines += stage_lines(s, row, (beside or {}).get((s.name, s.t), ""))
-    if traced.loss is not None:
+        lines += stage_lines(s, row, (beside or {}).get((s.name, s.t), ""), page)
+    if traced.loss is not None and page.is_whole():
         lines += ["", f"loss = {number(traced.loss)}{mark(traced.loss)}"]
-    return "\n".join(lines).strip("\n")
+    return fit("\n".join(lines).strip("\n"), page.width)
 
 
 def heading(s):
@@ -85,7 +164,7 @@ def heading(s):
     return s.part + (f", t = {s.t}" if s.t is not None else note if s.branches else "")
 
 
-def stage_lines(s, row, beside):
+def stage_lines(s, row, beside, page):
     """A stage, its numbers, and at a fork what each branch is worth."""
     value, places = np.asarray(s.value), elements(s, row)
     shown = value[row] if value.ndim == 2 and not WEIGHT.fullmatch(s.name) else value
@@ -93,57 +172,66 @@ def stage_lines(s, row, beside):
     of = {k: np.asarray(x) for k, x in s.of.items()}
     numbers = [write(fill(s.equation, of, place)) for place in few]
     plain = all(text == number(value[place]) for text, place in zip(numbers, few, strict=True))
-    said = join(s.name, s.equation) + (f"   {beside}" if beside else "")
     if len(places) == 1:
         text = join(s.name, s.equation, "" if plain else numbers[0])
-        yield from write_value("  ", text, value[places[0]], beside)
+        yield from write_value("  ", text, value[places[0]], beside, page)
     elif plain and len(places) <= EACH and shown.ndim == 1:  # given, or handed on as it is
-        yield from hang("  ", join(s.name, s.equation, vector(s, row)))
+        yield from hang("  ", join(s.name, s.equation, vector(s, row)), page)
     else:
-        yield f"  {said}"
+        *before, last = wrap(join(s.name, s.equation), page.text() + 4, "  ", " " * 6)
+        yield from [*before, *with_remark(last, beside, page)]
         worked_out = [] if plain else numbers if len(places) <= EACH else numbers[:1]
         for place, text in zip(places, worked_out, strict=False):
-            yield from write_value("    ", f"{label(s, place)} {text}", value[place])
+            text = f"{label(s, place)} {text}"
+            yield from write_value("    ", text, value[place], page=page)
         if plain or len(places) > EACH:
-            yield from grid(s, shown)
+            yield from grid(s, shown, page)
     if s.branches and s.part != "over time":
-        yield from fork_lines(s, row)
+        yield from fork_lines(s, row, page)
 
 
 def join(*parts):
     return " = ".join(part for part in parts if part)
 
 
-def write_value(indent, text, value, beside=""):
+def write_value(indent, text, value, beside="", page=PAPER):
     """Text, wrapped, and its value in the column behind it."""
-    *before, last = wrap(text, WIDTH + 2, indent, indent + "    ")
+    *before, last = wrap(text, page.equations() + 2, indent, indent + "    ")
     yield from before
-    end = f"   {beside}" if beside else ""
-    yield f"{last:<{WIDTH + 2}} = {number(value):<11}{mark(value)}{end}".rstrip()
+    value = f"{pad(number(value), 11)}{mark(value)}"
+    if page.width is not None and not page.margin:
+        value = " ".join(value.split())
+    yield from with_remark(f"{pad(last, page.equations() + 2)} = {value}", beside, page)
 
 
-def wrap(text, width, first, then):
-    """Lines of whole numbers: none is broken, not at its sign either."""
-    wrapper = textwrap.TextWrapper(width, first, then)
-    wrapper.break_long_words = wrapper.break_on_hyphens = False
-    return wrapper.wrap(text)
+def with_remark(line, beside, page):
+    """The line and what somebody else printed: beside it, or below where that is too long."""
+    whole = f"{line}   {beside}" if beside else line.rstrip()
+    if not beside or page.width is None or len(whole) <= page.width:
+        yield whole
+    else:
+        yield from (line.rstrip(), *wrap(beside, page.width, " " * 8, " " * 12))
 
 
-def hang(indent, text):
+def hang(indent, text, page):
     """A line that ends in a row of numbers, wrapped below the first of them."""
-    below = " " * (len(indent) + text.rfind("[") + 1)
-    for line in wrap(text, WIDTH + 12, indent, below):
+    start, wide = len(indent) + text.rfind("[") + 1, page.text()
+    if page.width is not None and "nan" in text:  # room for its mark
+        wide -= 5
+    below = start if start <= wide - ROOM else len(indent) + 4
+    for line in wrap(text, wide, indent, " " * below):
         yield line + "  <-- NaN" * ("nan" in line)
 
 
-def fork_lines(s, row):
+def fork_lines(s, row, page):
     """The branches that meet here, and the sum without each of them."""
     text = f"FORK: {s.note}. Their sum is {s.name}."
-    yield from textwrap.wrap(text, WIDTH + 12, initial_indent=" " * 6, subsequent_indent=" " * 8)
+    yield from textwrap.wrap(text, page.text(), initial_indent=" " * 6, subsequent_indent=" " * 8)
     for name in s.branches:
         others = np.sum([np.asarray(s.of[k]) for k in s.branches if k != name], axis=0)
         rest = s._replace(value=others)
-        yield from hang(" " * 8, f"without {name + ':':<17} {s.name} = {vector(rest, row)}")
+        text = f"without {pad(name + ':', 17)} {s.name} = {vector(rest, row)}"
+        yield from hang(" " * 8, text, page)
 
 
 def elements(s, row):
@@ -169,19 +257,19 @@ def vector(s, row):
     return found[0] if len(found) == 1 else f"[{', '.join(found)}]"
 
 
-def grid(s, shown):
+def grid(s, shown, page):
     """All numbers in rows; of a weight's share at one step, how many there are."""
     if s.t is not None and WEIGHT.fullmatch(s.name) and shown.size > EACH:
         yield f"    ... {shown.size} numbers; --json and --csv have them all{mark(shown)}"
         return
-    block, lines = np.atleast_2d(shown), []
+    block, lines, count = np.atleast_2d(shown), [], page.text() // 12 - 1  # side by side
     for n, row in enumerate(block):
-        for start in range(0, len(row), COLUMNS):
-            part = row[start : start + COLUMNS]
+        for start in range(0, len(row), count):
+            part = row[start : start + count]
             head = f"[{n}]" if len(block) > 1 and not start else ""
-            empty = [""] * (COLUMNS - len(part))
+            empty = [""] * (count - len(part))
             lines.append((head, *map(number, part), *empty, mark(part).strip()))
-    sides, widths = "<" + ">" * COLUMNS + "<", (3, *(10,) * COLUMNS)
+    sides, widths = "<" + ">" * count + "<", (3, *(10,) * count)
     text = printing.table((), lines, sides=sides, widths=widths)
     yield from textwrap.indent(text, "    ").split("\n")
 
@@ -190,10 +278,8 @@ def mark(value):
     return "  <-- NaN" if np.isnan(value).any() else ""
 
 
-def count_printed(traced):
-    return sum(
-        len(elements(s, 0)) for s in traced.stages if s.t is None or not WEIGHT.fullmatch(s.name)
-    )
+def count_printed(stages):
+    return sum(len(elements(s, 0)) for s in stages if s.t is None or not WEIGHT.fullmatch(s.name))
 
 
 def find_nan(traced):

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm import textbook
+from jax_lstm import printing, textbook
 from jax_lstm.cells.elman import ELMAN
 from jax_lstm.cells.lstm import LSTM
 from jax_lstm.engine import doors
@@ -59,6 +59,8 @@ class Traced(NamedTuple):
     gradients: {"dW_i": (D, H), ...} summed over time; dxs (T, ..., D), dh0, dc0.
     loss: the sum over steps and examples; None where only cotangents are known.
     stages: a Stage per line, in the order in which they are computed.
+
+    Printed are its names, equations and shapes; teaching.paper.table(traced) has every number.
     """
 
     forward: dict[str, Any]
@@ -66,6 +68,38 @@ class Traced(NamedTuple):
     gradients: dict[str, Any]
     loss: Any
     stages: tuple[Stage, ...]
+
+    __str__ = printing.page
+    _repr_html_ = printing.html
+
+    def sentence(self):
+        T = len({s.t for s in self.stages if s.t is not None})
+        loss = "" if self.loss is None else f"; loss = {float(self.loss):.5g}"
+        return f"a trace of {f'{T} steps, ' if T else ''}{len(self.stages)} stages{loss}"
+
+    def tables(self):
+        """Arrays by name; their equations, where these are the same at every step."""
+        head, found = ("", "equation", "shape", "norm"), []
+        parts = {"forward": self.forward, "backward": self.backward, "over time": self.gradients}
+        for part, arrays in parts.items():
+            same = {(s.name, short_sum(s)): None for s in self.stages if s.part == part}
+            names = [name for name, _ in same]
+            told = {name: equation for name, equation in same if names.count(name) == 1}
+            rows = tuple(
+                (k, told.get(k, ""), str(np.shape(x)), float(np.linalg.norm(np.asarray(x))))
+                for k, x in arrays.items()
+            )
+            found.append(printing.Sheet((part, *head[1:]), rows, sides="<<<>"))
+        return found
+
+    def table(self):
+        return "\n\n".join(map(str, self.tables()))
+
+
+def short_sum(s):
+    """A stage's equation; of a sum over more than two steps, the first and the last."""
+    long = s.part == "over time" and len(s.branches) > 2
+    return f"{s.branches[0]} + ... + {s.branches[-1]}" if long else s.equation
 
 
 class Outside(NamedTuple):

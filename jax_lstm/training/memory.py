@@ -11,7 +11,9 @@ and all of it must fit. The moments of an optimiser, and the layers above and be
 sequence's: take them off the budget first.
 """
 
+import itertools
 import math
+import sys
 from collections.abc import Hashable
 from typing import Any, NamedTuple
 
@@ -50,7 +52,7 @@ class MemoryPlan(NamedTuple):
 
     residuals: for `lstm(..., residuals=...)`; None if nothing fits.
     largest_T, largest_B: of that choice; if nothing fits, the most that any choice reaches.
-    words: all of it for people.
+    says: what to use and how far it goes, in a sentence or two.
     rows: every choice, in the order it was given.
     budget: in bytes.
     """
@@ -58,9 +60,27 @@ class MemoryPlan(NamedTuple):
     residuals: Any
     largest_T: int
     largest_B: int
-    words: str
+    says: str
     rows: tuple[MemoryRow, ...]
     budget: int
+
+    __str__ = printing.page
+    _repr_html_ = printing.html
+
+    def sentence(self):
+        return self.says
+
+    def tables(self):
+        """A line per choice of residuals."""
+        return [choices(self.rows)]
+
+    def table(self):
+        return str(self.tables()[0])
+
+    @property
+    def words(self):
+        """All of it for people: what `print(plan)` prints."""
+        return str(self)
 
 
 def memory_plan(
@@ -77,6 +97,7 @@ def memory_plan(
     residuals=("full", "auto", 16, 64),
     last_only=False,
     limit=16,
+    progress=None,
 ):
     """Which `residuals` to use so that a sequence's forward and backward fit into a budget.
 
@@ -93,21 +114,31 @@ def memory_plan(
       residuals: the choices to compare.
       last_only: the loss looks at the last state alone, not at hs: two arrays of (T, B, H) fewer.
       limit: largest_T and largest_B are looked for up to so many times what is asked for.
+      progress: called with a line of text before each program is compiled: which, and of which
+        choice. Default: such a line on standard error, written over by the next one and cleared in
+        the end, where that is a terminal; nothing elsewhere.
 
     Returns:
-      MemoryPlan: `print(plan.words)`, `lstm(..., residuals=plan.residuals)`. Compiling takes about
-      eight programs for each choice.
+      MemoryPlan: `print(plan)`, `lstm(..., residuals=plan.residuals)`. Compiling takes about eight
+      programs for each choice.
 
     Raises:
       ValueError: sizes, budget, choices or a dtype that cannot be; before anything is compiled.
     """
     sizes = {"T": T, "B": B, "D": D, "H": H, "limit": limit}
     functions = {"sequence": sequence, "init": init, "init_state": init_state}
+    functions |= {} if progress is None else {"progress": progress}
     check(budget, sizes, functions, residuals, dtype)
     T, B, D, H, limit = map(int, sizes.values())
+    residuals, programs = tuple(residuals), itertools.count(1)
+    tell = terminal_line() if progress is None else progress
 
-    def measure(kept):
+    def measure(n, kept):
         def bytes_at(T, B):
+            tell(
+                f"memory_plan: residuals={kept!r} ({n} of {len(residuals)}), T = {T:,}, B = {B:,}: "
+                f"compiling program {next(programs)}"
+            )
             args = shapes(init, init_state, T, B, D, H, jnp.dtype(dtype))
             return bytes_of(gradient(sequence, kept, last_only), args, last_only)
 
@@ -117,12 +148,16 @@ def memory_plan(
         most_B = largest(lambda n: sum(bytes_at(T, n)), B, total, budget, limit, next_T(1))
         return MemoryRow(kept, *asked, total, total <= budget, most_T, most_B)
 
-    rows = tuple(measure(kept) for kept in residuals)
+    try:
+        rows = tuple(measure(n, kept) for n, kept in enumerate(residuals, 1))
+    finally:
+        if progress is None:
+            tell("")
     best = choose(rows)
     reach = rows if best is None else (best,)
     most_T, most_B = max(row.largest_T for row in reach), max(row.largest_B for row in reach)
-    words = describe(budget, T, B, D, H, rows, best, limit)
-    return MemoryPlan(best and best.residuals, most_T, most_B, words, rows, int(budget))
+    says = describe(budget, T, B, D, H, rows, best, limit)
+    return MemoryPlan(best and best.residuals, most_T, most_B, says, rows, int(budget))
 
 
 def choose(rows):
@@ -204,7 +239,7 @@ def next_T(residuals):
 
 
 def describe(budget, T, B, D, H, rows, best, limit):
-    """The plan for people: a sentence or two, and the table."""
+    """The plan for people: a sentence or two."""
     device = jax.devices()[0]
     asked = f"T = {T:,}, B = {B:,}, D = {D:,}, H = {H:,} in {megabytes(budget)}"
     if best is None:
@@ -226,16 +261,16 @@ def describe(budget, T, B, D, H, rows, best, limit):
             f"It fits up to T = {best.largest_T:,}{more(best.largest_T, T, limit)}, or up to B = "
             f"{best.largest_B:,}{more(best.largest_B, B, limit)}.",
         ]
-    return "\n".join([" ".join(said), table(rows), f"As compiled for {device.device_kind}."])
+    return " ".join([*said, f"As compiled for {device.device_kind}."])
 
 
-def table(rows):
+def choices(rows):
     """A line per choice of residuals."""
     names = "arguments", "outputs", "temporaries", "total"
     sizes = [[getattr(row, name) for name in names] for row in rows]
     least = [min(column) for column in zip(*sizes, strict=True)]  # one unit per column
     head = "residuals", *names, "fits", "largest T", "largest B"
-    cells = [
+    cells = tuple(
         (
             str(row.residuals),
             *map(megabytes, numbers, least),
@@ -244,8 +279,25 @@ def table(rows):
             row.largest_B,
         )
         for row, numbers in zip(rows, sizes, strict=True)
-    ]
-    return printing.table(head, cells, form=",", sides=">" * len(head))
+    )
+    return printing.Sheet(head, cells, form=",", sides=">" * len(head))
+
+
+def terminal_line():
+    """A function that writes a text over the one before, on standard error if that is a terminal;
+    "" clears it. Elsewhere the function does nothing."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return lambda text: None
+    wide, before = (printing.terminal_width() or printing.NARROWEST) - 1, [0]
+
+    def tell(text):
+        blanks = " " * (before[0] - len(text[:wide]))
+        before[0] = len(text[:wide])
+        back = "" if text else "\r"
+        sys.stderr.write(f"\r{text[:wide]}{blanks}{back}")
+        sys.stderr.flush()
+
+    return tell
 
 
 def more(found, asked, limit):

@@ -96,7 +96,7 @@ def test_a_template_filled_in_is_read(layout, tmp_path, capsys):
 def test_printed_digits_are_what_they_are():
     problem, gradient = coursera()
     text = json.dumps({k: np.round(x, 4).tolist() for k, x in gradient.items()})
-    rounded = json.loads(text, parse_float=files.typed)
+    rounded = json.loads(text, parse_float=files.read_number)
     assert diagnosis.diagnose(rounded, problem, layout="coursera")
     exact = {k: np.round(x, 4) for k, x in gradient.items()}  # the same numbers, as if exact
     assert not diagnosis.diagnose(exact, problem, layout="coursera", pairs=False)

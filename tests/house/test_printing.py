@@ -73,6 +73,84 @@ class Record:
     pair: Pair
 
 
+# Reports --------------------------------------------------------------------------------------
+
+
+def test_a_table_of_its_own_has_lines_above_and_below_and_notes_below_rows():
+    rows = (("W", 1.5), ("b", None))
+    found = printing.Sheet(("", "x"), rows, ("above",), ("below",), rule=True, notes={0: "why"})
+    bare = printing.table(("", "x"), rows, rule=True).splitlines()
+    want = ["above", *bare[:3], "    why", bare[3], "below"]
+    assert str(found) == "\n".join(want)
+    assert str(found._replace(head=(), rule=False, above=())).splitlines()[1:] == [
+        "    why",
+        "b",
+        "below",
+    ]
+    assert str(printing.Sheet((), (), ("only",))) == "only"
+
+
+class Found(NamedTuple):
+    says: str
+    table: printing.Sheet
+
+    __str__ = printing.page
+    _repr_html_ = printing.html
+
+    def sentence(self):
+        return self.says
+
+    def tables(self):
+        return [self.table, printing.Sheet((), (), ("  last",))]
+
+
+def test_a_report_is_its_sentence_and_its_tables():
+    found = Found("a < b\nand c", printing.Sheet(("<x>", "n"), (("&", 0.25),), notes={0: "<i>"}))
+    assert str(found) == f"{found.says}\n\n{found.table}\n\n  last"
+    assert repr(found).startswith("Found(says='a < b")
+    page = found._repr_html_()
+    assert page.splitlines() == [
+        "<p>a &lt; b<br>and c</p>",
+        "<table>",
+        '<thead><tr><th style="text-align: left">&lt;x&gt;</th>'
+        '<th style="text-align: right">n</th></tr></thead>',
+        '<tr><td style="text-align: left">&amp;</td><td style="text-align: right">0.25</td></tr>',
+        '<tr><td colspan="2" style="text-align: left">&lt;i&gt;</td></tr>',
+        "</table>",
+        "<p>last</p>",
+    ]
+
+
+# The terminal ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("columns", "width"),
+    [("", None), ("0", None), ("10", 60), ("60", 60), ("83", 83), ("500", 120)],
+)
+def test_the_width_of_the_terminal(columns, width, monkeypatch):
+    monkeypatch.setattr("os.get_terminal_size", lambda *_: refuse_size())
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("LINES", "24")
+    assert printing.terminal_width() == width
+
+
+def refuse_size():
+    raise OSError("no terminal")
+
+
+def test_long_lines_go_on_below():
+    text = "short\n  a = b + (-0.5)          = 7\n" + "    x" * 4
+    assert printing.fit(text, None) == text
+    assert printing.fit(text, 16).splitlines() == [
+        "short",
+        "  a = b + (-0.5)",
+        "      = 7",
+        "    x x x x",
+    ]
+    assert printing.fit("unbreakable-word", 5) == "unbreakable-word"
+
+
 def refuse(constant):
     raise AssertionError(constant)
 

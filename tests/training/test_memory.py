@@ -1,6 +1,7 @@
 """The memory plan says what the compiler says, and nothing that it does not."""
 
 import functools
+import io
 import math
 import re
 
@@ -60,8 +61,8 @@ def test_the_rows_are_what_the_compiler_says(needs, tight):
 def test_fast_if_it_fits_and_frugal_if_not(needs, tight):
     assert needs[8] < needs["full"]
     assert tight.residuals == 8
-    assert "Use residuals=8" in tight.words
-    assert "the fewest bytes" in tight.words
+    assert "Use residuals=8" in tight.sentence()
+    assert "the fewest bytes" in tight.sentence()
 
 
 def test_the_largest_sizes_fit_and_larger_ones_do_not(tight):
@@ -82,22 +83,22 @@ def test_the_largest_sizes_fit_and_larger_ones_do_not(tight):
 def test_nothing_fits(needs):
     plan = jl.memory_plan(needs[8] // 3, **SIZES, residuals=(8,))
     assert plan.residuals is None
-    assert plan.words.startswith("Nothing fits T = 64, B = 2")
+    assert plan.sentence().startswith("Nothing fits T = 64, B = 2")
     assert 0 < plan.largest_T < 64
-    assert f"T = {plan.largest_T} (residuals=8)" in plan.words
+    assert f"T = {plan.largest_T} (residuals=8)" in plan.sentence()
     assert total(plan.largest_T, 2, 8) <= plan.budget
 
 
 def test_not_even_one():
     plan = jl.memory_plan(100, **SIZES, residuals=("full",))
     assert (plan.residuals, plan.largest_T, plan.largest_B) == (None, 0, 0)
-    assert "Not even one step" in plan.words
+    assert "Not even one step" in plan.sentence()
 
 
 def test_plenty(needs):
     plan = jl.memory_plan(100 * needs["full"], **SIZES, residuals=("full",), limit=2)
     assert (plan.residuals, plan.largest_T, plan.largest_B) == ("full", 128, 4)
-    assert plan.words.count("and more (as far as was tried)") == 2
+    assert plan.sentence().count("and more (as far as was tried)") == 2
 
 
 def test_one_unit_per_column():
@@ -106,10 +107,74 @@ def test_one_unit_per_column():
         jl.MemoryRow("full", 2000, 2**22, 2**20, 2000 + 2**22 + 2**20, True, 64, 2),
         jl.MemoryRow(8, 2000, 2**22, 9000, 11000 + 2**22, True, 64, 2),
     ]
-    lines = memory.describe(2**30, 64, 2, 3, 4, rows, rows[0], 4).splitlines()
-    full, frugal = (re.findall(r"[\d,.]+ (B|MiB)", line) for line in lines[2:4])
+    says = memory.describe(2**30, 64, 2, 3, 4, rows, rows[0], 4)
+    plan = jl.MemoryPlan("full", 64, 2, says, tuple(rows), 2**30)
+    assert str(plan) == plan.words == f"{says}\n\n{plan.table()}"
+    lines = plan.table().splitlines()
+    full, frugal = (re.findall(r"[\d,.]+ (B|MiB)", line) for line in lines[1:])
     assert full == frugal == ["B", "MiB", "B", "MiB"]
-    assert len({len(line) for line in lines[1:4]}) == 1
+    assert len({len(line) for line in lines}) == 1
+
+
+# Progress -------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """How many programs were compiled; none is, and T and B alone say what they need."""
+    found = []
+
+    def bytes_of(both, args, last_only):
+        T, B, _ = args[2].shape
+        found.append((T, B))
+        return 0, 0, T * B
+
+    monkeypatch.setattr(memory, "bytes_of", bytes_of)
+    return found
+
+
+def test_progress_is_a_line_before_each_program(compiled, capsys):
+    said = []
+    jl.memory_plan(200, **SIZES, residuals=("full", 8), progress=said.append)
+    assert len(said) == len(compiled) > 4
+    for n, (line, (T, B)) in enumerate(zip(said, compiled, strict=True), 1):
+        assert re.fullmatch(r"memory_plan: residuals=('full' \(1|8 \(2) of 2\), .*", line)
+        assert line.endswith(f", T = {T}, B = {B}: compiling program {n}")
+    assert "residuals='full' (1 of 2)" in said[0]
+    assert "residuals=8 (2 of 2)" in said[-1]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_is_silent_where_there_is_no_terminal(compiled, capsys):
+    jl.memory_plan(200, **SIZES, residuals=("full",))
+    assert compiled
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_progress_on_a_terminal_is_one_line_and_cleared(compiled, fails, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "70")
+    if fails:
+        monkeypatch.setattr(memory, "next_T", lambda kept: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            jl.memory_plan(200, **SIZES, residuals=("full",))
+    else:
+        jl.memory_plan(200, **SIZES, residuals=("full", "auto"))
+    text = terminal.getvalue()
+    assert "\n" not in text
+    _, *lines, last, end = text.split("\r")
+    assert len(lines) == len(compiled)
+    assert all("memory_plan: residuals=" in line for line in lines)
+    assert max(map(len, lines)) < 70
+    assert (last.strip(), end) == ("", "")
+    assert len(last) == len(lines[-1].rstrip())
 
 
 LSTMP = {
@@ -154,6 +219,7 @@ BAD = {
     "none": ({"residuals": ()}, "`residuals` must be choices"),
     "half": ({"residuals": ("full", "half")}, "`residuals` must be"),
     "endless": ({"budget": math.inf}, "`budget` must be a number of bytes > 0; got inf"),
+    "progress": ({"progress": True}, "`progress` must be a function; got True"),
     "sequence": ({"sequence": "lstm"}, "`sequence` must be a function; got 'lstm'"),
     "dtype": ({"dtype": "int32"}, "`dtype` must be floating point; got 'int32'"),
     "no dtype": ({"dtype": "float99"}, "`dtype` must be floating point; got 'float99'"),
