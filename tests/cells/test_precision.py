@@ -12,6 +12,8 @@ import jax_lstm as jl
 from jax_lstm import stages
 from tests.tables import CELLS, TOLERANCE, assert_close, normal_like, plain_scan, problem
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 SIZE = (48, 6, 9, 16)
 SEEDS = 16
 

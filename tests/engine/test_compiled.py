@@ -13,6 +13,8 @@ import jax_lstm as jl
 from experiments.speed import hlo
 from tests.tables import plain_scan
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 S3 = (256, 32, 256)  # T, B, D = H
 
 

@@ -12,6 +12,8 @@ from jax import lax
 import jax_lstm as jl
 from tests.tables import CELLS, QUICK
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 T, B, D, H = 128, 16, 96, 128
 sigmoid, tanh = jax.nn.sigmoid, jnp.tanh
 

@@ -77,21 +77,26 @@ def test_power_iteration_finds_the_largest_singular_value(both):
     assert max(r.max() for r in largest.residual) < 1e-10
 
 
-def forget_c(w, consts, state_prev, local, dstate):
+def forget_c(w, prev, slopes, dstate):
     """The forget product of t+1 is no branch of c_t."""
-    return jl.LSTM.step_bwd(w, consts, state_prev, local, dstate._replace(c=0 * dstate.c))
+    return jl.LSTM.step_bwd(w, prev, slopes, dstate._replace(c=0 * dstate.c))
 
 
-def transpose_u(w, consts, state_prev, h, dstate):
+def transpose_u(w, prev, h, dstate):
     """U for Uᵀ."""
-    return jl.ELMAN.step_bwd(w._replace(U=w.U.T), consts, state_prev, h, dstate)
+    return jl.ELMAN.step_bwd(w._replace(U=w.U.T), prev, h, dstate)
+
+
+def holds(slopes):
+    """h_t does not follow c_t."""
+    return ()
 
 
 @pytest.mark.parametrize(
     ("cell", "mutant", "wrong"),
     [
         ("lstm", jl.make_linearised(jl.LSTM._replace(step_bwd=forget_c)), "hc"),
-        ("lstm", jl.make_linearised(jl.LSTM), "c"),  # h_t does not follow c_t
+        ("lstm", jl.make_linearised(jl.LSTM, follows=holds), "c"),
         ("elman", jl.make_linearised(jl.ELMAN._replace(step_bwd=transpose_u)), "h"),
     ],
 )
