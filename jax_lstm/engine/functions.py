@@ -1,0 +1,53 @@
+"""What people call, as a type checker sees it: the functions that routes.py makes of a cell.
+
+Their parameters are those of `run_cell`, `step_cell` and `init_state`, where they are explained;
+a test compares the two. `P_contra` and `S` are the cell's own NamedTuples, read off its record. An
+h that is no array, but a pytree, is the business of whoever wrote such a cell.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+
+import jax
+
+from jax_lstm.notation import ArrayOrList, ArrayOrTree, Tree
+
+P_contra = TypeVar("P_contra", bound=tuple[Any, ...], contravariant=True)
+S = TypeVar("S", bound=tuple[Any, ...])
+S_co = TypeVar("S_co", bound=tuple[Any, ...], covariant=True)
+
+Residuals: TypeAlias = Literal["full", "auto"] | int
+
+
+class SequenceFunction(Protocol[P_contra, S]):
+    """A cell over a whole sequence, see `jax_lstm.lstm`."""
+
+    def __call__(
+        self,
+        params: P_contra,
+        state: S,
+        xs: ArrayOrTree,
+        *,
+        consts: Tree = None,
+        lengths: ArrayOrList | None = None,
+        mask: ArrayOrList | None = None,
+        resets: ArrayOrList | None = None,
+        reset_state: S | None = None,
+        reverse: bool = False,
+        residuals: Residuals = "full",
+        unroll: int = 1,
+    ) -> tuple[S, jax.Array]: ...
+
+
+class StepFunction(Protocol[P_contra, S]):
+    """One step of a cell, see `jax_lstm.lstm_cell`."""
+
+    def __call__(
+        self, params: P_contra, state: S, x: ArrayOrTree, *, consts: Tree = None
+    ) -> tuple[S, jax.Array]: ...
+
+
+class InitState(Protocol[P_contra, S_co]):
+    """The state before the first step, see `jax_lstm.init_lstm_state`."""
+
+    def __call__(self, params: P_contra, batch_shape: Sequence[int] = ()) -> S_co: ...
