@@ -1,8 +1,8 @@
 """What people call, as a type checker sees it: the functions that routes.py makes of a cell.
 
 Their parameters are those of `run_cell`, `step_cell` and `init_state`, where they are explained;
-a test compares the two. `P_contra` and `S` are the cell's own NamedTuples, read off its record. An
-h that is no array, but a pytree, is the business of whoever wrote such a cell.
+a test compares the two. `Params` and `State` are the cell's own NamedTuples, read off its record.
+An h that is no array, but a pytree, is the business of whoever wrote such a cell.
 """
 
 from collections.abc import Sequence
@@ -10,33 +10,39 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import jax
 
+from jax_lstm.engine.cell import Params, State
 from jax_lstm.notation import ArrayOrList, ArrayOrTree, Tree
 
 P_contra = TypeVar("P_contra", bound=tuple[Any, ...], contravariant=True)
 S = TypeVar("S", bound=tuple[Any, ...])
+S_contra = TypeVar("S_contra", bound=tuple[Any, ...], contravariant=True)
 S_co = TypeVar("S_co", bound=tuple[Any, ...], covariant=True)
+Result_co = TypeVar("Result_co", covariant=True)
 
 Residuals: TypeAlias = Literal["full", "auto"] | int
 
 
-class SequenceFunction(Protocol[P_contra, S]):
-    """A cell over a whole sequence, see `jax_lstm.lstm`."""
+class RunFunction(Protocol[P_contra, S_contra, Result_co]):
+    """A cell over a whole sequence and what comes of it; for the options see `jax_lstm.lstm`."""
 
     def __call__(
         self,
         params: P_contra,
-        state: S,
+        state: S_contra,
         xs: ArrayOrTree,
         *,
         consts: Tree = None,
         lengths: ArrayOrList | None = None,
         mask: ArrayOrList | None = None,
         resets: ArrayOrList | None = None,
-        reset_state: S | None = None,
+        reset_state: S_contra | None = None,
         reverse: bool = False,
         residuals: Residuals = "full",
         unroll: int = 1,
-    ) -> tuple[S, jax.Array]: ...
+    ) -> Result_co: ...
+
+
+SequenceFunction: TypeAlias = RunFunction[Params, State, tuple[State, jax.Array]]
 
 
 class StepFunction(Protocol[P_contra, S]):
