@@ -28,6 +28,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from jax_lstm.analysis.opened import (
     Linearised,
@@ -58,7 +59,7 @@ class Attribution(NamedTuple):
 
 def attribute(
     run: Linearised,
-    dhs: jax.Array,
+    dhs: ArrayLike,
     dstate: Tree = None,
     *,
     of: Callable[[Tree], Tree] | None = None,

@@ -66,7 +66,7 @@ class JacobianNorms(NamedTuple):
     residual: Tree
 
 
-def gradient_norms(run: Linearised, dhs: jax.Array, dstate: Tree = None) -> GradientNorms:
+def gradient_norms(run: Linearised, dhs: ArrayLike, dstate: Tree = None) -> GradientNorms:
     """How long the gradient is at every step, for a loss of one's own.
 
         ‖dh_t‖, ‖dc_t‖, ‖da_t‖ by gate      as textbook.py's dh, dc, da_i, da_f, da_g, da_o

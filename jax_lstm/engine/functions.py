@@ -6,17 +6,21 @@ An h that is no array, but a pytree, is the business of whoever wrote such a cel
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 import jax
 
 from jax_lstm.engine.cell import Params, State
 from jax_lstm.notation import ArrayOrList, ArrayOrTree, Tree
 
-P_contra = TypeVar("P_contra", bound=tuple[Any, ...], contravariant=True)
-S = TypeVar("S", bound=tuple[Any, ...])
-S_contra = TypeVar("S_contra", bound=tuple[Any, ...], contravariant=True)
-S_co = TypeVar("S_co", bound=tuple[Any, ...], covariant=True)
+P_contra = TypeVar("P_contra", contravariant=True)
+P = TypeVar("P")
+S = TypeVar("S")
+S_contra = TypeVar("S_contra", contravariant=True)
+S_co = TypeVar("S_co", covariant=True)
+X = TypeVar("X")
+X_contra = TypeVar("X_contra", contravariant=True)
+Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
 
 Residuals: TypeAlias = Literal["full", "auto"] | int

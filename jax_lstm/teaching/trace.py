@@ -16,16 +16,18 @@ examples; everything else is element by element. "h(t=1)" is h of step 1.
 
 import re
 from collections import ChainMap
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jax_lstm import textbook
-from jax_lstm.cells.elman import ELMAN
-from jax_lstm.cells.lstm import LSTM
+from jax_lstm.cells.elman import ELMAN, ElmanParams, ElmanState
+from jax_lstm.cells.lstm import LSTM, LSTMParams, LSTMState
 from jax_lstm.engine import doors
-from jax_lstm.notation import GATES
+from jax_lstm.notation import GATES, Tree
 from jax_lstm.stages import bias, bias_bwd, fork_bwd, linear, linear_bwd, tanh, tanh_bwd
 from jax_lstm.stages.losses import squared_error, squared_error_bwd
 from jax_lstm.teaching import equations
@@ -80,7 +82,16 @@ class Outside(NamedTuple):
     weights: tuple[str, ...] = ()
 
 
-def trace(params, state, xs, dhs=None, *, ys=None, dlast=None, order=GATES):
+def trace(
+    params: LSTMParams | ElmanParams,
+    state: LSTMState | ElmanState,
+    xs: jax.Array,
+    dhs: jax.Array | None = None,
+    *,
+    ys: jax.Array | None = None,
+    dlast: tuple[Tree, ...] | None = None,
+    order: Sequence[str] = GATES,
+) -> Traced:
     """Every number of a run and of its backpropagation through time, with names.
 
     Of an LSTM, (1) to (4) and their twins, as textbook.py has them; or of an Elman network.

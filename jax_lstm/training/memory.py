@@ -12,16 +12,19 @@ sequence's: take them off the budget first.
 """
 
 import math
-from collections.abc import Hashable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jax_lstm import printing
 from jax_lstm.cells.lstm import init_lstm, init_lstm_state, lstm
 from jax_lstm.doors import check_function, check_size
 from jax_lstm.engine.doors import check_options
+from jax_lstm.engine.functions import Residuals
+from jax_lstm.notation import Tree
 
 CLOSE = 1.03  # the largest T and B are found to this ratio
 
@@ -35,7 +38,7 @@ class MemoryRow(NamedTuple):
     asked for only those are tried that are cut without a rest: squares for "auto", multiples of K.
     """
 
-    residuals: Hashable
+    residuals: Residuals
     arguments: int
     outputs: int
     temporaries: int
@@ -55,7 +58,7 @@ class MemoryPlan(NamedTuple):
     budget: in bytes.
     """
 
-    residuals: Any
+    residuals: Residuals | None
     largest_T: int
     largest_B: int
     words: str
@@ -64,20 +67,20 @@ class MemoryPlan(NamedTuple):
 
 
 def memory_plan(
-    budget,
+    budget: float,
     *,
-    T,
-    B,
-    D,
-    H,
-    sequence=lstm,
-    init=init_lstm,
-    init_state=init_lstm_state,
-    dtype=jnp.float32,
-    residuals=("full", "auto", 16, 64),
-    last_only=False,
-    limit=16,
-):
+    T: int,
+    B: int,
+    D: int,
+    H: int,
+    sequence: Callable[..., Tree] = lstm,
+    init: Callable[..., Tree] = init_lstm,
+    init_state: Callable[..., Tree] = init_lstm_state,
+    dtype: DTypeLike = jnp.float32,
+    residuals: Sequence[Residuals] = ("full", "auto", 16, 64),
+    last_only: bool = False,
+    limit: int = 16,
+) -> MemoryPlan:
     """Which `residuals` to use so that a sequence's forward and backward fit into a budget.
 
     "full" is the fastest, so it is the answer if it fits. All others run the forward twice; of
