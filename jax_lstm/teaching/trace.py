@@ -48,8 +48,8 @@ class Stage(NamedTuple):
     t: int | None
     name: str
     equation: str
-    of: dict[str, Any]
-    value: Any
+    of: dict[str, jax.Array]
+    value: jax.Array
     branches: tuple[str, ...] = ()
     note: str = ""
 
@@ -63,10 +63,10 @@ class Traced(NamedTuple):
     stages: a Stage per line, in the order in which they are computed.
     """
 
-    forward: dict[str, Any]
-    backward: dict[str, Any]
-    gradients: dict[str, Any]
-    loss: Any
+    forward: dict[str, jax.Array]
+    backward: dict[str, jax.Array]
+    gradients: dict[str, jax.Array]
+    loss: jax.Array | None
     stages: tuple[Stage, ...]
 
 
