@@ -2,7 +2,8 @@
 
 import functools
 import math
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from jax_lstm import printing
 
@@ -40,7 +41,7 @@ class Row(NamedTuple):
     ratio: float = math.nan
     cosine: float = math.nan
 
-    def verdict(self):
+    def verdict(self) -> str:
         """In words, by precision: what is off by less than half of the digits is not different."""
         if self.note == EMPTY:
             return "nothing to compare"
@@ -52,7 +53,7 @@ class Row(NamedTuple):
             return f"worse than autodiff by a factor of {factor:.2g}"
         return "a different gradient"
 
-    def line(self):
+    def line(self) -> str:
         """A line of the table, and a note below it where there is one."""
         errors = self.max_abs, self.relative, self.worst, self.allowed
         verdict = "EMPTY" if self.note == EMPTY else "PASS" if self.ok else "FAIL"
@@ -61,18 +62,18 @@ class Row(NamedTuple):
         return columns((), [row]) + note
 
 
-def header():
+def header() -> str:
     """The names of the columns of `Row.line`, and a rule below them."""
     return columns(HEAD, (), rule=True)
 
 
-def failure(route, array, against, dtype, note):
+def failure(route: str, array: str, against: str, dtype: str, note: str) -> Row:
     """The row of something that could not be compared at all: a FAIL that says why."""
     nan = math.nan
     return Row(route, array, against, dtype, nan, nan, nan, nan, None, False, note)
 
 
-def first_line(error):
+def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
@@ -81,20 +82,20 @@ class Report(NamedTuple):
 
     rows: tuple[Row, ...]
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         compared = any(row.note != EMPTY for row in self.rows)
         return compared and all(row.ok for row in self.rows)
 
-    def failures(self):
+    def failures(self) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if not row.ok)
 
-    def empty(self):
+    def empty(self) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if row.note == EMPTY)
 
-    def table(self):
+    def table(self) -> str:
         return "\n".join((header(), *(row.line() for row in self.rows), *self.verdicts()))
 
-    def verdicts(self):
+    def verdicts(self) -> Iterator[str]:
         """A sentence per route, about the array that is furthest off."""
         for route in dict.fromkeys(row.route for row in self.rows):
             rows = [row for row in self.rows if row.route == route]
@@ -106,7 +107,7 @@ class Report(NamedTuple):
                 f"{worst.relative:.1e}, norm ratio {worst.ratio:.6g}, cosine {worst.cosine:.6g}"
             )
 
-    def to_json(self, **facts):
+    def to_json(self, **facts: Any) -> str:
         """A JSON object: `ok`, `facts` (whatever is passed in) and `rows`. NaN and infinities,
         which JSON does not have, become the texts "NaN", "Infinity" and "-Infinity"."""
         rows = [row._asdict() | {"verdict": row.verdict()} for row in self.rows]
