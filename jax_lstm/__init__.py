@@ -126,8 +126,7 @@ __all__ = [
     "zoneout_masks",
 ]
 
-# The cells' names come from their rows; a type checker reads them off the star above.
-globals()["__all__"] = sorted({*__all__, *(name for name in vars(family) if name[0] != "_")})
+__all__ += family.__all__  # the cells' names come from their rows
 
 
 def __dir__():

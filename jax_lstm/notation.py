@@ -26,11 +26,20 @@ Precision
     examples are `wide`: float32 where that dtype has 16 bits, the dtype itself otherwise.
 """
 
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
 import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
+
+# What is written in signatures, for type checkers. `Tree` is a pytree whose form is the user's.
+Tree: TypeAlias = Any
+ArrayOrTree: TypeAlias = ArrayLike | tuple[Tree, ...] | Mapping[str, Tree]
+ArrayOrList: TypeAlias = ArrayLike | list[Any] | tuple[Any, ...]
 
 GATES = ("i", "f", "g", "o")
 
 
-def wide(dtype):
+def wide(dtype: DTypeLike) -> jnp.dtype:
     """The dtype of cell states, elementwise work and sums: 16-bit floats become float32."""
     return jnp.dtype(jnp.float32 if jnp.finfo(dtype).bits == 16 else dtype)

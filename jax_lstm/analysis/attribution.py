@@ -22,14 +22,24 @@ gates into h_t came through h. What the loss knows of the last state, `dstate`, 
 it: dh_T through h, dc_T through c. The names are textbook.py's.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
-from jax_lstm.analysis.opened import check_cotangents, every_step, length, nonzero, step_back
+from jax_lstm.analysis.opened import (
+    Linearised,
+    check_cotangents,
+    every_step,
+    length,
+    nonzero,
+    step_back,
+)
 from jax_lstm.engine.segments import cast_like, clear_masked, widen, zeros_like
+from jax_lstm.notation import Tree
 
 
 class Attribution(NamedTuple):
@@ -42,12 +52,18 @@ class Attribution(NamedTuple):
     The ways are direct, then the fields of the state: h, and for the LSTM c.
     """
 
-    norm: Any
-    share: Any
-    total: Any
+    norm: Tree
+    share: Tree
+    total: Tree
 
 
-def attribute(run, dhs, dstate=None, *, of=None):
+def attribute(
+    run: Linearised,
+    dhs: ArrayLike,
+    dstate: Tree = None,
+    *,
+    of: Callable[[Tree], Tree] | None = None,
+) -> Attribution:
     """The weight gradient, taken apart by time step, way and gate.
 
         dW = Σ_t Σ_way Σ_gate part      direct, through h, through c; likewise dU, db

@@ -20,19 +20,30 @@ error that stays constant along c; Bengio, Simard & Frasconi (1994) and Pascanu,
 (2013) for the product of Jacobians in the simple network, and its bound.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
-from jax_lstm.analysis.opened import check_cotangents, every_step, length, node, nonzero, step_back
+from jax_lstm.analysis.opened import (
+    Linearised,
+    check_cotangents,
+    every_step,
+    length,
+    node,
+    nonzero,
+    step_back,
+)
 from jax_lstm.cells.elman import ELMAN
 from jax_lstm.cells.lstm import LSTM
 from jax_lstm.doors import check_size
 from jax_lstm.engine.bptt import fork_of_h
 from jax_lstm.engine.segments import clear_masked, where, widen, zeros_like
+from jax_lstm.notation import Tree
 from jax_lstm.stages import tanh_bwd
 
 
@@ -43,19 +54,19 @@ class GradientNorms(NamedTuple):
     delta: ‖da_t‖ of each gate, (T, ..., gates).
     """
 
-    dstate: Any
-    delta: Any
+    dstate: Tree
+    delta: jax.Array
 
 
 class JacobianNorms(NamedTuple):
     """norm: ‖∂h_T/∂h_t‖₂ and ‖∂c_T/∂c_t‖₂, (n, ...), in the fields of a state, from below.
     residual: ‖JᵀJv - σ²v‖ / σ², likewise: so near to σ² is the square of some singular value."""
 
-    norm: Any
-    residual: Any
+    norm: Tree
+    residual: Tree
 
 
-def gradient_norms(run, dhs, dstate=None):
+def gradient_norms(run: Linearised, dhs: ArrayLike, dstate: Tree = None) -> GradientNorms:
     """How long the gradient is at every step, for a loss of one's own.
 
         ‖dh_t‖, ‖dc_t‖, ‖da_t‖ by gate      as textbook.py's dh, dc, da_i, da_f, da_g, da_o
@@ -96,7 +107,7 @@ def unit(x):
 # Jacobians over time --------------------------------------------------------------------------
 
 
-def jacobians(run):
+def jacobians(run: Linearised) -> Tree:
     """What the last step feels of each step, along every way: whole Jacobians, for small H.
 
         ∂h_T/∂h_t,  ∂c_T/∂c_t      t = 1 ... T, H rows going back at once
@@ -142,7 +153,9 @@ def only(n, state, x):
     return type(state)(*(x if k == n else z for k, z in enumerate(zeros_like(state))))
 
 
-def jacobian_norms(run, at, *, iterations=100, seed=0):
+def jacobian_norms(
+    run: Linearised, at: Sequence[int] | ArrayLike, *, iterations: int = 100, seed: int = 0
+) -> JacobianNorms:
     """How much the last step feels of some steps: the largest singular values, at any H.
 
         ‖∂h_T/∂h_t‖₂,  ‖∂c_T/∂c_t‖₂      by power iteration on JᵀJ
@@ -221,7 +234,7 @@ def check_places(at, T):
 # What the gates alone would do ----------------------------------------------------------------
 
 
-def forget_products(run):
+def forget_products(run: Linearised) -> jax.Array:
     """What of the cell state stays: ∂c_T/∂c_t along c alone, the error carousel of the LSTM.
 
         p_t = f_T ⊙ f_{T-1} ⊙ ... ⊙ f_{t+1}        p_T = 1
@@ -244,7 +257,7 @@ def forget_products(run):
     return later(run, run.saved[1])
 
 
-def elman_bounds(run):
+def elman_bounds(run: Linearised) -> jax.Array:
     """How much the simple network can pass on at most, by the largest singular value of U.
 
         ‖∂h_T/∂h_t‖₂ <= Π_{s=t+1}^{T} ‖U‖₂ max_k (1 - h_sk²)

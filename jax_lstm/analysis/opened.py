@@ -10,8 +10,8 @@ back through the steps with whatever cotangents he likes.
 """
 
 import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,11 @@ import jax.numpy as jnp
 from jax_lstm.cells.elman import ELMAN
 from jax_lstm.cells.lstm import LSTM
 from jax_lstm.engine import bptt
-from jax_lstm.engine.cell import Cell
+from jax_lstm.engine.cell import AnyCell, Cell, Params, State
+from jax_lstm.engine.functions import RunFunction
 from jax_lstm.engine.routes import bind, run_cell
 from jax_lstm.engine.segments import Steps, widen, zeros_like
+from jax_lstm.notation import Tree
 
 
 @jax.tree_util.register_dataclass
@@ -37,21 +39,26 @@ class Linearised:
     factors: for each field of the state after h, how h_t moves with it: dh/dc, (T, ..., H).
     """
 
-    cell: Cell = field(metadata={"static": True})
+    cell: AnyCell = field(metadata={"static": True})
     gates: tuple[str, ...] = field(metadata={"static": True})
     reverse: bool = field(metadata={"static": True})
-    params: Any
-    w: Any
-    state: Any
-    states: Any
+    params: Tree
+    w: Tree
+    state: Tree
+    states: Tree
     steps: Steps
-    seen: Any
-    saved: Any
-    slopes: Any
-    factors: Any
+    seen: Tree
+    saved: Tree
+    slopes: Tree
+    factors: Tree
 
 
-def make_linearised(cell, gates=None, follows=None, name="linearised"):
+def make_linearised(
+    cell: Cell[Params, State],
+    gates: Sequence[str] | None = None,
+    follows: Callable[[Tree], tuple[Tree, ...]] | None = None,
+    name: str = "linearised",
+) -> RunFunction[Params, State, Linearised]:
     """A function that runs a cell over a sequence and keeps the derivative of each step.
 
     Args:

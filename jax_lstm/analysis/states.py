@@ -4,23 +4,32 @@ For any cell, at any size, under jit. Every number of a small LSTM, deltas too, 
 teaching/trace.py.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import jax
 
 from jax_lstm.engine import bptt
+from jax_lstm.engine.cell import Cell, Params, State
+from jax_lstm.engine.functions import RunFunction
 from jax_lstm.engine.routes import bind, run_cell
 from jax_lstm.engine.segments import clear_masked
+from jax_lstm.notation import Tree
 
 
 class States(NamedTuple):
     """hs (T, ..., H); states, the cell's state after every step, each field (T, ..., H); saved,
     what its step saved, for the LSTM the gates (i, f, g, o). Zero where a step is no step."""
 
-    hs: Any
-    states: Any
-    saved: Any
+    hs: jax.Array
+    states: Tree
+    saved: Tree
 
 
-def make_states(cell, name="states", title="Every state and gate of a cell, over a sequence."):
+def make_states(
+    cell: Cell[Params, State],
+    name: str = "states",
+    title: str = "Every state and gate of a cell, over a sequence.",
+) -> RunFunction[Params, State, tuple[State, States]]:
     """A whole-sequence function that shows what happens inside. Derivatives are JAX's.
 
     Args:

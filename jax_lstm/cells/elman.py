@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jax_lstm.doors import check_size
 from jax_lstm.engine.cell import Cell
@@ -50,7 +51,9 @@ class ElmanState(NamedTuple):
     h: jax.Array
 
 
-def init_elman(key, input_size, hidden_size, *, dtype=jnp.float32):
+def init_elman(
+    key: jax.Array, input_size: int, hidden_size: int, *, dtype: DTypeLike = jnp.float32
+) -> ElmanParams:
     """ElmanParams: W lecun-normal (D, H), U orthogonal (H, H), b zero (H,)."""
     D = check_size("input_size", input_size, 1)
     H = check_size("hidden_size", hidden_size, 1)

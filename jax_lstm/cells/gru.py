@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jax_lstm.doors import check_size
 from jax_lstm.engine.cell import Cell
@@ -67,7 +68,9 @@ class GRUState(NamedTuple):
     h: jax.Array
 
 
-def init_gru(key, input_size, hidden_size, *, dtype=jnp.float32):
+def init_gru(
+    key: jax.Array, input_size: int, hidden_size: int, *, dtype: DTypeLike = jnp.float32
+) -> GRUParams:
     """Parameters drawn as those of `init_lstm`.
 
     Args:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jax_lstm.doors import check_size
 from jax_lstm.engine.cell import Cell
@@ -57,7 +58,14 @@ class LSTMState(NamedTuple):
     c: jax.Array
 
 
-def init_lstm(key, input_size, hidden_size, *, forget_bias=1.0, dtype=jnp.float32):
+def init_lstm(
+    key: jax.Array,
+    input_size: int,
+    hidden_size: int,
+    *,
+    forget_bias: float = 1.0,
+    dtype: DTypeLike = jnp.float32,
+) -> LSTMParams:
     """Parameters drawn as most libraries draw them.
 
     Args:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jax_lstm.cells import lstm
 from jax_lstm.doors import check_size
@@ -55,8 +56,14 @@ class LSTMPState(NamedTuple):
 
 
 def init_lstmp(
-    key, input_size, hidden_size, projection_size, *, forget_bias=1.0, dtype=jnp.float32
-):
+    key: jax.Array,
+    input_size: int,
+    hidden_size: int,
+    projection_size: int,
+    *,
+    forget_bias: float = 1.0,
+    dtype: DTypeLike = jnp.float32,
+) -> LSTMPParams:
     """Parameters drawn as those of `init_lstm`.
 
     Args:

@@ -14,12 +14,15 @@ each time, so that JAX compiles it once.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 
+from jax_lstm.engine.cell import AnyCell, Cell, Params, State
 from jax_lstm.stages import drop, drop_bwd, keep, keep_bwd
+
+Make = TypeVar("Make", bound=Callable[..., Any])
 
 
 class Wrapped(NamedTuple):
@@ -42,7 +45,7 @@ class Around(NamedTuple):
     leave_bwd: Callable[..., Any] | None = None
 
 
-def surround(cell, around, **changes):
+def surround(cell: AnyCell, around: Around, **changes: Any) -> AnyCell:
     """A cell made of a cell: its step between two stages, its twin between their twins.
 
     Args:
@@ -110,8 +113,17 @@ def surround(cell, around, **changes):
     )
 
 
-@functools.cache
-def recurrent_dropout(cell):
+def fields_of(cell: AnyCell) -> tuple[str, ...]:
+    return cell.state._fields
+
+
+def remember(make: Make) -> Make:
+    """`functools.cache`, which would lose the types."""
+    return cast(Make, functools.cache(make))
+
+
+@remember
+def recurrent_dropout(cell: Cell[Params, State]) -> Cell[Params, State]:
     """The cell, seeing h_{t-1} ⊙ m in every step, with one mask for the whole sequence.
 
     Only for cells whose first field enters through products with weights, as the LSTM's h does.
@@ -137,13 +149,13 @@ def recurrent_dropout(cell):
         dh, *rest = dseen
         return type(dseen)(drop_bwd(mask.astype(dh.dtype), dh)[0], *rest)  # (12')
 
-    h = cell.state._fields[0]
+    h = fields_of(cell)[0]
     name = f"{cell.name} with recurrent dropout"
     return surround(cell, Around(enter, enter_bwd), name=name, consts=h)
 
 
-@functools.cache
-def zoneout(cell):
+@remember
+def zoneout(cell: Cell[Params, State]) -> Cell[Params, State]:
     """The cell, where masked units of each field of the state keep their value of step t-1.
 
     The new h is the cell's own, so for the LSTM it is o ⊙ tanh(c) of the c before zoneout. Of a
@@ -160,7 +172,7 @@ def zoneout(cell):
     Source: Krueger et al. (2017), "Zoneout: regularizing RNNs by randomly preserving hidden
     activations".
     """
-    held = cell.state._fields if cell.kept is None else cell.kept
+    held = fields_of(cell) if cell.kept is None else cell.kept
 
     def leave(now, prev, new):
         masks = dict(zip(held, now, strict=True))

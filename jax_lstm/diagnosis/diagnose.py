@@ -10,7 +10,9 @@ number, and a single number can be given as it is printed: "dWf[3][1]": -0.06981
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +32,17 @@ PER_STEP = ("das", "dhs", "dcs")  # leaves that few people have
 LARGE = 5e4  # T B H (D + H) from which two mistakes at once take longer than people wait
 DRAWS = 4  # runs that show how large rounding is
 
+Arrays: TypeAlias = dict[str, Any] | str | Path  # by name, or the file that holds them
 
-def diagnose(gradient, problem=None, *, layout=None, cell=None, pairs=None):
+
+def diagnose(
+    gradient: Arrays | Callable[[dict[str, Any]], dict[str, Any]],
+    problem: Arrays | None = None,
+    *,
+    layout: str | None = None,
+    cell: str | None = None,
+    pairs: bool | None = None,
+) -> referee.Diagnosis:
     """Say whether a gradient is right, and if not, which classic mistake it makes.
 
     Args:

@@ -12,10 +12,13 @@ engine gives no t: a clock is a field of the state whose cotangent is zero.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+
+Params = TypeVar("Params", bound=tuple[Any, ...])
+State = TypeVar("State", bound=tuple[Any, ...])
 
 
-class Cell(NamedTuple):
+class Cell(NamedTuple, Generic[Params, State]):
     """What a cell says of itself. Hashable, as JAX caches by it: tuples of pairs, no dicts.
 
     name: the key everywhere, say "lstm".
@@ -53,8 +56,8 @@ class Cell(NamedTuple):
     """
 
     name: str
-    params: Any
-    state: Any
+    params: type[Params]
+    state: type[State]
     project: Callable[..., Any]
     step: Callable[..., Any]
     step_bwd: Callable[..., Any]
@@ -62,8 +65,8 @@ class Cell(NamedTuple):
     shapes: tuple[tuple[str, str], ...] = ()
     fields: tuple[tuple[str, str], ...] = ()
     gates: tuple[str, ...] = ()
-    init: Callable[..., Any] | None = None
-    init_state: Callable[..., Any] | None = None
+    init: Callable[..., Params] | None = None
+    init_state: Callable[..., State] | None = None
     prepare: Callable[..., Any] = lambda params, consts: params
     slopes: Callable[..., Any] = lambda w, prevs, saved: saved
     step_for_jax: Callable[..., Any] | None = None
@@ -75,3 +78,6 @@ class Cell(NamedTuple):
     options: tuple[tuple[str, Any], ...] = ()
     sizes: tuple[tuple[str, str], ...] = ()
     kept: tuple[str, ...] | None = None
+
+
+AnyCell: TypeAlias = Cell[Any, Any]

@@ -2,11 +2,14 @@
 
 import functools
 import inspect
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
 
 from jax_lstm.engine import bptt
+from jax_lstm.engine.cell import Cell, Params, State
 from jax_lstm.engine.doors import (
     check_cell,
     check_consts,
@@ -15,13 +18,25 @@ from jax_lstm.engine.doors import (
     check_steps,
     valid_steps,
 )
+from jax_lstm.engine.functions import InitState, Residuals, SequenceFunction, StepFunction
 from jax_lstm.engine.segments import Plan, Steps
 from jax_lstm.engine.shapes import axes_of, is_wide, shape_of, sizes_of
 from jax_lstm.notation import wide
 from jax_lstm.sharding import vary_together
 
+First = TypeVar("First")
+Second = TypeVar("Second")
+Result = TypeVar("Result")
+Options = ParamSpec("Options")
+Routes: TypeAlias = tuple[
+    StepFunction[Params, State],
+    StepFunction[Params, State],
+    SequenceFunction[Params, State],
+    SequenceFunction[Params, State],
+]
 
-def routes(cell, about):
+
+def routes(cell: Cell[Params, State], about: str) -> Routes[Params, State]:
     """One step and a sequence of a cell, each by its hand-written rule and by JAX.
 
     Args:
@@ -35,7 +50,11 @@ def routes(cell, about):
     return (*steps, *make_rnn(cell, cell.name, f"{about[:1].upper()}{about[1:]}, over a sequence."))
 
 
-def make_rnn(cell, name="rnn", title="A cell of one's own, over a whole sequence."):
+def make_rnn(
+    cell: Cell[Params, State],
+    name: str = "rnn",
+    title: str = "A cell of one's own, over a whole sequence.",
+) -> tuple[SequenceFunction[Params, State], SequenceFunction[Params, State]]:
     """A whole-sequence function for a cell, with a hand-written gradient and with JAX's.
 
     Args:
@@ -55,7 +74,9 @@ def make_rnn(cell, name="rnn", title="A cell of one's own, over a whole sequence
     )
 
 
-def make_cell(cell, name="cell", title="One step of a cell of one's own."):
+def make_cell(
+    cell: Cell[Params, State], name: str = "cell", title: str = "One step of a cell of one's own."
+) -> tuple[StepFunction[Params, State], StepFunction[Params, State]]:
     """One step of a cell, with a hand-written gradient and with JAX's.
 
     Args:
@@ -71,7 +92,7 @@ def make_cell(cell, name="cell", title="One step of a cell of one's own."):
     )
 
 
-def make_init_state(cell):
+def make_init_state(cell: Cell[Params, State]) -> InitState[Params, State]:
     """The state before the first step of a cell, `(params, batch_shape=()) -> state`."""
     name = f"init_{cell.name}_state"
     return bind(init_state, (cell,), name, f"{cell.state.__name__} before the first step.")
@@ -102,10 +123,29 @@ def init_state(cell, params, batch_shape=()):
     return cell.state(*fields)
 
 
-def bind(function, given, name, title):
-    """The function with its first arguments given, and a name and docstring of its own."""
+@overload
+def bind(
+    function: Callable[Concatenate[First, Options], Result],
+    given: tuple[First],
+    name: str,
+    title: str,
+) -> Callable[Options, Result]: ...
+@overload
+def bind(
+    function: Callable[Concatenate[First, Second, Options], Result],
+    given: tuple[First, Second],
+    name: str,
+    title: str,
+) -> Callable[Options, Result]: ...
+def bind(
+    function: Callable[..., Any], given: tuple[Any, ...], name: str, title: str
+) -> Callable[..., Any]:
+    """The function with its first arguments given, and a name and docstring of its own.
+
+    Its signature has no types: complaints that print it stay short.
+    """
     parameters = list(inspect.signature(function).parameters.values())[len(given) :]
-    signature = inspect.Signature(parameters)
+    signature = inspect.Signature([p.replace(annotation=p.empty) for p in parameters])
 
     @functools.wraps(function)
     def bound(*args, **options):
@@ -159,7 +199,7 @@ def run_cell(
     resets=None,
     reset_state=None,
     reverse=False,
-    residuals="full",
+    residuals: Residuals = "full",
     unroll=1,
 ):
     """Cotangents are accepted for every output and returned for params, state and xs.

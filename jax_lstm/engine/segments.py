@@ -3,14 +3,14 @@
 import functools
 import math
 from collections.abc import Hashable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jax_lstm.engine.cell import Cell
-from jax_lstm.notation import wide
+from jax_lstm.engine.cell import AnyCell
+from jax_lstm.notation import Tree, wide
 
 SEGMENT_STEPS = 16  # at least so many steps share one weight product
 SEGMENT_BYTES = 2**21  # and as many as keep the projected input of a segment within a core's cache
@@ -19,7 +19,7 @@ SEGMENT_BYTES = 2**21  # and as many as keep the projected input of a segment wi
 class Plan(NamedTuple):
     """The static part of a run: hashable, so that JAX compiles once per plan."""
 
-    cell: Cell
+    cell: AnyCell
     reverse: bool
     residuals: Hashable
     unroll: int
@@ -31,9 +31,9 @@ class Steps(NamedTuple):
     `mask` and `resets` may be None and then cost nothing.
     """
 
-    xs: Any
-    mask: Any
-    resets: Any
+    xs: Tree
+    mask: jax.Array | None
+    resets: jax.Array | None
 
 
 # Time in segments -----------------------------------------------------------------------------

@@ -19,7 +19,8 @@ A file that was cut off or altered is refused, and the leaf is named. Nothing in
 
 import hashlib
 import json
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +31,10 @@ from jax_lstm.engine.shapes import sizes_of
 from jax_lstm.files.arrays import META, encode_tensors, read_tensors, write
 from jax_lstm.interop.convert import listing, to_jax
 from jax_lstm.networks.sizes import StackParams
-from jax_lstm.notation import GATES
+from jax_lstm.notation import GATES, Tree
 from jax_lstm.stages.readout import DenseParams
+
+Json: TypeAlias = Any  # what JSON can say
 
 VERSION = 1
 OURS = (
@@ -44,11 +47,11 @@ ORDER = f"{' '.join(GATES)}, blocks side by side; x @ W with W (D, 4H), U (H, 4H
 class Saved(NamedTuple):
     """What `load` returns: the tree that was saved, and its notes."""
 
-    tree: Any
-    notes: Any
+    tree: Tree
+    notes: Json
 
 
-def save(path, tree, *, notes=None):
+def save(path: str | Path, tree: Tree, *, notes: Json = None) -> None:
     """Write a tree of arrays to a .safetensors file, as a whole or not at all.
 
     Args:
@@ -81,7 +84,7 @@ def save(path, tree, *, notes=None):
     write(path, encode_tensors(arrays, metadata))
 
 
-def load(path, *, like=None):
+def load(path: str | Path, *, like: Tree = None) -> Saved:
     """The tree of a file that `save` wrote, and its notes.
 
     Args:

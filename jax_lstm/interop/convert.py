@@ -6,7 +6,7 @@ Nothing is cast on the way: a weight comes out in the dtype in which it went in.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from jax_lstm.interop.layouts import WEIGHTS, from_ours
 from jax_lstm.networks.sizes import StackParams
 from jax_lstm.notation import wide
 
+CellState: TypeAlias = LSTMState | LSTMPState | ElmanState
 PARAMS = {name: cell.params for name, cell in CELLS.items()}
 READERS = {
     "ours": "jax_lstm.LSTMParams",
@@ -249,7 +250,7 @@ def as_layers(name, tree, is_one):
     return layers
 
 
-def state_of(where, h, c=None):
+def state_of(where, h, c=None) -> CellState:
     """The state of a cell, by its sizes: an LSTMPState where h is smaller than c. c is widened to
     float32 where it has 16 bits, which rounds nothing."""
     h = to_jax(where, array_of(where, h))

@@ -15,8 +15,10 @@ Source: flax.linen.recurrent and flax.nnx.nn.recurrent; tests/interop/ runs both
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 from jax_lstm.interop.convert import (
+    CellState,
     array_of,
     arrays_of,
     as_layers,
@@ -28,13 +30,15 @@ from jax_lstm.interop.convert import (
     state_of,
 )
 from jax_lstm.interop.layouts import WEIGHTS
+from jax_lstm.networks.functions import Layers
 from jax_lstm.networks.sizes import StackParams
+from jax_lstm.notation import Tree
 
 BOTH = ("forward_rnn", "backward_rnn")  # of flax's Bidirectional
 NNX_TREES = {"OptimizedLSTMCell": 0, "LSTMCell": 1}  # of nnx, with trees of their own
 
 
-def from_linen(tree):
+def from_linen(tree: Tree) -> StackParams:
     """The parameters, or their gradient, from the trees of flax.linen's cells.
 
     Args:
@@ -53,7 +57,7 @@ def from_linen(tree):
     return read(tree, WEIGHTS["linen"])
 
 
-def to_linen(params):
+def to_linen(params: Tree) -> Layers:
     """The trees of flax.linen's cells, from parameters or from their gradient.
 
     Args:
@@ -71,7 +75,7 @@ def to_linen(params):
     return write(params, WEIGHTS["linen"])
 
 
-def from_nnx(tree):
+def from_nnx(tree: Tree) -> StackParams:
     """The parameters, or their gradient, from the states of flax.nnx's cells.
 
     Args:
@@ -89,7 +93,9 @@ def from_nnx(tree):
     return read(tree, WEIGHTS["nnx"])
 
 
-def to_nnx(params, *, cell="OptimizedLSTMCell"):
+def to_nnx(
+    params: Tree, *, cell: Literal["OptimizedLSTMCell", "LSTMCell"] = "OptimizedLSTMCell"
+) -> Layers:
     """The pure states of flax.nnx's cells, from parameters or from their gradient.
 
     Args:
@@ -112,7 +118,7 @@ def to_nnx(params, *, cell="OptimizedLSTMCell"):
     return write(params, (forms[NNX_TREES[cell]], *forms[2:]))
 
 
-def from_carry(carry):
+def from_carry(carry: Tree) -> CellState:
     """The state of a cell from flax's carry: (c, h), which is the other way round.
 
     Args:
@@ -131,7 +137,7 @@ def from_carry(carry):
     return state_of("carry", *(carry[::-1] if pair else (carry,)))
 
 
-def to_carry(state):
+def to_carry(state: Tree) -> Tree:
     """flax's carry, (c, h) or h, from the state of a cell; arrays as they are."""
     return (state.c, state.h) if len(state) == 2 else state.h
 

@@ -12,9 +12,13 @@ Source: keras.layers.LSTM; tests/interop/test_interop_keras.py runs it.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from jax_lstm.interop.convert import (
     READERS,
+    CellState,
     array_of,
     arrays_of,
     cell_of,
@@ -25,11 +29,12 @@ from jax_lstm.interop.convert import (
 )
 from jax_lstm.interop.layouts import WEIGHTS
 from jax_lstm.networks.sizes import StackParams
+from jax_lstm.notation import Tree
 
 KERAS_NAMES = ("kernel", "recurrent_kernel", "bias")
 
 
-def from_weights(weights):
+def from_weights(weights: Sequence[Any] | Mapping[str, Any]) -> StackParams:
     """The parameters of a stack, or their gradient, from `layer.get_weights()`.
 
     Args:
@@ -60,7 +65,7 @@ def from_weights(weights):
     )
 
 
-def to_weights(params, *, use_bias=True):
+def to_weights(params: Tree, *, use_bias: bool = True) -> list[list[np.ndarray]]:
     """What `layer.set_weights` takes, a list for each layer, from parameters or their gradient.
 
     Args:
@@ -81,7 +86,7 @@ def to_weights(params, *, use_bias=True):
     ]
 
 
-def from_states(states):
+def from_states(states: Sequence[Any]) -> CellState:
     """The state of a cell from Keras' list, [h, c] or [h].
 
     Args:
@@ -101,7 +106,7 @@ def from_states(states):
     return state_of("states", *states)
 
 
-def to_states(state):
+def to_states(state: Tree) -> list[Tree]:
     """Keras' list, [h, c] or [h], from the state of a cell; arrays as they are."""
     return list(state)
 

@@ -20,6 +20,7 @@ Source: torch.nn.LSTM's and torch.nn.RNN's documentation; tests/interop/ runs bo
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -36,10 +37,12 @@ from jax_lstm.interop.convert import (
     state_of,
 )
 from jax_lstm.interop.layouts import WEIGHTS
+from jax_lstm.networks.functions import AnyLayers, Layers
 from jax_lstm.networks.sizes import DIRECTIONS, StackParams
+from jax_lstm.notation import Tree
 
 
-def from_state_dict(d, *, prefix=""):
+def from_state_dict(d: Mapping[str, Any], *, prefix: str = "") -> StackParams:
     """The parameters of a stack from the state_dict of a torch.nn.LSTM or torch.nn.RNN.
 
         W = weight_ihᵀ    U = weight_hhᵀ    b = bias_ih + bias_hh    P = weight_hrᵀ
@@ -62,7 +65,7 @@ def from_state_dict(d, *, prefix=""):
     return read(d, prefix, None)
 
 
-def gradient_from_state_dict(d, *, prefix=""):
+def gradient_from_state_dict(d: Mapping[str, Any], *, prefix: str = "") -> StackParams:
     """The gradient of those parameters from torch's: db is the gradient of either bias.
 
     Args:
@@ -81,7 +84,7 @@ def gradient_from_state_dict(d, *, prefix=""):
     return read(d, prefix, join_gradients)
 
 
-def to_state_dict(params, *, bias=True, prefix=""):
+def to_state_dict(params: Tree, *, bias: bool = True, prefix: str = "") -> dict[str, np.ndarray]:
     """A state_dict for a torch.nn.LSTM or torch.nn.RNN that computes what these parameters do.
 
     Args:
@@ -102,7 +105,9 @@ def to_state_dict(params, *, bias=True, prefix=""):
     return write(params, bias, prefix, None)
 
 
-def gradient_to_state_dict(dparams, *, bias=True, prefix=""):
+def gradient_to_state_dict(
+    dparams: Tree, *, bias: bool = True, prefix: str = ""
+) -> dict[str, np.ndarray]:
     """The gradient of a torch module's parameters from ours: db for each of its two biases.
 
     Args:
@@ -121,7 +126,7 @@ def gradient_to_state_dict(dparams, *, bias=True, prefix=""):
     return write(dparams, bias, prefix, np.copy)
 
 
-def from_hx(hx, *, bidirectional=False):
+def from_hx(hx: Tree, *, bidirectional: bool = False) -> Layers:
     """States of a stack from torch's (h_0, c_0), or h_0 alone: axis 0 counts layers and directions.
 
     Args:
@@ -150,7 +155,7 @@ def from_hx(hx, *, bidirectional=False):
     return tuple(tuple(states[k : k + directions]) for k in range(0, n, directions))
 
 
-def to_hx(states):
+def to_hx(states: AnyLayers) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """torch's (h_0, c_0), or h_0 where there is no c, from states[l][direction].
 
     Returns:

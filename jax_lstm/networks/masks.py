@@ -1,15 +1,22 @@
 """Masks, drawn outside the loop: of dropout and of zoneout, for a state or for a stack of them."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
+from jax.typing import ArrayLike, DTypeLike
 
 from jax_lstm.doors import broadcasts
+from jax_lstm.notation import ArrayOrList, Tree
 from jax_lstm.stages import TWINS
 from jax_lstm.stages.twins import as_jax_sees_it, with_twin
 
 
-def dropout_mask(key, rate, shape, dtype=jnp.float32):
+def dropout_mask(
+    key: jax.Array, rate: ArrayLike, shape: Sequence[int], dtype: DTypeLike = jnp.float32
+) -> jax.Array:
     """0 with probability `rate`, else 1 / (1 - rate).
 
     Args:
@@ -26,7 +33,14 @@ def dropout_mask(key, rate, shape, dtype=jnp.float32):
     return jax.random.bernoulli(key, 1 - rate, shape).astype(dtype) / jnp.asarray(1 - rate, dtype)
 
 
-def zoneout_mask(key, rate, shape, dtype=jnp.float32, *, train=True):
+def zoneout_mask(
+    key: jax.Array,
+    rate: ArrayLike,
+    shape: Sequence[int],
+    dtype: DTypeLike = jnp.float32,
+    *,
+    train: bool = True,
+) -> jax.Array:
     """1 with probability `rate` in training, the expectation `rate` everywhere at test time.
 
     Args:
@@ -44,7 +58,7 @@ def zoneout_mask(key, rate, shape, dtype=jnp.float32, *, train=True):
     return sampled if train else jnp.full(shape, rate, dtype)
 
 
-def recurrent_dropout_masks(key, rate, states):
+def recurrent_dropout_masks(key: jax.Array, rate: ArrayLike, states: Tree) -> Tree:
     """One mask (..., H) for each state, as `consts` of a `recurrent_dropout` cell.
 
     Args:
@@ -65,7 +79,15 @@ def recurrent_dropout_masks(key, rate, states):
     return for_each_state(mask, key, states)
 
 
-def zoneout_masks(key, rate, states, T, *, train=True, fields=None):
+def zoneout_masks(
+    key: jax.Array,
+    rate: ArrayOrList,
+    states: Tree,
+    T: int,
+    *,
+    train: bool = True,
+    fields: Sequence[str] | None = None,
+) -> Tree:
     """Masks for each state, one per field, as a `zoneout` cell reads them beside xs.
 
     Args:
@@ -120,5 +142,12 @@ def check_drop(x, mask):
         )
 
 
+class Drop(Protocol):
+    """Dropout with a mask drawn outside, see `jax_lstm.drop`."""
+
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array: ...
+
+
 # `drop` with its twin, `drop_autodiff` as JAX sees it.
-drop_autodiff, drop = as_jax_sees_it(TWINS["drop"]), with_twin(TWINS["drop"], check_drop)
+drop: Drop = with_twin(TWINS["drop"], check_drop)
+drop_autodiff: Drop = as_jax_sees_it(TWINS["drop"])

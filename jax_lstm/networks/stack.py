@@ -16,13 +16,17 @@ Sources: Schuster & Paliwal (1997) for two directions, Graves (2013) for skip co
 (2016) for residual ones, Peters et al. (2018) for two directions that stay apart.
 """
 
+from collections.abc import Callable, Sequence
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 
 from jax_lstm.cells.lstm import init_lstm, init_lstm_state, lstm, lstm_autodiff
 from jax_lstm.doors import check_function
 from jax_lstm.engine import doors, routes
-from jax_lstm.networks.joints import BY_HAND, BY_JAX
+from jax_lstm.networks.functions import Layers, Merge, Skip, StackFunction
+from jax_lstm.networks.joints import BY_HAND, BY_JAX, Joints
 from jax_lstm.networks.sizes import (
     DIRECTIONS,
     MERGES,
@@ -38,21 +42,22 @@ from jax_lstm.networks.sizes import (
     output_sizes,
     per_layer,
 )
+from jax_lstm.notation import Tree
 
 
 def init_stack(
-    key,
-    input_size,
-    hidden_sizes,
+    key: jax.Array,
+    input_size: int,
+    hidden_sizes: Sequence[int],
     *,
-    init=init_lstm,
-    init_state=init_lstm_state,
-    bidirectional=False,
-    merge="concat",
-    residual=False,
-    skip=None,
-    learn_initial=False,
-):
+    init: Callable[..., Tree] = init_lstm,
+    init_state: Callable[..., Tree] = init_lstm_state,
+    bidirectional: bool | Sequence[bool] = False,
+    merge: Merge | Sequence[Merge] = "concat",
+    residual: bool | Sequence[bool] = False,
+    skip: Skip | None = None,
+    learn_initial: bool = False,
+) -> StackParams:
     """Parameters of layers that fit together; the options are those that `stack` will get.
 
     Args:
@@ -77,25 +82,31 @@ def init_stack(
     if not isinstance(hidden_sizes, tuple | list) or not hidden_sizes:
         raise ValueError(f"`hidden_sizes` must be a tuple with H of each layer; got {hidden_sizes}")
     L = len(hidden_sizes)
-    merge = per_layer("merge", merge, L, tuple(MERGES))
-    residual = per_layer("residual", residual, L, (False, True))
-    bidirectional = per_layer("bidirectional", bidirectional, L, (False, True))
+    merges = per_layer("merge", merge, L, tuple(MERGES))
+    residuals = per_layer("residual", residual, L, (False, True))
+    both = per_layer("bidirectional", bidirectional, L, (False, True))
     check_skip(skip)
     below, layers, initial = (input_size,), [], []
     for n, H in enumerate(hidden_sizes):
-        directions = 2 if bidirectional[n] else 1
+        directions = 2 if both[n] else 1
         inputs = input_sizes(n, below, input_size, skip)
         keys = jax.random.split(jax.random.fold_in(key, n), directions)
         layer = tuple(init(k, inputs[min(d, len(inputs) - 1)], H) for d, k in enumerate(keys))
         states = tuple(init_state(params, ()) for params in layer)
         outputs = [state[0].shape[-1] for state in states]
-        below = output_sizes(n, below, outputs, merge[n], residual[n])
+        below = output_sizes(n, below, outputs, merges[n], residuals[n])
         layers.append(layer)
         initial.append(states)
     return StackParams(tuple(layers), tuple(initial) if learn_initial else None)
 
 
-def _init_stack_state(joints, params, batch_shape=(), *, init_state=init_lstm_state):
+def _init_stack_state(
+    joints: Joints,
+    params: StackParams,
+    batch_shape: Sequence[int] = (),
+    *,
+    init_state: Callable[..., Tree] = init_lstm_state,
+) -> Layers:
     """A function of `params.initial`: what is learnt gets its gradient, summed over examples.
 
     Args:
@@ -280,11 +291,15 @@ def ends_of_episodes(resets):
 
 
 STACK, STATES = "Layers of sequences.", "The states before the first step: learnt, or zeros."
-stack = routes.bind(
-    _stack, (BY_HAND, lstm), "stack", f"{STACK} Differentiated by hand-written rules."
+stack = cast(
+    StackFunction,
+    routes.bind(_stack, (BY_HAND, lstm), "stack", f"{STACK} Differentiated by hand-written rules."),
 )
-stack_autodiff = routes.bind(
-    _stack, (BY_JAX, lstm_autodiff), "stack_autodiff", f"{STACK} Differentiated by JAX."
+stack_autodiff = cast(
+    StackFunction,
+    routes.bind(
+        _stack, (BY_JAX, lstm_autodiff), "stack_autodiff", f"{STACK} Differentiated by JAX."
+    ),
 )
 init_stack_state = routes.bind(_init_stack_state, (BY_HAND,), "init_stack_state", STATES)
 init_stack_state_autodiff = routes.bind(

@@ -6,11 +6,15 @@ threshold of clipping; it is fitted to the gradient that is to be explained.
 
 import functools
 import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
+Change: TypeAlias = tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]  # what it says, and does
 
-def scalings(sizes, weights):
+
+def scalings(sizes: Mapping[str, int], weights: Sequence[str]) -> dict[str, Change]:
     """{name: (sentence, change)}: everything times a number, or the weights' leaves alone.
 
     Args:

@@ -18,13 +18,18 @@ Calibrated on 25 seeds, T = 1 to 200, H = 1 to 31: what was seen is a quarter of
 
 import contextlib
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jax_lstm.referee.report import EMPTY, Report, Row, failure, first_line
+
+Tree: TypeAlias = Any  # a pytree of arrays
+AnyCell: TypeAlias = Any  # a record as engine/cell.py has it: no cell is known here
+Route: TypeAlias = Callable[[Any, Any], tuple[Tree, Any]]  # (args, dy) -> (y, dargs)
 
 PRECISION = "highest"  # of matrix products; a GPU's default for float32 is TF32
 DRAWS = 8
@@ -42,7 +47,12 @@ class Tolerances(NamedTuple):
 ROUNDING = Tolerances(relative=1e-12, worst=1e-11)
 
 
-def compare(functions, *args, names=None, seed=0):
+def compare(
+    functions: Mapping[str, Callable[..., Tree]],
+    *args: Tree,
+    names: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Report:
     """Compare the gradients of functions that should compute the same.
 
     Args:
@@ -67,7 +77,13 @@ def compare(functions, *args, names=None, seed=0):
     return Report(tuple(compare_routes(routes, args, names=names, seed=seed)))
 
 
-def compare_routes(routes, args, *, names=None, seed=0):
+def compare_routes(
+    routes: Mapping[str, Route],
+    args: tuple[Tree, ...],
+    *,
+    names: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Iterator[Row]:
     """As `compare`, for routes `(args, dy) -> (y, dargs)`; yields rows as they are ready."""
     *others, against = routes
     names, dtype = leaf_names(args, names), lowest_dtype(args)
@@ -90,7 +106,7 @@ def compare_routes(routes, args, *, names=None, seed=0):
 # Routes ---------------------------------------------------------------------------------------
 
 
-def pullback(f):
+def pullback(f: Callable[..., Tree]) -> Route:
     """The route of JAX: `jax.vjp`, which uses the rules of `custom_vjp` where f has any."""
 
     def route(args, dy):
@@ -101,7 +117,7 @@ def pullback(f):
     return route
 
 
-def twins(stage, stage_bwd):
+def twins(stage: Callable[..., Tree], stage_bwd: Callable[..., Tree]) -> Route:
     """The route of a stage and its twin: `stage(*args)`, `stage_bwd(args, y, dy)`.
 
     No rule is registered with JAX on the way. The cotangents come in the order of the arguments,
@@ -143,7 +159,7 @@ def quick_jit(f, **options):
 
 
 @contextlib.contextmanager
-def precisely():
+def precisely() -> Iterator[None]:
     """float64 exists, and matrix products are exact to rounding."""
     with jax.enable_x64(True), jax.default_matmul_precision(PRECISION):
         yield

@@ -25,6 +25,8 @@ from jax_lstm.referee.comparison import (
     EPS,
     FACTOR,
     ROUNDING,
+    AnyCell,
+    Tree,
     distance,
     exactly,
     host,
@@ -80,17 +82,17 @@ class TapReport(NamedTuple):
     blame: str
     unordered: tuple[str, ...] = ()
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool(self.taps) and all(tap.ok for tap in self.taps)
 
-    def failures(self):
+    def failures(self) -> tuple[Tap, ...]:
         return tuple(tap for tap in self.taps if not tap.ok)
 
-    def first(self):
+    def first(self) -> Tap | None:
         """The first disagreement in backward order, None if there is none."""
         return next(iter(self.failures()), None)
 
-    def sentence(self):
+    def sentence(self) -> str:
         first = self.first()
         if first is None:
             return f"all {len(self.taps)} taps agree to the rounding of {self.dtype}"
@@ -110,7 +112,7 @@ class TapReport(NamedTuple):
     __str__ = printing.page
     _repr_html_ = printing.html
 
-    def tables(self):
+    def tables(self) -> list[printing.Sheet]:
         """A line per name, a column per time step, later steps first: the order of the backward."""
         times = sorted({tap.t for tap in self.taps}, reverse=True)
         said = {
@@ -121,15 +123,24 @@ class TapReport(NamedTuple):
         head = "relative error", *(f"t={t} " for t in times)
         return [printing.Sheet(head, rows, sides="<" + ">" * len(times))]
 
-    def table(self):
+    def table(self) -> str:
         return f"{self.tables()[0]}\n{self.sentence()}"
 
-    def to_json(self, **facts):
+    def to_json(self, **facts: Any) -> str:
         found = {"ok": bool(self), "sentence": self.sentence(), "facts": facts}
         return printing.to_json(found | {"taps": self.taps})
 
 
-def taps(cell, params, state, xs, *, consts=None, inside=None, seed=0):
+def taps(
+    cell: AnyCell,
+    params: Tree,
+    state: Tree,
+    xs: Tree,
+    *,
+    consts: Tree = None,
+    inside: Taps | None = None,
+    seed: int = 0,
+) -> TapReport:
     """Compare every hand-written delta of a cell with JAX's, time step by time step.
 
     Args:

@@ -10,13 +10,16 @@ of real functions".
 """
 
 import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jax_lstm.referee.comparison import (
+    Route,
     Tolerances,
+    Tree,
     along,
     exactly,
     flat,
@@ -28,6 +31,7 @@ from jax_lstm.referee.comparison import (
     quick_jit,
     random_cotangents,
 )
+from jax_lstm.referee.report import Row
 
 STEP = 2.0**-6
 LEVELS = 4
@@ -36,7 +40,15 @@ CENTRAL = Tolerances(relative=1e-10, worst=np.inf)
 COMPLEX = Tolerances(relative=1e-11, worst=np.inf)
 
 
-def compare_differences(routes, function, analytic, args, *, names=None, seed=0):
+def compare_differences(
+    routes: Mapping[str, Route],
+    function: Callable[..., Tree],
+    analytic: Callable[..., Tree],
+    args: tuple[Tree, ...],
+    *,
+    names: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Iterator[Row]:
     """A hand-written gradient beside differences of values: no autodiff in the truth.
 
     Args:

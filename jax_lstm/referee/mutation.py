@@ -15,6 +15,8 @@ import numpy as np
 from jax_lstm import printing
 from jax_lstm.referee.comparison import (
     ROUNDING,
+    AnyCell,
+    Tree,
     along,
     exactly,
     host,
@@ -47,13 +49,13 @@ class MutationReport(NamedTuple):
     mutants: tuple[Mutant, ...]
     dtype: str
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return self.right and bool(self.mutants) and not self.survivors()
 
-    def survivors(self):
+    def survivors(self) -> tuple[Mutant, ...]:
         return tuple(m for m in self.mutants if not m.rejected)
 
-    def sentence(self):
+    def sentence(self) -> str:
         n, alive = len(self.mutants), len(self.survivors())
         cell = "agrees with JAX" if self.right else "DISAGREES with JAX"
         return f"the cell {cell}; {n - alive} of {n} mutants rejected ({self.dtype})"
@@ -61,20 +63,22 @@ class MutationReport(NamedTuple):
     __str__ = printing.page
     _repr_html_ = printing.html
 
-    def tables(self):
+    def tables(self) -> list[printing.Sheet]:
         rows = tuple(
             (m.name, m.relative, "rejected" if m.rejected else "SURVIVES") for m in self.mutants
         )
         return [printing.Sheet(("mutant", "relative", ""), rows, form=".1e", rule=True)]
 
-    def table(self):
+    def table(self) -> str:
         return f"{self.tables()[0]}\n{self.sentence()}"
 
-    def to_json(self, **facts):
+    def to_json(self, **facts: Any) -> str:
         return printing.to_json({"ok": bool(self)} | self._asdict() | {"facts": facts})
 
 
-def mutation_test(cell, params, state, xs, *, consts=None, seed=0):
+def mutation_test(
+    cell: AnyCell, params: Tree, state: Tree, xs: Tree, *, consts: Tree = None, seed: int = 0
+) -> MutationReport:
     """Prove that a wrong rule of this cell would be seen: break it everywhere, one at a time.
 
     Args:

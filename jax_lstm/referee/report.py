@@ -1,7 +1,8 @@
 """What a comparison found: rows, a table for people, JSON for programs, one truth value."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from jax_lstm import printing
 
@@ -47,7 +48,7 @@ class Row(NamedTuple):
     ratio: float = math.nan
     cosine: float = math.nan
 
-    def verdict(self):
+    def verdict(self) -> str:
         """In words, by precision: what is off by less than half of the digits is not different."""
         if self.note == EMPTY:
             return "nothing to compare"
@@ -65,23 +66,23 @@ class Row(NamedTuple):
         verdict = "EMPTY" if self.note == EMPTY else "PASS" if self.ok else "FAIL"
         return self.route, self.array, self.against, self.dtype, *errors, verdict
 
-    def line(self):
+    def line(self) -> str:
         """A line of the table, and a note below it where there is one."""
         return str(columns((), [self]))
 
 
-def header():
+def header() -> str:
     """The names of the columns of `Row.line`, and a rule below them."""
     return str(columns(HEAD, ()))
 
 
-def failure(route, array, against, dtype, note):
+def failure(route: str, array: str, against: str, dtype: str, note: str) -> Row:
     """The row of something that could not be compared at all: a FAIL that says why."""
     nan = math.nan
     return Row(route, array, against, dtype, nan, nan, nan, nan, None, False, note)
 
 
-def first_line(error):
+def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
@@ -90,30 +91,30 @@ class Report(NamedTuple):
 
     rows: tuple[Row, ...]
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         compared = any(row.note != EMPTY for row in self.rows)
         return compared and all(row.ok for row in self.rows)
 
-    def failures(self):
+    def failures(self) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if not row.ok)
 
-    def empty(self):
+    def empty(self) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if row.note == EMPTY)
 
     __str__ = printing.page
     _repr_html_ = printing.html
 
-    def tables(self):
+    def tables(self) -> list[printing.Sheet]:
         return [columns(HEAD, self.rows)]
 
-    def table(self):
+    def table(self) -> str:
         return "\n".join([*map(str, self.tables()), *self.verdicts()])
 
-    def sentence(self):
+    def sentence(self) -> str:
         """A line per route, about the array that is furthest off."""
         return "\n".join(self.verdicts()) or "nothing was compared"
 
-    def verdicts(self):
+    def verdicts(self) -> Iterator[str]:
         """The lines of `sentence`, one by one."""
         for route in dict.fromkeys(row.route for row in self.rows):
             rows = [row for row in self.rows if row.route == route]
@@ -125,7 +126,7 @@ class Report(NamedTuple):
                 f"{worst.relative:.1e}, norm ratio {worst.ratio:.6g}, cosine {worst.cosine:.6g}"
             )
 
-    def to_json(self, **facts):
+    def to_json(self, **facts: Any) -> str:
         """A JSON object: `ok`, `facts` (whatever is passed in) and `rows`. NaN and infinities,
         which JSON does not have, become the texts "NaN", "Infinity" and "-Infinity"."""
         rows = [row._asdict() | {"verdict": row.verdict()} for row in self.rows]

@@ -9,7 +9,7 @@ gradient of the table and the first place, in backward order, that differs from 
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,7 +77,7 @@ class Explanation(NamedTuple):
     relative: float
     fitted: int = 0
 
-    def cost(self):
+    def cost(self) -> int:
         return len(self.names) + self.fitted
 
 
@@ -103,10 +103,10 @@ class Diagnosis(NamedTuple):
     pairs: bool
     lost: bool = False
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return self.right
 
-    def sentence(self):
+    def sentence(self) -> str:
         if self.explanations:
             best, *others = self.explanations
             fewest = [e for e in others if e.cost() == best.cost()]
@@ -135,16 +135,16 @@ class Diagnosis(NamedTuple):
     __str__ = printing.page
     _repr_html_ = printing.html
 
-    def tables(self):
+    def tables(self) -> list[printing.Sheet]:
         """Each array beside the truth."""
         rows = tuple((*errors, "agrees" if ok else "differs") for *errors, ok in self.leaves)
         head = "array", "max abs", "relative", ""
         return [printing.Sheet(head, rows, form=".1e", rule=True)]
 
-    def table(self):
+    def table(self) -> str:
         return str(self.tables()[0])
 
-    def to_json(self, **facts):
+    def to_json(self, **facts: Any) -> str:
         names = "array", "max_abs", "relative", "agrees"
         found = {
             "right": self.right,
@@ -161,7 +161,9 @@ class Diagnosis(NamedTuple):
 
 
 @np.errstate(all="ignore")  # a mutant may overflow: what is not finite explains nothing
-def diagnose(given, table, *, dtype="float64", pairs=None):
+def diagnose(
+    given: Sequence[Given], table: Table, *, dtype: str = "float64", pairs: bool | None = None
+) -> Diagnosis:
     """Say what a gradient is: right, a known mistake, two of them, or unknown.
 
     Args:

@@ -8,6 +8,7 @@ differences, which move every element.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,8 @@ import numpy as np
 
 from jax_lstm import printing
 from jax_lstm.referee.comparison import (
+    Route,
+    Tree,
     exactly,
     floating,
     lowest_dtype,
@@ -46,13 +49,13 @@ class SlopeReport(NamedTuple):
 
     slopes: tuple[Slope, ...]
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool(self.slopes) and all(s.ok for s in self.slopes)
 
     __str__ = printing.page
     _repr_html_ = printing.html
 
-    def sentence(self):
+    def sentence(self) -> str:
         n, bad = len(self.slopes), [s.slope for s in self.slopes if not s.ok]
         if not n:
             return "no direction was tried"
@@ -70,7 +73,7 @@ class SlopeReport(NamedTuple):
             f"smallest slope {least:.3f}"
         )
 
-    def tables(self):
+    def tables(self) -> list[printing.Sheet]:
         rows = tuple(
             (n, s.slope, s.remainders[0], s.remainders[-1], "PASS" if s.ok else "FAIL")
             for n, s in enumerate(self.slopes)
@@ -78,14 +81,20 @@ class SlopeReport(NamedTuple):
         head = "direction", "slope", "R(1/4)", "last", ""
         return [printing.Sheet(head, rows, form=("", ".3f", ".1e", ".1e", ""))]
 
-    def table(self):
+    def table(self) -> str:
         return str(self.tables()[0])
 
-    def to_json(self, **facts):
+    def to_json(self, **facts: Any) -> str:
         return printing.to_json({"ok": bool(self), "facts": facts, "slopes": self.slopes})
 
 
-def slope_test(function, *args, route=None, directions=4, seed=0):
+def slope_test(
+    function: Callable[..., Tree],
+    *args: Tree,
+    route: Route | None = None,
+    directions: int = 4,
+    seed: int = 0,
+) -> SlopeReport:
     """Judge a gradient of any size by values alone: the Taylor remainder must shrink as t².
 
     Args:

@@ -1,14 +1,16 @@
 """What stands around a step and between layers: masks, sums, products, and forks into examples."""
 
 import itertools
+from collections.abc import Sequence
 
 import jax.numpy as jnp
+from jax import Array
 
 from jax_lstm.notation import wide
 from jax_lstm.stages.twins import row
 
 
-def keep(mask, old, new):
+def keep(mask: Array, old: Array, new: Array) -> Array:
     """Keep part of the old value, take the rest from the new one: zoneout.
 
         y = m ⊙ old + (1 - m) ⊙ new                                          (11)
@@ -25,12 +27,12 @@ def keep(mask, old, new):
     return mask * old + (1 - mask) * new
 
 
-def keep_bwd(mask, dy):
+def keep_bwd(mask: Array, dy: Array) -> tuple[None, Array, Array]:
     """dold = m ⊙ dy        dnew = (1 - m) ⊙ dy       the mask is a constant  (11')"""
     return None, mask * dy, (1 - mask) * dy
 
 
-def drop(x, mask):
+def drop(x: Array, mask: Array) -> Array:
     """Dropout with a mask drawn outside: zero, or 1 / (1 - rate).
 
         y = x ⊙ m                                                            (12)
@@ -47,7 +49,7 @@ def drop(x, mask):
     return x * mask
 
 
-def drop_bwd(mask, dy):
+def drop_bwd(mask: Array, dy: Array) -> tuple[Array, None]:
     """dx = dy ⊙ m                                the mask is a constant      (12')"""
     return dy * mask, None
 
@@ -55,7 +57,7 @@ def drop_bwd(mask, dy):
 # Between layers -------------------------------------------------------------------------------
 
 
-def concatenate(*xs):
+def concatenate(*xs: Array) -> Array:
     """Features side by side.
 
         y = [x_1, x_2, ... x_n]                                              (13)
@@ -71,13 +73,13 @@ def concatenate(*xs):
     return jnp.concatenate(xs, axis=-1)
 
 
-def concatenate_bwd(xs, dy):
+def concatenate_bwd(xs: Sequence[Array], dy: Array) -> tuple[Array, ...]:
     """dx_1, dx_2, ... dx_n = dy, cut where the features meet                (13')"""
     ends = list(itertools.accumulate(x.shape[-1] for x in xs))
     return tuple(jnp.split(dy, ends[:-1], axis=-1))
 
 
-def add(x, y):
+def add(x: Array, y: Array) -> Array:
     """A sum: two directions, or a layer and the way around it.
 
         z = x + y                                                            (14)
@@ -93,12 +95,12 @@ def add(x, y):
     return x + y
 
 
-def add_bwd(residual, dz):
+def add_bwd(residual: object, dz: Array) -> tuple[Array, Array]:
     """dx = dz      dy = dz      a fork, read from right to left             (14')"""
     return dz, dz
 
 
-def mean(x, y):
+def mean(x: Array, y: Array) -> Array:
     """Half of each.
 
         z = (x + y) / 2                                                      (15)
@@ -112,12 +114,12 @@ def mean(x, y):
     return (x + y) / 2
 
 
-def mean_bwd(residual, dz):
+def mean_bwd(residual: object, dz: Array) -> tuple[Array, Array]:
     """dx = dz / 2      dy = dz / 2                                          (15')"""
     return dz / 2, dz / 2
 
 
-def product(x, y):
+def product(x: Array, y: Array) -> Array:
     """Each a gate for the other.
 
         z = x ⊙ y                                                            (16)
@@ -131,13 +133,13 @@ def product(x, y):
     return x * y
 
 
-def product_bwd(residual, dz):
+def product_bwd(residual: tuple[Array, Array], dz: Array) -> tuple[Array, Array]:
     """dx = dz ⊙ y      dy = dz ⊙ x                                          (16')"""
     x, y = residual
     return dz * y, dz * x
 
 
-def clear(valid, x):
+def clear(valid: Array, x: Array) -> Array:
     """Zero where a step is no step. Chosen, not multiplied: 0 times NaN is NaN.
 
         y = x where valid, 0 elsewhere                                       (17)
@@ -152,12 +154,12 @@ def clear(valid, x):
     return jnp.where(valid[..., None], x, jnp.zeros_like(x))
 
 
-def clear_bwd(valid, dy):
+def clear_bwd(valid: Array, dy: Array) -> tuple[None, Array]:
     """dx = dy where valid, 0 elsewhere                                      (17')"""
     return None, clear(valid, dy)
 
 
-def repeat(x, batch_shape):
+def repeat(x: Array, batch_shape: tuple[int, ...]) -> Array:
     """The same for every example: a fork into all of them, as (F) for a learnt initial state.
 
         x_n = x for every example n                                          (18)
@@ -172,7 +174,7 @@ def repeat(x, batch_shape):
     return jnp.broadcast_to(x, (*batch_shape, *x.shape))
 
 
-def repeat_bwd(x, dxs):
+def repeat_bwd(x: Array, dxs: Array) -> tuple[Array, None]:
     """dx = Σ_n dx_n                                                         (18')"""
     axes = tuple(range(dxs.ndim - x.ndim))
     return dxs.astype(wide(x.dtype)).sum(axes).astype(x.dtype), None

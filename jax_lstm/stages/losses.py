@@ -5,12 +5,13 @@ A twin gets the cotangent dl of that number, so a mean over n examples is dl = 1
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jax_lstm.doors import check_floats, check_range
 from jax_lstm.stages.twins import row, with_twin
 
 
-def softmax_cross_entropy(logits, targets):
+def softmax_cross_entropy(logits: Array, targets: Array) -> Array:
     """Negative log likelihood of a symbol under softmax(logits), in nats.
 
         l = log Σ_v exp(y_v) - y_target                                       (7)
@@ -26,14 +27,14 @@ def softmax_cross_entropy(logits, targets):
     return jax.nn.logsumexp(logits, axis=-1) - y_target
 
 
-def softmax_cross_entropy_bwd(residual, dl):
+def softmax_cross_entropy_bwd(residual: tuple[Array, Array], dl: Array) -> tuple[Array, None]:
     """dy_v = dl (softmax(y)_v - [v = target])                                (7')"""
     logits, targets = residual
     one_hot = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
     return dl[..., None] * (jax.nn.softmax(logits, axis=-1) - one_hot), None
 
 
-def binary_cross_entropy_with_logits(logits, targets):
+def binary_cross_entropy_with_logits(logits: Array, targets: Array) -> Array:
     """Negative log likelihood of independent yes/no answers, in nats, summed over the last axis.
 
         l = Σ_k max(y_k, 0) - y_k p_k + log(1 + exp(-|y_k|))                  (8)
@@ -49,13 +50,15 @@ def binary_cross_entropy_with_logits(logits, targets):
     return (jnp.maximum(y, 0) - y * p + jnp.log1p(jnp.exp(-jnp.abs(y)))).sum(-1)
 
 
-def binary_cross_entropy_with_logits_bwd(residual, dl):
+def binary_cross_entropy_with_logits_bwd(
+    residual: tuple[Array, Array], dl: Array
+) -> tuple[Array, Array]:
     """dy = dl (sigmoid(y) - p)      dp = - dl y                               (8')"""
     y, p = residual
     return dl[..., None] * (jax.nn.sigmoid(y) - p), -dl[..., None] * y
 
 
-def squared_error(y, targets):
+def squared_error(y: Array, targets: Array) -> Array:
     """Half the squared distance, summed over the last axis.
 
         l = ½ Σ_k (y_k - p_k)²                                                (9)
@@ -70,7 +73,7 @@ def squared_error(y, targets):
     return 0.5 * ((y - targets) ** 2).sum(-1)
 
 
-def squared_error_bwd(residual, dl):
+def squared_error_bwd(residual: tuple[Array, Array], dl: Array) -> tuple[Array, Array]:
     """dy = dl (y - p)      dp = - dy                                         (9')"""
     y, targets = residual
     dy = dl[..., None] * (y - targets)

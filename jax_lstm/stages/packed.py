@@ -1,26 +1,31 @@
 """(2) in one loop: all four gates of a packed array (..., 4H), blocks i, f, g, o side by side."""
 
+from typing import TypeAlias
+
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 from jax_lstm.notation import GATES
 from jax_lstm.stages.step import sigmoid, sigmoid_bwd, tanh, tanh_bwd
 from jax_lstm.stages.twins import row
 
+Gates: TypeAlias = tuple[Array, Array, Array, Array]
 
-def blocks(y):
+
+def blocks(y: Array) -> Gates:
     """The blocks i, f, g, o of a packed array (..., 4H): (..., H) each."""
-    return tuple(jnp.split(y, 4, axis=-1))
+    i, f, g, o = jnp.split(y, 4, axis=-1)
+    return i, f, g, o
 
 
-def plain_gates(a):
+def plain_gates(a: Array) -> Gates:
     """`gates`, one after the other, for JAX to differentiate: of the one loop of `packed_gates` its
     autodiff would keep every intermediate."""
     i, f, g, o = blocks(a)
     return sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)
 
 
-def packed_gates(a):
+def packed_gates(a: Array) -> Array:
     """(2) as one array: blocks i, f, g, o side by side, (..., 4H).
 
         sigmoid(a) = 1 / (1 + e),  e = exp(-a)      tanh(a) = (1 - e) / (1 + e),  e = exp(-2a)
@@ -49,7 +54,7 @@ def packed_gates(a):
     return jnp.where(near, top, far) / jnp.where(near, bottom, 1 + e)
 
 
-def gates(a):
+def gates(a: Array) -> Gates:
     """Three gates that open and close, and the candidate that may be written.
 
         i, f, o = sigmoid(a_i, a_f, a_o)        g = tanh(a_g)                 (2)
@@ -65,7 +70,7 @@ def gates(a):
     return blocks(packed_gates(a))
 
 
-def gates_bwd(residual, dgates):
+def gates_bwd(residual: Gates, dgates: Gates) -> Array:
     """da = [di, df, dg, do], each through the derivative of its nonlinearity (2')"""
     i, f, g, o = residual
     di, df, dg, do = dgates

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
 
 from jax_lstm.doors import check_floats, check_range
 from jax_lstm.notation import wide
@@ -18,13 +20,15 @@ class DenseParams(NamedTuple):
     b: jax.Array
 
 
-def init_dense(key, input_size, output_size, *, dtype=jnp.float32):
+def init_dense(
+    key: Array, input_size: int, output_size: int, *, dtype: DTypeLike = jnp.float32
+) -> DenseParams:
     """A dense layer with lecun-normal W (input_size, output_size) and zero b (output_size,)."""
     W = jax.nn.initializers.lecun_normal()(key, (input_size, output_size), dtype)
     return DenseParams(W, jnp.zeros((output_size,), dtype))
 
 
-def dense(params, x):
+def dense(params: DenseParams, x: Array) -> Array:
     """An affine map of each example.
 
         y = x W + b                                                           (5)
@@ -39,7 +43,7 @@ def dense(params, x):
     return bias(linear(x, params.W), params.b)
 
 
-def dense_bwd(residual, dy):
+def dense_bwd(residual: tuple[DenseParams, Array], dy: Array) -> tuple[DenseParams, Array]:
     """dW = Σ xᵀ dy    db = Σ dy    dx = dy Wᵀ                                 (5')"""
     params, x = residual
     dy, db = bias_bwd(None, dy)
@@ -47,12 +51,14 @@ def dense_bwd(residual, dy):
     return DenseParams(dW.astype(params.W.dtype), db.astype(params.b.dtype)), dx.astype(x.dtype)
 
 
-def init_embedding(key, vocabulary_size, size, *, dtype=jnp.float32):
+def init_embedding(
+    key: Array, vocabulary_size: int, size: int, *, dtype: DTypeLike = jnp.float32
+) -> Array:
     """A table E (vocabulary_size, size) of standard normal numbers: inputs of variance 1."""
     return jax.random.normal(key, (vocabulary_size, size), dtype)
 
 
-def embedding(E, tokens):
+def embedding(E: Array, tokens: Array) -> Array:
     """A row of the table for each symbol: `one_hot(tokens) @ E` without the product.
 
         x = E[token]                                                          (6)
@@ -70,7 +76,7 @@ def embedding(E, tokens):
     return linear(tokens, E).astype(E.dtype)
 
 
-def embedding_bwd(residual, dx):
+def embedding_bwd(residual: tuple[Array, Array], dx: Array) -> tuple[Array, Array | None]:
     """dE[v] = Σ over the places where token = v of dx; a one-hot row gets dx Eᵀ (6')"""
     E, tokens = residual
     if not jnp.issubdtype(tokens.dtype, jnp.integer):

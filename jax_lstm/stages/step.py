@@ -19,14 +19,17 @@ Sources: Gers, Schmidhuber & Cummins (2000) for the cell with a forget gate, Gre
 for its backward pass in this order, Kang & Seo for the reading as stages, chain rule and forks.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jax_lstm.notation import wide
 from jax_lstm.stages.twins import row
 
 
-def linear(x, W):
+def linear(x: Array, W: Array) -> Array:
     """A linear map of each example: a product per row, summed in `wide` precision.
 
         y = x W                                                               (1)
@@ -41,18 +44,18 @@ def linear(x, W):
     return jnp.matmul(x, W, preferred_element_type=wide(x.dtype))
 
 
-def linear_bwd(residual, dy):
+def linear_bwd(residual: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     """dx = dy Wᵀ      dW = Σ_examples xᵀ dy      (two halves)                (1')"""
     x, W = residual
     return linear_bwd_input(W, dy), linear_bwd_weight(x, dy)
 
 
-def linear_bwd_input(W, dy):
+def linear_bwd_input(W: Array, dy: Array) -> Array:
     """dx = dy Wᵀ      the input half: sequential, it carries dh to step t-1  (1'x)"""
     return jnp.matmul(dy, W.T.astype(dy.dtype))
 
 
-def linear_bwd_weight(x, dy):
+def linear_bwd_weight(x: Array, dy: Array) -> Array:
     """dW = Σ xᵀ dy    the weight half: one product for any number of steps   (1'W)
 
     A float32 product adds its terms one after the other, and the rounding grows with their number.
@@ -68,7 +71,7 @@ def linear_bwd_weight(x, dy):
     return jnp.einsum("nrd,nrm->ndm", *parts).sum(0)
 
 
-def bias(y, b):
+def bias(y: Array, b: Array) -> Array:
     """The same offset for every example: b is a fork into all of them.
 
         a = y + b                                                             (1)
@@ -83,12 +86,12 @@ def bias(y, b):
     return y + b.astype(y.dtype)
 
 
-def bias_bwd(residual, da):
+def bias_bwd(residual: object, da: Array) -> tuple[Array, Array]:
     """dy = da         db = Σ_examples da                                     (1'b)"""
     return da, da.reshape((-1, da.shape[-1])).sum(0)
 
 
-def sigmoid(a):
+def sigmoid(a: Array) -> Array:
     """The logistic function.
 
         s = 1 / (1 + exp(-a))                                                 (2)
@@ -102,12 +105,12 @@ def sigmoid(a):
     return jax.nn.sigmoid(a)
 
 
-def sigmoid_bwd(s, ds):
+def sigmoid_bwd(s: Array, ds: Array) -> Array:
     """da = ds ⊙ s ⊙ (1 - s)                                                  (2')"""
     return ds * s * (1 - s)
 
 
-def tanh(a):
+def tanh(a: Array) -> Array:
     """The hyperbolic tangent.
 
         t = tanh(a)                                                           (2)
@@ -121,12 +124,12 @@ def tanh(a):
     return jnp.tanh(a)
 
 
-def tanh_bwd(t, dt):
+def tanh_bwd(t: Array, dt: Array) -> Array:
     """da = dt ⊙ (1 - t²), as (1 + t)(1 - t): exact where |t| is near 1       (2')"""
     return dt * (1 + t) * (1 - t)
 
 
-def cell_state(f, c_prev, i, g):
+def cell_state(f: Array, c_prev: Array, i: Array, g: Array) -> Array:
     """Keep part of the old cell, write part of the new one.
 
         c = f ⊙ c_prev + i ⊙ g                                                (3)
@@ -144,13 +147,15 @@ def cell_state(f, c_prev, i, g):
     return f * c_prev + i * g
 
 
-def cell_state_bwd(residual, dc):
+def cell_state_bwd(
+    residual: tuple[Array, Array, Array, Array], dc: Array
+) -> tuple[Array, Array, Array, Array]:
     """df = dc ⊙ c_prev    dc_prev = dc ⊙ f    di = dc ⊙ g    dg = dc ⊙ i     (3')"""
     f, c_prev, i, g = residual
     return dc * c_prev, dc * f, dc * g, dc * i
 
 
-def hidden_state(o, c):
+def hidden_state(o: Array, c: Array) -> Array:
     """Show part of the cell to the outside.
 
         h = o ⊙ tanh(c)                                                       (4)
@@ -167,14 +172,14 @@ def hidden_state(o, c):
     return o * tanh(c)
 
 
-def hidden_state_bwd(residual, dh):
+def hidden_state_bwd(residual: tuple[Array, Array], dh: Array) -> tuple[Array, Array]:
     """do = dh ⊙ tanh(c)      dc = dh ⊙ o ⊙ (1 - tanh²(c))                    (4')"""
     o, c = residual
     s = tanh(c)
     return dh * s, tanh_bwd(s, dh * o)
 
 
-def fork(x, n):
+def fork(x: Array, n: int) -> tuple[Array, ...]:
     """One value, used n times: the stage that derivations forget.
 
         x_1 = x,  x_2 = x,  ...  x_n = x                                      (F)
@@ -191,7 +196,7 @@ def fork(x, n):
     return (x,) * n
 
 
-def fork_bwd(residual, dxs):
+def fork_bwd(residual: object, dxs: Sequence[Array]) -> tuple[Array, None]:
     """dx = dx_1 + dx_2 + ... + dx_n                                          (F')"""
     first, *rest = dxs
     return sum(rest, start=first), None

@@ -41,7 +41,13 @@ class Twin(NamedTuple):
     static: tuple[tuple[str, Any], ...] = ()
 
 
-def row(stage, stage_bwd, args, residual="", **static):
+def row(
+    stage: Callable[..., Any],
+    stage_bwd: Callable[..., Any],
+    args: str,
+    residual: str = "",
+    **static: Any,
+) -> Twin:
     """A Twin from words: args "x:T,B,D mask:constant_T,B,D", residual "mask"."""
     pairs = (arg.split(":") for arg in args.split())
     return Twin(
@@ -81,7 +87,7 @@ def cotangents(twin, args, y, dy):
     return found if len(answers(twin)) > 1 else (found,)
 
 
-def as_jax_sees_it(twin):
+def as_jax_sees_it(twin: Twin) -> Callable[..., Any]:
     """The stage for JAX to differentiate: what is constant to the twin is constant to JAX."""
     constant = [isinstance(s, str) and s.startswith(CONSTANT) for _, s in twin.args]
 
@@ -94,7 +100,7 @@ def as_jax_sees_it(twin):
     return stage
 
 
-def with_twin(twin, door=lambda *args: None):
+def with_twin(twin: Twin, door: Callable[..., None] = lambda *args: None) -> Callable[..., Any]:
     """The stage, differentiated by its twin whenever JAX asks for a reverse-mode derivative.
 
     Args:

@@ -84,7 +84,19 @@ def imports(numpy):
 
 
 def source(thing):
-    return inspect.getsource(thing)
+    """Its text; of a function without the types in its signature, whose names an exercise lacks."""
+    text = inspect.getsource(thing)
+    if not inspect.isfunction(thing):
+        return text
+    _, body = text.split(":\n", 1)
+    return f"def {thing.__name__}{signature(thing)}:\n{body}"
+
+
+def signature(function):
+    """Without its types."""
+    found = inspect.signature(function)
+    bare = [p.replace(annotation=p.empty) for p in found.parameters.values()]
+    return inspect.Signature(bare)
 
 
 def twin(name, solution):
@@ -97,7 +109,7 @@ def twin(name, solution):
     answers = twins.answers(TWINS[name])
     equations = "    ".join(f"{answer} = ?" for answer in answers if answer)
     return (
-        f"def {name}_bwd{inspect.signature(rule)}:\n"
+        f"def {name}_bwd{signature(rule)}:\n"
         f'    """{equations:74}{number[0] if number else ""}\n\n'
         f'{instruction(name, rule)}\n    """\n'
         "    raise NotImplementedError\n"

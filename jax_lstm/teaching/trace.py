@@ -16,16 +16,18 @@ examples; everything else is element by element. "h(t=1)" is h of step 1.
 
 import re
 from collections import ChainMap
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jax_lstm import printing, textbook
-from jax_lstm.cells.elman import ELMAN
-from jax_lstm.cells.lstm import LSTM
+from jax_lstm.cells.elman import ELMAN, ElmanParams, ElmanState
+from jax_lstm.cells.lstm import LSTM, LSTMParams, LSTMState
 from jax_lstm.engine import doors
-from jax_lstm.notation import GATES
+from jax_lstm.notation import GATES, Tree
 from jax_lstm.stages import bias, bias_bwd, fork_bwd, linear, linear_bwd, tanh, tanh_bwd
 from jax_lstm.stages.losses import squared_error, squared_error_bwd
 from jax_lstm.teaching import equations
@@ -46,8 +48,8 @@ class Stage(NamedTuple):
     t: int | None
     name: str
     equation: str
-    of: dict[str, Any]
-    value: Any
+    of: dict[str, jax.Array]
+    value: jax.Array
     branches: tuple[str, ...] = ()
     note: str = ""
 
@@ -63,21 +65,21 @@ class Traced(NamedTuple):
     Printed are its names, equations and shapes; teaching.paper.table(traced) has every number.
     """
 
-    forward: dict[str, Any]
-    backward: dict[str, Any]
-    gradients: dict[str, Any]
-    loss: Any
+    forward: dict[str, jax.Array]
+    backward: dict[str, jax.Array]
+    gradients: dict[str, jax.Array]
+    loss: jax.Array | None
     stages: tuple[Stage, ...]
 
     __str__ = printing.page
     _repr_html_ = printing.html
 
-    def sentence(self):
+    def sentence(self) -> str:
         T = len({s.t for s in self.stages if s.t is not None})
         loss = "" if self.loss is None else f"; loss = {float(self.loss):.5g}"
         return f"a trace of {f'{T} steps, ' if T else ''}{len(self.stages)} stages{loss}"
 
-    def tables(self):
+    def tables(self) -> list[printing.Sheet]:
         """Arrays by name; their equations, where these are the same at every step."""
         head, found = ("", "equation", "shape", "norm"), []
         parts = {"forward": self.forward, "backward": self.backward, "over time": self.gradients}
@@ -92,7 +94,7 @@ class Traced(NamedTuple):
             found.append(printing.Sheet((part, *head[1:]), rows, sides="<<<>"))
         return found
 
-    def table(self):
+    def table(self) -> str:
         return "\n\n".join(map(str, self.tables()))
 
 
@@ -114,7 +116,16 @@ class Outside(NamedTuple):
     weights: tuple[str, ...] = ()
 
 
-def trace(params, state, xs, dhs=None, *, ys=None, dlast=None, order=GATES):
+def trace(
+    params: LSTMParams | ElmanParams,
+    state: LSTMState | ElmanState,
+    xs: jax.Array,
+    dhs: jax.Array | None = None,
+    *,
+    ys: jax.Array | None = None,
+    dlast: tuple[Tree, ...] | None = None,
+    order: Sequence[str] = GATES,
+) -> Traced:
     """Every number of a run and of its backpropagation through time, with names.
 
     Of an LSTM, (1) to (4) and their twins, as textbook.py has them; or of an Elman network.

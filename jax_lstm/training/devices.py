@@ -6,13 +6,35 @@ On a CPU the devices are threads of one process: `jax.config.update("jax_num_cpu
 before anything else. Each runs its examples by itself, and no product of a step waits for two.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, Protocol, TypeAlias
+
 import jax
 from jax.sharding import PartitionSpec
 
 from jax_lstm.cells.lstm import lstm
+from jax_lstm.engine.functions import P, P_contra, Result, Result_co, S, S_contra, X, X_contra
+from jax_lstm.notation import ArrayOrList
 
 LEAST_EXAMPLES = 8  # per device at least: fewer leave a product's rows too short
 CACHE_BYTES = 2**20  # the largest weight at most: each core streams all of it in every step
+
+Device: TypeAlias = Any  # jax.Device, which is no type to a checker
+
+
+class SplitFunction(Protocol[P_contra, S_contra, X_contra, Result_co]):
+    """What `over_devices` returns."""
+
+    def __call__(
+        self,
+        params: P_contra,
+        state: S_contra,
+        xs: X_contra,
+        *,
+        lengths: ArrayOrList | None = None,
+        mask: ArrayOrList | None = None,
+        resets: ArrayOrList | None = None,
+    ) -> Result_co: ...
 
 
 def pays(params, B, devices):
@@ -30,7 +52,11 @@ def pays(params, B, devices):
     return B // n >= LEAST_EXAMPLES and largest <= CACHE_BYTES
 
 
-def over_devices(sequence=lstm, *, devices=None):
+def over_devices(
+    sequence: Callable[Concatenate[P, S, X, ...], Result] = lstm,
+    *,
+    devices: Sequence[Device] | None = None,
+) -> SplitFunction[P, S, X, Result]:
     """A whole-sequence function that splits its batch over devices where that pays, see `pays`.
 
     Args:

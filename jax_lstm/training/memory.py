@@ -14,16 +14,19 @@ sequence's: take them off the budget first.
 import itertools
 import math
 import sys
-from collections.abc import Hashable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jax_lstm import printing
 from jax_lstm.cells.lstm import init_lstm, init_lstm_state, lstm
 from jax_lstm.doors import check_function, check_size
 from jax_lstm.engine.doors import check_options
+from jax_lstm.engine.functions import Residuals
+from jax_lstm.notation import Tree
 
 CLOSE = 1.03  # the largest T and B are found to this ratio
 
@@ -37,7 +40,7 @@ class MemoryRow(NamedTuple):
     asked for only those are tried that are cut without a rest: squares for "auto", multiples of K.
     """
 
-    residuals: Hashable
+    residuals: Residuals
     arguments: int
     outputs: int
     temporaries: int
@@ -57,7 +60,7 @@ class MemoryPlan(NamedTuple):
     budget: in bytes.
     """
 
-    residuals: Any
+    residuals: Residuals | None
     largest_T: int
     largest_B: int
     says: str
@@ -67,14 +70,14 @@ class MemoryPlan(NamedTuple):
     __str__ = printing.page
     _repr_html_ = printing.html
 
-    def sentence(self):
+    def sentence(self) -> str:
         return self.says
 
-    def tables(self):
+    def tables(self) -> list[printing.Sheet]:
         """A line per choice of residuals."""
         return [choices(self.rows)]
 
-    def table(self):
+    def table(self) -> str:
         return str(self.tables()[0])
 
     @property
@@ -84,21 +87,21 @@ class MemoryPlan(NamedTuple):
 
 
 def memory_plan(
-    budget,
+    budget: float,
     *,
-    T,
-    B,
-    D,
-    H,
-    sequence=lstm,
-    init=init_lstm,
-    init_state=init_lstm_state,
-    dtype=jnp.float32,
-    residuals=("full", "auto", 16, 64),
-    last_only=False,
-    limit=16,
-    progress=None,
-):
+    T: int,
+    B: int,
+    D: int,
+    H: int,
+    sequence: Callable[..., Tree] = lstm,
+    init: Callable[..., Tree] = init_lstm,
+    init_state: Callable[..., Tree] = init_lstm_state,
+    dtype: DTypeLike = jnp.float32,
+    residuals: Sequence[Residuals] = ("full", "auto", 16, 64),
+    last_only: bool = False,
+    limit: int = 16,
+    progress: Callable[[str], None] | None = None,
+) -> MemoryPlan:
     """Which `residuals` to use so that a sequence's forward and backward fit into a budget.
 
     "full" is the fastest, so it is the answer if it fits. All others run the forward twice; of

@@ -22,7 +22,7 @@ whose BPTT(h; h') is TBPTT(k1 = h', k2 = h); Sutskever (2013), "Training recurre
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Concatenate, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,9 @@ from jax import lax
 from jax_lstm.cells.lstm import lstm
 from jax_lstm.doors import check_function
 from jax_lstm.engine.doors import check_reset_state, check_steps, valid_steps
+from jax_lstm.engine.functions import P, P_contra, Result, Result_co, S, X, X_contra
 from jax_lstm.engine.segments import Steps, where
+from jax_lstm.notation import ArrayOrList, Tree
 from jax_lstm.sharding import vary_together
 
 
@@ -43,19 +45,58 @@ class Window(NamedTuple):
     state: the state now, after all steps so far.
     """
 
-    before: Any
-    steps: Any
-    state: Any
+    before: Tree
+    steps: Steps | None
+    state: Tree
+
+
+class Begin(Protocol):
+    """The window before the first step, see `tbptt_stream`."""
+
+    def __call__(self, state: Tree, xs: Tree, *, resets: ArrayOrList | None = None) -> Window: ...
+
+
+class Advance(Protocol):
+    """A window and a chunk to the next window and the chunk's outputs, see `tbptt_stream`."""
+
+    def __call__(
+        self,
+        params: Tree,
+        window: Window,
+        xs: Tree,
+        *,
+        mask: ArrayOrList | None = None,
+        resets: ArrayOrList | None = None,
+        reset_state: Tree = None,
+    ) -> tuple[Window, jax.Array]: ...
 
 
 class Stream(NamedTuple):
     """begin(state, xs) -> window, and advance(params, window, xs) -> (window, hs)."""
 
-    begin: Callable[..., Any]
-    advance: Callable[..., Any]
+    begin: Begin
+    advance: Advance
 
 
-def tbptt(k1, k2, sequence=lstm):
+class TruncatedFunction(Protocol[P_contra, S, X_contra, Result_co]):
+    """What `tbptt` returns."""
+
+    def __call__(
+        self,
+        params: P_contra,
+        state: S,
+        xs: X_contra,
+        *,
+        lengths: ArrayOrList | None = None,
+        mask: ArrayOrList | None = None,
+        resets: ArrayOrList | None = None,
+        reset_state: S | None = None,
+    ) -> tuple[S, Result_co]: ...
+
+
+def tbptt(
+    k1: int, k2: int, sequence: Callable[Concatenate[P, S, X, ...], tuple[S, Result]] = lstm
+) -> TruncatedFunction[P, S, X, Result]:
     """A whole sequence with the forward of `sequence` and the truncated gradient TBPTT(k1, k2).
 
     Args:
@@ -92,7 +133,7 @@ def tbptt(k1, k2, sequence=lstm):
     return truncated
 
 
-def tbptt_stream(k1, k2, sequence=lstm):
+def tbptt_stream(k1: int, k2: int, sequence: Callable[..., Tree] = lstm) -> Stream:
     """TBPTT(k1, k2) of a stream of any length, chunk after chunk, in constant memory.
 
         begin, advance = tbptt_stream(k1, k2)

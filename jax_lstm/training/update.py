@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 
 from jax_lstm.cells.lstm import LSTMParams, init_lstm, lstm, lstm_autodiff
+from jax_lstm.notation import Tree
 from jax_lstm.stages.losses import softmax_cross_entropy, softmax_cross_entropy_autodiff
 from jax_lstm.stages.readout import (
     DenseParams,
@@ -56,14 +58,21 @@ class Step(NamedTuple):
     """What an update hands on, and what it saw: the loss in nats and the norm of the gradient
     before clipping."""
 
-    params: Any
-    opt_state: Any
-    state: Any
+    params: Tree
+    opt_state: Tree
+    state: Tree
     loss: jax.Array
     gradient_norm: jax.Array
 
 
-def init_language_model(key, vocabulary_size, embedding_size, hidden_size, *, dtype=jnp.float32):
+def init_language_model(
+    key: jax.Array,
+    vocabulary_size: int,
+    embedding_size: int,
+    hidden_size: int,
+    *,
+    dtype: DTypeLike = jnp.float32,
+) -> LanguageModel:
     """LanguageModel for V symbols, with D and H as given; each part drawn as its own init does."""
     keys = jax.random.split(key, 3)
     return LanguageModel(
@@ -73,7 +82,14 @@ def init_language_model(key, vocabulary_size, embedding_size, hidden_size, *, dt
     )
 
 
-def language_model_loss(params, state, tokens, targets, *, route=BY_HAND):
+def language_model_loss(
+    params: LanguageModel,
+    state: Tree,
+    tokens: jax.Array,
+    targets: jax.Array,
+    *,
+    route: Route = BY_HAND,
+) -> tuple[jax.Array, Tree]:
     """Mean negative log likelihood of the next symbol.
 
         L = 1/(T B) Σ_t Σ_b softmax_cross_entropy(y_tb, target_tb)
@@ -94,7 +110,9 @@ def language_model_loss(params, state, tokens, targets, *, route=BY_HAND):
     return route.loss(route.dense(params.readout, hs), targets).mean(), state
 
 
-def make_update(optimizer, loss):
+def make_update(
+    optimizer: optax.GradientTransformation, loss: Callable[..., Tree]
+) -> Callable[..., Step]:
     """One step of an optax optimizer down the gradient of a loss with a carried state.
 
     Args:
