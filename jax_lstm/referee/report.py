@@ -60,7 +60,7 @@ class Row(NamedTuple):
             return f"worse than autodiff by a factor of {factor:.2g}"
         return "a different gradient"
 
-    def cells(self):
+    def cells(self) -> tuple[Any, ...]:
         """What stands in the columns of the table."""
         errors = self.max_abs, self.relative, self.worst, self.allowed
         verdict = "EMPTY" if self.note == EMPTY else "PASS" if self.ok else "FAIL"

@@ -396,6 +396,5 @@ def restore_batch(traced, batch):
         }
 
     forward, backward = restore(traced.forward, 1), restore(traced.backward, 1)
-    return traced._replace(
-        forward=forward, backward=backward, gradients=restore(traced.gradients, 0)
-    )
+    gradients = restore(traced.gradients, 0)
+    return traced._replace(forward=forward, backward=backward, gradients=gradients)
