@@ -30,10 +30,13 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import jax.numpy as jnp
+import numpy as np
+from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 # What is written in signatures, for type checkers. `Tree` is a pytree whose form is the user's.
 Tree: TypeAlias = Any
+Numbers: TypeAlias = Array | np.ndarray
 ArrayOrTree: TypeAlias = ArrayLike | tuple[Tree, ...] | Mapping[str, Tree]
 ArrayOrList: TypeAlias = ArrayLike | list[Any] | tuple[Any, ...]
 

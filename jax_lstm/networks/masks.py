@@ -9,7 +9,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
 from jax_lstm.doors import broadcasts
-from jax_lstm.notation import ArrayOrList, Tree
+from jax_lstm.notation import ArrayOrList, Numbers, Tree
 from jax_lstm.stages import TWINS
 from jax_lstm.stages.twins import as_jax_sees_it, with_twin
 
@@ -145,7 +145,7 @@ def check_drop(x, mask):
 class Drop(Protocol):
     """Dropout with a mask drawn outside, see `jax_lstm.drop`."""
 
-    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array: ...
+    def __call__(self, x: Numbers, mask: Numbers) -> jax.Array: ...
 
 
 # `drop` with its twin, `drop_autodiff` as JAX sees it.

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from jax_lstm.doors import check_floats, check_range
+from jax_lstm.notation import Numbers
 from jax_lstm.stages.twins import row, with_twin
 
 
-def softmax_cross_entropy(logits: Array, targets: Array) -> Array:
+def softmax_cross_entropy(logits: Numbers, targets: Numbers) -> Array:
     """Negative log likelihood of a symbol under softmax(logits), in nats.
 
         l = log Σ_v exp(y_v) - y_target                                       (7)
@@ -34,7 +35,7 @@ def softmax_cross_entropy_bwd(residual: tuple[Array, Array], dl: Array) -> tuple
     return dl[..., None] * (jax.nn.softmax(logits, axis=-1) - one_hot), None
 
 
-def binary_cross_entropy_with_logits(logits: Array, targets: Array) -> Array:
+def binary_cross_entropy_with_logits(logits: Numbers, targets: Numbers) -> Array:
     """Negative log likelihood of independent yes/no answers, in nats, summed over the last axis.
 
         l = Σ_k max(y_k, 0) - y_k p_k + log(1 + exp(-|y_k|))                  (8)
@@ -58,7 +59,7 @@ def binary_cross_entropy_with_logits_bwd(
     return dl[..., None] * (jax.nn.sigmoid(y) - p), -dl[..., None] * y
 
 
-def squared_error(y: Array, targets: Array) -> Array:
+def squared_error(y: Numbers, targets: Numbers) -> Array:
     """Half the squared distance, summed over the last axis.
 
         l = ½ Σ_k (y_k - p_k)²                                                (9)

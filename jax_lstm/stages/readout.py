@@ -8,7 +8,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jax_lstm.doors import check_floats, check_range
-from jax_lstm.notation import wide
+from jax_lstm.notation import Numbers, wide
 from jax_lstm.stages.step import bias, bias_bwd, linear, linear_bwd
 from jax_lstm.stages.twins import Twin, row, with_twin
 
@@ -28,7 +28,7 @@ def init_dense(
     return DenseParams(W, jnp.zeros((output_size,), dtype))
 
 
-def dense(params: DenseParams, x: Array) -> Array:
+def dense(params: DenseParams, x: Numbers) -> Array:
     """An affine map of each example.
 
         y = x W + b                                                           (5)
@@ -58,7 +58,7 @@ def init_embedding(
     return jax.random.normal(key, (vocabulary_size, size), dtype)
 
 
-def embedding(E: Array, tokens: Array) -> Array:
+def embedding(E: Numbers, tokens: Numbers) -> Array:
     """A row of the table for each symbol: `one_hot(tokens) @ E` without the product.
 
         x = E[token]                                                          (6)

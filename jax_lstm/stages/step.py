@@ -25,11 +25,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jax_lstm.notation import wide
+from jax_lstm.notation import Numbers, wide
 from jax_lstm.stages.twins import row
 
 
-def linear(x: Array, W: Array) -> Array:
+def linear(x: Numbers, W: Numbers) -> Array:
     """A linear map of each example: a product per row, summed in `wide` precision.
 
         y = x W                                                               (1)

@@ -168,15 +168,8 @@ def trace(
     for k, x in zip(state._fields, last, strict=True):
         check_like(f"dlast.{k}", x, "(..., H)", (*xs.shape[1:-1], H), xs.dtype)
     outside = from_cotangents(rows(dhs, 1)) if ys is None else squared_errors(rows(ys, 1))
-    traced = trace_rows(
-        params,
-        tuple(rows(x) for x in state),
-        rows(xs, 1),
-        tuple(rows(x) for x in last),
-        outside,
-        order,
-    )
-    return restore_batch(traced, xs.shape[1:-1])
+    arrays = tuple(rows(x) for x in state), rows(xs, 1), tuple(rows(x) for x in last)
+    return restore_batch(trace_rows(params, *arrays, outside, order), xs.shape[1:-1])
 
 
 def check_like(name, x, form, shape, dtype):

@@ -4,6 +4,7 @@ import functools
 from typing import assert_type
 
 import jax
+import numpy as np
 
 import jax_lstm as jl
 from jax_lstm import referee, stages
@@ -65,6 +66,8 @@ def training() -> None:
     assert_type(
         jl.softmax_cross_entropy(scores, jax.random.randint(key, (T, B), 0, 4)).mean(), jax.Array
     )
+    marks = np.full((T, B), 1)
+    assert_type(jl.softmax_cross_entropy(scores, marks), jax.Array)
     split = jl.over_devices(jl.lstm)
     assert_type(split(params, state, xs)[1], jax.Array)
     begin, advance = jl.tbptt_stream(2, 4)
