@@ -70,13 +70,19 @@ def normal_like(seed, tree, scale=1.0):
     return jax.tree.map(lambda x: jnp.asarray(scale * rng.normal(size=x.shape), x.dtype), tree)
 
 
+def random_state(seed, row, state):
+    """Random numbers in the fields that may be held; a clock or a normaliser as the cell begins."""
+    drawn, kept = normal_like(seed, state, 0.5), row.cell.kept or state._fields
+    return state._replace(**{name: getattr(drawn, name) for name in kept})
+
+
 def problem(row, size=SIZE, dtype=jnp.float64, seed=0, scale=1.0, batch=None):
     """Random params, state and xs; `scale` multiplies what makes the net inputs."""
     T, B, D, H = size
     batch = (B,) if batch is None else batch
     params = normal_like(seed, row.init(jax.random.key(seed), D, H, dtype=jnp.float64), scale)
     params = jax.tree.map(lambda p: (p / max(D, H) ** 0.5).astype(dtype), params)
-    state = normal_like(seed + 1, row.init_state(params, batch), 0.5)
+    state = random_state(seed + 1, row, row.init_state(params, batch))
     return params, state, normal_like(seed + 2, jax.ShapeDtypeStruct((T, *batch, D), dtype))
 
 

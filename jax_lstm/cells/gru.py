@@ -3,7 +3,7 @@
     a = x W + b,  u = h_prev U + c                     (1)
     r, z = sigmoid(a_r + u_r, a_z + u_z)               (2)
     n = tanh(a_n + r * u_n)                            (16), (2)
-    h = z * h_prev + (1 - z) * n                       (11)
+    h = n + z * d,  d = h_prev - n                     (14), (16)
 
 The second offset c has a gradient of its own only in the candidate: there it goes through r. What
 the step leaves behind for the weights is therefore two deltas, da for W and b, and du for U and c;
@@ -24,11 +24,11 @@ from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.notation import wide
 from jax_lstm.stages import (
+    add,
+    add_bwd,
     bias,
     bias_bwd,
     fork_bwd,
-    keep,
-    keep_bwd,
     linear,
     linear_bwd_input,
     linear_bwd_weight,
@@ -113,7 +113,7 @@ def step(w, prev, a):
     a_r, a_z, a_n = cut(a)
     r, z = sigmoid(a_r + u_r), sigmoid(a_z + u_z)  # (2)
     n = tanh(a_n + product(r, u_n))  # (16), (2)
-    h = keep(z, prev.h.astype(z.dtype), n)  # (11)
+    h = add(n, product(z, prev.h.astype(z.dtype) - n))  # (16), (14): z h_prev + (1 - z) n
     return GRUState(h.astype(prev.h.dtype)), (r, z, n, u_n)
 
 
@@ -122,19 +122,20 @@ def slopes(w, prevs, saved):
     be multiplied with on its way to da, to the candidate's du and to h_{t-1}."""
     r, z, n, u_n = saved
     one = jnp.ones_like(z)
-    _, dh_prev, dn = keep_bwd(z, one)  # (11')
-    dz = prevs.h.astype(z.dtype) - n  # (11') by the gate, which is no constant here
+    dn, dzd = add_bwd(None, one)  # (14')
+    dz, dd = product_bwd((z, prevs.h.astype(z.dtype) - n), dzd)  # (16')
+    dn, _ = fork_bwd(None, (dn, -dd))  # (F') at n: into h, and into d = h_prev - n
     da_n = tanh_bwd(n, dn)  # (2')
     dr, du_n = product_bwd((r, u_n), da_n)  # (16')
     da = [sigmoid_bwd(r, dr), sigmoid_bwd(z, dz), da_n]  # (2')
-    return jnp.concatenate(da, axis=-1), du_n, dh_prev
+    return jnp.concatenate(da, axis=-1), du_n, dd
 
 
 def step_bwd(w, prev, slopes, dstate):
     """The chain rule: the forward read bottom-up, products with the local derivatives."""
     da, du_n, dh_kept = slopes
     dh = dstate.h
-    da = da * jnp.concatenate([dh, dh, dh], axis=-1)  # (11'), (16'), (2')
+    da = da * jnp.concatenate([dh, dh, dh], axis=-1)  # (14'), (16'), (2')
     du = jnp.concatenate([*cut(da)[:2], du_n * dh], axis=-1)
     dh_prev, _ = fork_bwd(None, (dh_kept * dh, linear_bwd_input(w.U, du)))  # (F') at h_{t-1}
     return GRUState(dh_prev), (da, du)
@@ -167,5 +168,5 @@ GRU = Cell(
 )
 init_gru_state = make_init_state(GRU)
 gru_cell, gru_cell_autodiff, gru, gru_autodiff = routes(
-    GRU, "the gated recurrent unit, equations (1), (2) and (11)"
+    GRU, "the gated recurrent unit, equations (1), (2), (14) and (16)"
 )

@@ -16,7 +16,7 @@ import numpy as np
 import jax_lstm
 from jax_lstm import referee
 from jax_lstm.cells import CELLS
-from jax_lstm.engine.routes import make_cell, make_rnn
+from jax_lstm.engine.routes import init_state, make_cell, make_rnn
 from jax_lstm.engine.shapes import is_wide, shape_of
 from jax_lstm.notation import wide
 from jax_lstm.stages import TWINS, twins
@@ -194,7 +194,7 @@ def cell_cases(name, size, seed):
         args = functools.partial(arguments, (T, B), names=names, padding=padding)
         yield beside(title, *routes, names=names, args=args, seed=seed)
 
-    def scanned(params, state, xs):
+    def scan(params, state, xs):
         return jax.lax.scan(functools.partial(step_by_hand, params), state, xs)
 
     def last(rnn):
@@ -202,7 +202,7 @@ def cell_cases(name, size, seed):
 
     _, names, _, _, _, *plain = every[0]
     for title, leading, routes in (
-        (f"{name}_cell in lax.scan", (T, B), (referee.pullback(scanned), plain[1])),
+        (f"{name}_cell in lax.scan", (T, B), (referee.pullback(scan), plain[1])),
         (f"{name}, last state alone", (T, B), (last(rnn), last(rnn_autodiff))),
         (f"{name}, no batch axis", (T,), plain),
         (f"{name}, T=53, B=128", LONG, plain),
@@ -254,11 +254,19 @@ def sequence_args(cell, D, H, leading, dtype, *, seed, names=(), padding=None) -
         x = rng.standard_normal((*leading[1:], *shape_of(text, sizes)))
         return np.asarray(x).astype(wide(dtype) if is_wide(text) else dtype)
 
+    def state():
+        """Clocks, normalisers and stabilisers, which the cell does not let be held, begin as it
+        begins them."""
+        drawn = cell.state(*(field(text) for _, text in cell.fields))
+        if cell.kept is None:
+            return drawn
+        first = init_state(cell, params, leading[1:])
+        return first._replace(**{name: getattr(drawn, name) for name in cell.kept})
+
     params = cell.params(*(weight(text) for _, text in cell.shapes))
     xs = rng.standard_normal((*leading, D))
     if padding is not None:
         xs[~padding] = np.nan
-    state = lambda: cell.state(*(field(text) for _, text in cell.fields))
     args = params, state(), xs.astype(dtype)
     return (*args, state()) if "reset_state" in names else args
 

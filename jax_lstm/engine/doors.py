@@ -74,6 +74,12 @@ def check_params(cell, params):
     }
     first, dtype = cell.shapes[0][0], params[0].dtype
     for name, text in cell.shapes:
+        lacking = [letter for letter in letters_of(text) if letter not in sizes]
+        if lacking:
+            raise ValueError(
+                f"the size {lacking[0]} of `params.{name}` {form_of(text)} can be read off no "
+                f"shape of the cell {cell.name}"
+            )
         x, want = arrays[name], shape_of(text, sizes)
         if x.shape != want:
             legend = ", ".join(sources[letter][1] for letter in letters_of(text))
@@ -119,6 +125,8 @@ def check_state(cell, sizes, params, state, x, name, leading):
     dtype = params[0].dtype
     batch = jax.tree.leaves(x)[0].shape[leading:-1]
     for (key, text), got in zip(cell.fields, state, strict=True):
+        if not hasattr(got, "shape"):
+            raise ValueError(f"`state.{key}` must be one array; got {type(got).__name__}")
         letters = letters_of(text)
         if all(letter in sizes for letter in letters):
             shape = (*batch, *shape_of(text, {k: size for k, (size, _) in sizes.items()}))

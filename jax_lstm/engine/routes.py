@@ -20,7 +20,7 @@ from jax_lstm.engine.doors import (
 )
 from jax_lstm.engine.functions import InitState, Residuals, SequenceFunction, StepFunction
 from jax_lstm.engine.segments import Plan, Steps
-from jax_lstm.engine.shapes import axes_of, is_wide, shape_of, sizes_of
+from jax_lstm.engine.shapes import axes_of, is_wide, letters_of, shape_of, sizes_of
 from jax_lstm.notation import wide
 from jax_lstm.sharding import vary_together
 
@@ -116,6 +116,12 @@ def init_state(cell, params, batch_shape=()):
             f"the cell {cell.name} says neither `init_state` nor `shapes` and `fields`"
         )
     sizes, dtype = sizes_of(cell.shapes, params._asdict()), params[0].dtype
+    lacking = {k for _, text in cell.fields for k in letters_of(text)} - set(sizes)
+    if lacking:
+        raise ValueError(
+            f"{', '.join(sorted(lacking))} in the fields of the cell {cell.name} stands in no "
+            "shape of its parameters: it must bring `init_state`"
+        )
     fields = (
         jnp.zeros((*batch_shape, *shape_of(text, sizes)), wide(dtype) if is_wide(text) else dtype)
         for _, text in cell.fields

@@ -18,7 +18,7 @@ def is_wide(text):
 def axes_of(text):
     """The axes, ("D", "4H"); () of a scalar's ""."""
     text = text.removeprefix("wide ")
-    return tuple(text.split(",")) if text else ()
+    return tuple(axis.strip() for axis in text.split(",")) if text else ()
 
 
 def form_of(text):
@@ -63,6 +63,15 @@ def found_at(shapes, arrays):
                 match = TERM.fullmatch(axis)
                 if match and match[2] and bool(match[1]) is not bare:
                     found.setdefault(match[2], (size // int(match[1] or 1), name, n))
+    for name, text in dict(shapes).items():  # a letter that stands in a sum alone
+        axes = axes_of(text)
+        if name not in arrays or np.ndim(arrays[name]) != len(axes):
+            continue
+        for n, (axis, size) in enumerate(zip(axes, np.shape(arrays[name]), strict=True)):
+            lacking = [letter for letter in letters_of(axis) if letter not in found]
+            if "+" in axis and len(lacking) == 1:
+                known = {letter: at[0] for letter, at in found.items()} | {lacking[0]: 0}
+                found[lacking[0]] = (size - size_of(axis, known), name, n)
     return found
 
 

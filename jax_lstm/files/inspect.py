@@ -200,14 +200,15 @@ def recurrent(found):
 
 def gates_of(cell, ours):
     """A Gate for each block that the weights have side by side, by the cell's shapes: what reads x,
-    what reads the state, and the offsets, added."""
+    what reads the state, and the offset b; of two biases that are added, their sum."""
     n = len(cell.gates) or 1
     kinds: dict[str, list[Any]] = {"input": [], "state": [], "offset": []}
     for name, text in cell.shapes:
         axes = list(axes_of(text))
         if name in ours and axes and re.fullmatch(rf"{n if n > 1 else ''}[A-Za-z]", axes[-1]):
-            kind = "offset" if len(axes) == 1 else "input" if axes[0] == "D" else "state"
-            kinds[kind].append(np.split(ours[name], n, axis=-1))
+            kind = "input" if axes[0] == "D" else "state"
+            if len(axes) > 1 or name == "b":
+                kinds["offset" if len(axes) == 1 else kind].append(np.split(ours[name], n, axis=-1))
     if "b again" in ours:
         kinds["offset"].append(np.split(ours["b again"], n, axis=-1))
     for k, gate in enumerate(cell.gates or ("a",)):

@@ -162,8 +162,9 @@ def cell_of(arrays, forms, where="", join=None):
     again = found.pop("b again", None)
     if again is not None:
         found["b"] = (np.add if join is None else join)(found["b"], again)
-    found.setdefault("b", np.zeros(found["W"].shape[1], found["W"].dtype))
     params = PARAMS[form.cell]
+    if "b" in params._fields and "b" not in found:
+        found["b"] = np.zeros(found["W"].shape[1], found["W"].dtype)
     at = f" of {where}" if where else ""
     return params(*(to_jax(f"{k}{at}", found[k]) for k in params._fields))
 

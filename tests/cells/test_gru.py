@@ -25,6 +25,16 @@ def numpy_gru(params, state, xs):
     return [h, *hs]
 
 
+def plain_step(params, state, x):
+    """For JAX, as people write it."""
+    W, U, b, c = params
+    a_r, a_z, a_n = jnp.split(x @ W + b, 3, axis=-1)
+    u_r, u_z, u_n = jnp.split(state.h @ U + c, 3, axis=-1)
+    z = jax.nn.sigmoid(a_z + u_z)
+    n = jnp.tanh(a_n + jax.nn.sigmoid(a_r + u_r) * u_n)
+    return jl.GRUState(z * state.h + (1 - z) * n)
+
+
 @pytest.fixture
 def oracle(monkeypatch):
     monkeypatch.setitem(test_peers.NUMPY, "gru", numpy_gru)

@@ -81,7 +81,7 @@ def test_both_with_everything_that_can_be_asked_of_a_sequence(cell, residuals):
     """Masks are constants on both routes, and what they hold in padding reaches nothing."""
     row = CELLS[cell]
     params, state, xs = problem(row)
-    kept = jl.zoneout_masks(jax.random.key(1), 0.3, state, T)
+    kept = jl.zoneout_masks(jax.random.key(1), 0.3, state, T, fields=row.cell.kept)
     dropped = jl.recurrent_dropout_masks(jax.random.key(2), 0.4, state)
     by_hand, by_jax = jl.make_rnn(jl.zoneout(jl.recurrent_dropout(row.cell)))
 

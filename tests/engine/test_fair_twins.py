@@ -4,6 +4,8 @@ A comparison by hand beside autodiff flatters us where JAX is given a step that 
 and keeps every intermediate once it is differentiated. Temporary bytes are counted by XLA.
 """
 
+import importlib.util
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -39,21 +41,15 @@ def elman(params, state, x):
     return jl.ElmanState(tanh(x @ W + state.h @ U + b))
 
 
-def gru(params, state, x):
-    W, U, b, c = params
-    a_r, a_z, a_n = jnp.split(x @ W + b, 3, axis=-1)
-    u_r, u_z, u_n = jnp.split(state.h @ U + c, 3, axis=-1)
-    z = sigmoid(a_z + u_z)
-    n = tanh(a_n + sigmoid(a_r + u_r) * u_n)
-    return jl.GRUState(z * state.h + (1 - z) * n)
-
-
-PLAIN = {"lstm": lstm, "lstmp": lstmp, "elman": elman, "gru": gru}
+PLAIN = {"lstm": lstm, "lstmp": lstmp, "elman": elman}
 
 
 def plain_step(name):
-    """By hand where somebody wrote it down; else the record's own plain step."""
-    cell = CELLS[name].cell
+    """By hand where somebody wrote it down, here or as `plain_step` in the file of the cell's own
+    tests, tests/cells/test_NAME.py; else the record's own plain step."""
+    cell, own = CELLS[name].cell, f"tests.cells.test_{name}"
+    if importlib.util.find_spec(own):
+        return importlib.import_module(own).plain_step
 
     def by_record(params, state, x):
         w = cell.prepare(params, None)
@@ -72,8 +68,9 @@ def plain_scan(name, dropout, zone):
             seen = state._replace(h=state.h * consts) if dropout else state
             new = step(params, seen, x)
             if zone:
-                fields = zip(masks, state, new, strict=True)
-                new = type(new)(*(m * old + (1 - m) * n for m, old, n in fields))
+                held = dict(zip(CELLS[name].cell.kept or state._fields, masks, strict=True))
+                mix = lambda k, m: m * getattr(state, k) + (1 - m) * getattr(new, k)
+                new = new._replace(**{k: mix(k, m) for k, m in held.items()})
             return new, new.h
 
         return lax.scan(body, state, (xs, masks))
@@ -101,7 +98,8 @@ def temp_bytes(run, name, zone):
     shape = lambda *axes: jax.ShapeDtypeStruct(axes, jnp.float32)
     params = jax.eval_shape(lambda k: row.init(k, D, H, dtype=jnp.float32), jax.random.key(0))
     state = jax.eval_shape(lambda p: row.init_state(p, (B,)), params)
-    masks = tuple(shape(T, *x.shape) for x in state) if zone else None
+    kept = row.cell.kept or state._fields
+    masks = tuple(shape(T, *getattr(state, k).shape) for k in kept) if zone else None
 
     def loss(params, state, xs, consts, masks, dy):
         y = run(params, state, xs, consts, masks)

@@ -220,3 +220,20 @@ def test_a_cell_without_shapes_says_what_it_lacks():
     params = low_rank_problem()[0]
     with pytest.raises(ValueError, match="says neither `init_state` nor `shapes` and `fields`"):
         init_state(params)
+
+
+def test_letters_that_stand_in_no_shape_alone():
+    """A sum gives its last letter; a letter of the fields alone is the cell's own business."""
+    wide_enough = LOW_RANK._replace(
+        shapes=(("W", "D,H"), ("u", "H+R"), ("v", "H")), fields=(("h", "R"),)
+    )
+    params = RankParams(jnp.zeros((D, H)), jnp.zeros(H + 2), jnp.zeros(H))
+    assert make_init_state(wide_enough)(params, (B,)).h.shape == (B, 2)
+    init_state = make_init_state(LOW_RANK._replace(fields=(("h", "Q"),)))
+    params = low_rank_problem()[0]
+    with pytest.raises(ValueError, match="Q in the fields of the cell low rank stands in no shape"):
+        init_state(params)
+    rnn, _ = jl.make_rnn(LOW_RANK)
+    state = State({"not": "an array"})
+    with pytest.raises(ValueError, match="must be arrays"):
+        rnn(params, state, low_rank_problem()[2])

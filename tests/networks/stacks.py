@@ -107,7 +107,9 @@ def stacks(*names, train=True):
     regularised, *masked = run.pop("regularised", (lambda cell: cell,))
     by_hand, by_jax = jl.make_rnn(regularised(row.cell))
     masks = {
-        "beside": jl.zoneout_masks(jax.random.key(5), 0.3, states, T, train=train),
+        "beside": jl.zoneout_masks(
+            jax.random.key(5), 0.3, states, T, train=train, fields=row.cell.kept
+        ),
         "consts": jl.recurrent_dropout_masks(jax.random.key(6), 0.3, states),
     }
     run |= {name: masks[name] for name in masked}
