@@ -254,6 +254,7 @@ def program(*arguments, cwd=None, **kwargs):
     )
 
 
+@pytest.mark.slow
 def test_a_sign_changed_in_the_source_fails(tmp_path):
     shutil.copytree(PACKAGE, tmp_path / "jax_lstm")
     file = tmp_path / "jax_lstm" / "cells" / "elman.py"

@@ -130,6 +130,7 @@ def test_the_losses_are_ours():
         assert_close({k: got[f"d{k}"][0] for k in "WUb"}, want._asdict())
 
 
+@pytest.mark.slow
 def test_random_mistakes_alone_and_in_pairs_over_random_sizes():
     """At least 95 of 100 are in the named set; a planted one that changes nothing counts as missed
     unless it is named too."""
@@ -150,6 +151,7 @@ def test_random_mistakes_alone_and_in_pairs_over_random_sizes():
     assert len(missed) <= 5, missed
 
 
+@pytest.mark.slow
 def test_two_plain_mistakes_are_not_hidden_behind_a_fitted_clipping():
     """A factor per leaf explains any scale: pairs are tried all the same, and come first."""
     problem = random_problem(np.random.default_rng(9), "lstm", (5, 2, 2, 3))
@@ -161,6 +163,7 @@ def test_two_plain_mistakes_are_not_hidden_behind_a_fitted_clipping():
     assert alone.explanations[0].names == ("clip by norm",)
 
 
+@pytest.mark.slow
 def test_no_false_alarm_for_200_correct_gradients():
     """By the engine, on its own arithmetic, and in NumPy over random sizes; both dtypes."""
     rng = np.random.default_rng(6)

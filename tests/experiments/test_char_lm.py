@@ -219,6 +219,7 @@ def test_a_loss_that_is_no_number_ends_the_run(capsys):
 # A text of one's own, and Ctrl-C --------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_everything_readable(tmp_path):
     path = tmp_path / "text.txt"
     path.write_bytes("Zürich – 東京 🙂\r\n".encode() * 99)

@@ -24,6 +24,7 @@ def standard_promotion():
         yield
 
 
+@pytest.mark.slow
 def test_a_tiny_run_and_its_comparison(tmp_path, capsys):
     argv = [*TINY, "--rounds", "3", "--results", str(tmp_path), "--run", "a"]
     assert speed.main(argv) == 0
@@ -120,6 +121,7 @@ def test_a_profile_of_a_run(tmp_path):
 # End to end -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_job_is_the_same_along_every_route(tmp_path):
     """All updates give one loss and gradient norm, or it is an error; then they are timed."""
     for part in end_to_end.parts(tiny=True):
@@ -142,6 +144,7 @@ def test_one_that_trains_something_else_is_an_error():
         end_to_end.must_agree("F", (3.2, 0.5), (3.2, 0.501))
 
 
+@pytest.mark.slow
 def test_what_fits_is_asked_of_the_same_sequences(monkeypatch):
     """The search itself is tested in test_memory.py; here, that it is given everybody's LSTM."""
     asked = []

@@ -22,6 +22,7 @@ def test_a_planted_slowdown_is_flags():
     assert first.slowdown == pytest.approx(1.25, rel=0.06)
 
 
+@pytest.mark.slow
 def test_noise_is_not_flags():
     for seed in range(40):
         assert flags(noisy(seed), noisy(1000 + seed, machine=3.0)) == []

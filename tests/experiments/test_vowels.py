@@ -89,6 +89,7 @@ def test_it_learns(done):
     assert max(summary["nats"]) < 0.5 * math.log(3)
 
 
+@pytest.mark.slow
 def test_padding_changes_no_number(tiny, done):
     """All losses and all parameters, to the bit; padding holds NaN."""
     _, directory = done
@@ -101,6 +102,7 @@ def test_padding_changes_no_number(tiny, done):
     assert_same(one, other)
 
 
+@pytest.mark.slow
 def test_folds_never_open_the_test_file(tiny, folder, tmp_path):
     (tmp_path / utterances.FILES["training"]).write_bytes(
         (folder / utterances.FILES["training"]).read_bytes()

@@ -75,12 +75,14 @@ def test_all_that_follows_from_the_record_is_there(copy):
     assert found.stdout.splitlines()[-1:] == ["everything"], found.stderr
 
 
+@pytest.mark.slow
 def test_the_check_accepts_it(copy):
     found = run(copy, "-m", "jax_lstm", "check", "--cell", "leaky", "--dtype", "float64")
     assert found.returncode == 0, found.stdout
     assert "leaky, all at once" in found.stdout
 
 
+@pytest.mark.slow
 def test_its_mutant_is_seen(copy):
     """The mutant's title names the case that must fail."""
     (title,) = re.findall(r'"(leaky[^:"]*):', MUTANT)

@@ -168,6 +168,7 @@ def loss_and_gradients(model, params, xs):
     return quick_jit(jax.grad(loss, (0, 1), has_aux=True))(params, xs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOGETHER)
 def test_together_with(name):
     """Initial values, outputs, and gradients in params and inputs."""
@@ -222,6 +223,7 @@ def test_a_cell_made_of_ours_keeps_its_own_step():
     assert_close(got, want, TOLERANCE["float32"])
 
 
+@pytest.mark.slow
 def test_training_gives_the_same_losses():
     """200 steps of Adam, in float32; it learns."""
 

@@ -244,6 +244,7 @@ def test_other_cells_and_scans_of_ones_own_are_left_to_flax():
         assert_close(call(rnn, sequence()), want, TOLERANCE["float32"])
 
 
+@pytest.mark.slow
 def test_training_gives_the_same_losses():
     """200 steps of Adam by `nnx.Optimizer`, in float32; it learns."""
 
