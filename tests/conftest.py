@@ -46,3 +46,9 @@ def forget():
     """Between files nothing is kept but the folder."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def no_terminal(monkeypatch):
+    """What is printed does not depend on who runs the tests."""
+    monkeypatch.delenv("COLUMNS", raising=False)

@@ -188,8 +188,8 @@ def test_the_doors_name_what_is_wrong():
     refused(words, jl.make_linearised(jl.LSTMP, GATES), "lstmp", dhs)
     with pytest.raises(ValueError, match=r"`xs` must be \(T, ..., D\) with D = 3"):
         jl.linearised_lstm(params, state, xs[..., 1:])
-    with pytest.raises(TypeError, match=r"linearised_lstm\(\).*'residuals'"):
-        jl.linearised_lstm(params, state, xs, residuals="full")
+    with pytest.raises(TypeError, match=r"linearised_lstm\(\).*'residual'"):
+        jl.linearised_lstm(params, state, xs, residual="full")
 
 
 def test_nothing_comes_of_nothing():
