@@ -49,7 +49,7 @@ class Cell(NamedTuple, Generic[Params, State]):
         "any": whatever the cell likes; None: it takes none, and the doors refuse them.
     beside: fields of the state for each of which a mask per step comes beside xs, which are then a
         pair (xs, masks), masks a tuple in this order.
-    options: pairs (name, value) of a cell that `make_...` made; printed, saved, compared.
+    options: pairs (name, value) of a cell that `make_...` made: two of unlike options are unlike.
     sizes: letters beyond D and H, and the argument of `init` that sets each,
         (("R", "projection_size"),).
     kept: the fields that zoneout may hold; None: all of them.

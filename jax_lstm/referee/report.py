@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from jax_lstm import printing
 
 EMPTY = "nothing to compare: an axis has size 0"
+NOT_ANALYTIC = "nothing to compare: complex steps do not continue these values (a maximum?)"
+UNCOMPARED = (EMPTY, NOT_ANALYTIC)
 HEAD = ("route", "array", "against", "dtype", "max abs", "relative", "worst", "allowed", "")
 # of fixed widths: rows are printed as they are ready
 WIDTHS = (24, 14, 12, 8, 7, 8, 7, 7, 5)
@@ -50,7 +52,7 @@ class Row(NamedTuple):
 
     def verdict(self) -> str:
         """In words, by precision: what is off by less than half of the digits is not different."""
-        if self.note == EMPTY:
+        if self.note in UNCOMPARED:
             return "nothing to compare"
         if self.ok:
             return "as exact as autodiff"
@@ -63,7 +65,7 @@ class Row(NamedTuple):
     def cells(self) -> tuple[Any, ...]:
         """What stands in the columns of the table."""
         errors = self.max_abs, self.relative, self.worst, self.allowed
-        verdict = "EMPTY" if self.note == EMPTY else "PASS" if self.ok else "FAIL"
+        verdict = "EMPTY" if self.note in UNCOMPARED else "PASS" if self.ok else "FAIL"
         return self.route, self.array, self.against, self.dtype, *errors, verdict
 
     def line(self) -> str:
@@ -92,14 +94,14 @@ class Report(NamedTuple):
     rows: tuple[Row, ...]
 
     def __bool__(self) -> bool:
-        compared = any(row.note != EMPTY for row in self.rows)
+        compared = any(row.note not in UNCOMPARED for row in self.rows)
         return compared and all(row.ok for row in self.rows)
 
     def failures(self) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if not row.ok)
 
     def empty(self) -> tuple[Row, ...]:
-        return tuple(row for row in self.rows if row.note == EMPTY)
+        return tuple(row for row in self.rows if row.note in UNCOMPARED)
 
     __str__ = printing.page
     _repr_html_ = printing.html

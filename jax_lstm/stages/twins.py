@@ -83,7 +83,12 @@ def residual_of(twin, args, y):
 
 def cotangents(twin, args, y, dy):
     """All that the twin answers, as a tuple."""
-    found = twin.stage_bwd(residual_of(twin, args, y), dy)
+    return every_answer(twin, residual_of(twin, args, y), dy)
+
+
+def every_answer(twin: Twin, residual: Any, dy: Any) -> tuple[Any, ...]:
+    """What the twin answers; the one answer of a stage of one argument is boxed."""
+    found = twin.stage_bwd(residual, dy)
     return found if len(answers(twin)) > 1 else (found,)
 
 
@@ -114,9 +119,7 @@ def with_twin(twin: Twin, door: Callable[..., None] = lambda *args: None) -> Cal
         return y, residual_of(twin, args, y)
 
     def backward(*args):
-        residual, dy = args[-2:]
-        found = twin.stage_bwd(residual, dy)
-        return (found if len(answers(twin)) > 1 else (found,))[: -len(twin.static) or None]
+        return every_answer(twin, *args[-2:])[: -len(twin.static) or None]
 
     ruled = jax.custom_vjp(twin.stage, nondiff_argnums=tuple(range(n, n + len(twin.static))))
     ruled.defvjp(forward, backward)

@@ -19,7 +19,7 @@ jl.gru(params, state, xs)  # refused: of another cell
 jl.lstm_cell(params, state, xs[0], mask=None)  # refused: one step has no such option
 number: float = hs  # refused: an array is no number
 hs.upper()  # refused: an array is no text
-last.cell  # refused: no such field  # noqa: B018
+print(last.cell)  # refused: no such field
 jl.stack(layers, states, xs, lenghts=[7, 4])  # refused: no such option
 jl.stack(layers, states, xs, merge="sums")  # refused: no such choice
 jl.init_stack(jax.random.key(0), 3, 5)  # refused: H of each layer

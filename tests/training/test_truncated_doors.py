@@ -1,6 +1,7 @@
 """TBPTT under transforms, on eight devices, and at the door."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -94,9 +95,8 @@ def begun(args):
 @pytest.mark.parametrize("case", BAD)
 def test_doors(case):
     complain, message = BAD[case]
-    with pytest.raises(ValueError) as error:  # noqa: PT011
+    with pytest.raises(ValueError, match=re.escape(message)):
         complain(problem(CELLS["lstm"], SIZE))
-    assert message in str(error.value)
 
 
 def test_a_stack_in_two_directions_is_refused():

@@ -92,7 +92,7 @@ def test_coursera_old_answer_key_carries_nothing_from_step_to_step():
     dparams = jax.tree.map(lambda *ds: sum(ds), *(d.dparams for d in alone))
     mutant = coursera_entries(dparams, jnp.concatenate([d.dxs for d in alone]), alone[0].dh0)
     key = {k: jnp.asarray(v) for k, v in f["old_answer_key"].items()}
-    for name, value in key.items():
+    for name, value in key.items():  # the notebook printed eight decimal places of some of them
         np.testing.assert_allclose(mutant[name], value, rtol=0, atol=1e-7)
 
     ours = textbook_backward(p, steps, dhs, *dstate)

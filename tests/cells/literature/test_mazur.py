@@ -59,11 +59,13 @@ def test_mazur_one_step(mazur):
     w, after = mazur_after(1, mazur)
     assert_close(w, mazur["w_after_1"])
     assert_close(after["loss"], mazur["loss_after_1"])
-    np.testing.assert_allclose(after["loss"], mazur["published"]["loss_after_1"], rtol=5e-4)
+    # his rounded weights of the step before: the seventh digit is another
+    np.testing.assert_allclose(after["loss"], mazur["published"]["loss_after_1"], rtol=1e-6)
 
 
 def test_mazur_ten_thousand_steps(mazur):
     _, after = mazur_after(10_000, mazur)
     assert_close(after["loss"], mazur["loss_after_10000"])
     assert_close(after["output"], mazur["output_after_10000"])
+    # his digits drift from float64 over 10,000 steps, by 1.9e-4; our own number is exact, above
     np.testing.assert_allclose(after["loss"], mazur["published"]["loss_after_10000"], rtol=5e-4)
