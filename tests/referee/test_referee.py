@@ -11,6 +11,7 @@ import pytest
 from jax_lstm import referee
 from jax_lstm.referee.comparison import along, distance, exactly, pullback, random_cotangents
 from jax_lstm.referee.differences import central_differences, complex_step, contract
+from jax_lstm.referee.report import NOT_ANALYTIC
 
 
 def f(x, W):
@@ -243,3 +244,18 @@ def test_exactly_changes_no_number():
     (same,) = exactly((x,))
     assert same.dtype == np.float64
     assert (same.astype(jnp.bfloat16) == x).all()
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.01], ids=["right", "wrong"])
+def test_complex_steps_judge_no_maximum(factor):
+    """They are shown to judge nothing, and central differences judge all the same."""
+    f = lambda x: x * x + jnp.abs(x).astype(x.dtype)  # |x + iv| has no imaginary part
+    scaled = lambda args, dy: tuple(factor * d for d in jax.vjp(f, *args)[1](dy))
+    routes = {"mine": referee.twins(f, lambda args, y, dy: scaled(args, dy))}
+    routes["jax.vjp"] = referee.pullback(f)
+    args = (np.array([0.7, -0.4, 1.3]),)
+    rows = list(referee.compare_differences(routes, f, f, args, names=("x",), seed=0))
+    verdicts = {row.against: row.line().split()[-1] for row in rows if row.array != "value"}
+    assert [r.note for r in rows if r.against == "complex step"] == [NOT_ANALYTIC]
+    assert verdicts["central"] == ("PASS" if factor == 1 else "FAIL")
+    assert bool(referee.Report(tuple(rows))) is (factor == 1)
