@@ -1,11 +1,11 @@
 """Strict switches for every test: eight host devices, float64, no silent promotion, no warning.
 
 Most of the tests' time is compilation. Programs are compiled without optimising; what looks at
-optimised programs, or at their rounding, uses the fixture `optimised`. The workers of one run share
-what they compiled, in a folder that goes with the run, and hold the programs of one file at a time.
+optimised programs, or at their rounding, uses the fixture `optimised`. A worker holds the programs
+of one file at a time, and finds those of earlier files in a folder that goes with the run. Each has
+a folder of its own: JAX writes without a lock, and another worker might read half of a program.
 """
 
-import os
 import shutil
 import tempfile
 
@@ -16,21 +16,17 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_disable_most_optimizations", True)
-SHARED = "JAX_LSTM_TESTS_COMPILED"  # the folder, for the workers
 
 
 def pytest_configure(config):
-    if SHARED not in os.environ:
-        os.environ[SHARED] = config.compiled = tempfile.mkdtemp(prefix="jax_lstm_tests_")
-    jax.config.update("jax_compilation_cache_dir", os.environ[SHARED])
+    config.compiled = tempfile.mkdtemp(prefix="jax_lstm_tests_")
+    jax.config.update("jax_compilation_cache_dir", config.compiled)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def pytest_unconfigure(config):
-    if hasattr(config, "compiled"):
-        del os.environ[SHARED]
-        shutil.rmtree(config.compiled, ignore_errors=True)
+    shutil.rmtree(config.compiled, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

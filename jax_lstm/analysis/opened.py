@@ -23,6 +23,7 @@ from jax_lstm.engine.cell import AnyCell, Cell, Params, State
 from jax_lstm.engine.functions import RunFunction
 from jax_lstm.engine.routes import bind, run_cell
 from jax_lstm.engine.segments import Steps, widen, zeros_like
+from jax_lstm.engine.shapes import axes_of, size_of, sizes_of
 from jax_lstm.notation import Tree
 
 
@@ -93,20 +94,23 @@ local derivatives: (T, ..., 15 H) numbers for the LSTM. It has no gradient rule 
 def linearise(gates, follows, plan, params, consts, fresh, state, steps):
     """A route of the engine: the run, opened, as the readers of this folder want it."""
     _, states, w, opened = bptt.open_run(plan, params, consts, fresh, state, steps)
-    gates = gates or gates_of(plan.cell, w, opened)
+    gates = gates or gates_of(plan.cell, params, w, opened)
     begin = (plan.cell, gates, plan.reverse, params, w, state, states)
     return Linearised(*begin, *opened, follows(opened.slopes))
 
 
-def gates_of(cell, w, opened):
-    """The cell's gates, if every array of its delta is these blocks side by side."""
+def gates_of(cell, params, w, opened):
+    """The cell's gates, if every array of its delta is these blocks side by side: as wide as the
+    weights whose last axis is so many of one letter, "4H"."""
     at = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), tree)
     seen, slopes = at(opened.seen), at(opened.slopes)
     dstate = jax.eval_shape(widen, seen)
     _, delta = jax.eval_shape(cell.step_bwd, w, seen, slopes, dstate)
     widths = {leaf.shape[-1] for leaf in jax.tree.leaves(delta)}
-    together = len(widths) == 1 and cell.gates and widths.pop() % len(cell.gates) == 0
-    return cell.gates if together else ("a",)
+    n, sizes = len(cell.gates), sizes_of(cell.shapes, params._asdict())
+    ends = [axes[-1] for _, text in cell.shapes if (axes := list(axes_of(text)))]
+    blocks = {size_of(end, sizes) for end in ends if end.isalnum() and end.startswith(str(n))}
+    return cell.gates if len(widths) == 1 and (n == 1 or widths <= blocks) else ("a",)
 
 
 # Back through a step --------------------------------------------------------------------------

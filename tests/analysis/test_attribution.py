@@ -204,3 +204,13 @@ def test_nothing_comes_of_nothing():
     for share, total in zip((*some.share, *none.share), (*some.total, *none.total), strict=True):
         assert not share.any()
         assert not total.any()
+
+
+@pytest.mark.parametrize("width", [5, 8])
+def test_a_delta_narrower_than_its_gates_is_left_whole(width):
+    """Whether its width divides by the number of gates or not."""
+    two = CELLS["elman"].cell._replace(gates=("u", "n"))
+    args = problem(CELLS["elman"], (T, B, D, width))
+    run = jax.eval_shape(jl.make_linearised(two), *args)
+    assert run.gates == ("a",)
+    assert jax.eval_shape(jl.make_linearised(jl.GRU), *problem(CELLS["gru"])).gates == jl.GRU.gates
