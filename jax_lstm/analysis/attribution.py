@@ -38,6 +38,7 @@ from jax_lstm.analysis.opened import (
     nonzero,
     step_back,
 )
+from jax_lstm.engine.bptt import through_prepare
 from jax_lstm.engine.segments import cast_like, clear_masked, widen, zeros_like
 from jax_lstm.notation import Tree
 
@@ -159,7 +160,7 @@ def dual(total):
 def of_weights(run, now, deltas):
     """The weight gradient of some steps by the cell's own rule."""
     dw, _ = run.cell.weights_bwd(run.w, *now, deltas)
-    return dw if run.cell.prepare_bwd is None else run.cell.prepare_bwd(run.params, dw)[0]
+    return through_prepare(run.cell, run.params, dw)
 
 
 def only_gate(deltas, n, gates):

@@ -265,8 +265,12 @@ def zeros_of_weights(cell, params, w, state, xs):
 
 def of_params(cell, params, dw):
     """dparams in the dtypes of params; back through `prepare` where that is a stage."""
-    dparams = dw if cell.prepare_bwd is None else cell.prepare_bwd(params, dw)[0]
-    return cast_like(dparams, params)
+    return cast_like(through_prepare(cell, params, dw), params)
+
+
+def through_prepare(cell, params, dw):
+    """What `weights_bwd` returned, back through `prepare` where that is a stage."""
+    return dw if cell.prepare_bwd is None else cell.prepare_bwd(params, dw)[0]
 
 
 def is_zero(dy):
