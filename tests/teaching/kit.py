@@ -8,7 +8,7 @@ import numpy as np
 from jax_lstm.commands.main import main
 
 HERE = pathlib.Path(__file__).parents[1]
-PAGE = (HERE.parent / "docs" / "trace.md").read_text()
+PAGE = HERE.parent / "docs" / "trace.md"
 GRAPH = HERE.parent / "docs" / "gomez.svg"
 SIZE = (3, 2, 4, 5)  # T, B, D, H
 

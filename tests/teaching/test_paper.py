@@ -119,7 +119,7 @@ def test_a_reader_of_gomez_can_answer(gomez_printed, start):
 
 
 def test_the_page_s_table_is_what_the_command_prints(gomez_printed):
-    blocks = re.findall(r"```text\n(.*?)```", PAGE, re.S)
+    blocks = re.findall(r"```text\n(.*?)```", PAGE.read_text(), re.S)
     assert blocks
     for block in blocks:
         assert block.rstrip("\n") in gomez_printed["zero_state"]

@@ -142,7 +142,7 @@ def test_without_matplotlib_the_picture_is_a_clear_message(monkeypatch, tmp_path
 
 
 def test_the_page_s_commands_run_where_the_files_are_already(tmp_path, monkeypatch, capsys):
-    commands = re.findall(r"`\.venv/bin/python -m jax_lstm trace( [^`]*)?`", PAGE)
+    commands = re.findall(r"`\.venv/bin/python -m jax_lstm trace( [^`]*)?`", PAGE.read_text())
     assert any("--svg docs/gomez.svg" in command for command in commands)
     (tmp_path / "docs").mkdir()
     shutil.copy(GRAPH, tmp_path / "docs")
