@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 
 from experiments.kit.config import BadInput
-from jax_lstm.files.arrays import write
+from jax_lstm.files.disk import write
 
 
 def new_directory(results, experiment, run=None):

@@ -20,13 +20,15 @@ import numpy as np
 from jax_lstm import printing
 from jax_lstm.cells import CELLS
 from jax_lstm.engine.shapes import axes_of, sizes_of
-from jax_lstm.files.arrays import TORCH_SAVE, arrays_of_npz, read_tensors
-from jax_lstm.files.checkpoint import cells_of, notes_of, read_checkpoint
+from jax_lstm.files.arrays import MOST, TORCH_SAVE, arrays_of_npz, read_tensors
+from jax_lstm.files.checkpoint import cells_of, check_sums, notes_of
+from jax_lstm.files.disk import reading
 from jax_lstm.interop.convert import READERS, FoundCell, cells_among, complaint, form_of
 from jax_lstm.interop.layouts import WEIGHTS
 from jax_lstm.notation import GATES
 
 WIDE = 60  # characters of a note that are shown
+PIECE = 2**20  # numbers of an array that are looked at together
 
 
 class Array(NamedTuple):
@@ -98,48 +100,52 @@ class Inspection(NamedTuple):
         return printing.to_json(self)
 
 
-def inspect(path):
+def inspect(path, *, max_bytes=None):
     """Say what is in a file of weights.
 
     Args:
       path: a .safetensors or .npz file: of `jax_lstm.save`, of a torch state_dict, of the trees of
         flax's cells with names joined by "/" or ".", of Keras' variables by path, or of
         `np.savez(file, *layer.get_weights())`.
+      max_bytes: what the file may have, and what it may unpack to. None: 4 GiB, and no archive
+        unpacks to a hundred times its size.
 
     Returns:
       Inspection.
 
     Raises:
-      ValueError: no such file, or one that was cut off or altered.
+      ValueError: no such file, one that was cut off or altered, or a larger one.
 
     Source: this file's.
     """
-    arrays, form, notes, said = open_file(Path(path))
-    cells, _ = cells_among({k: x for k, x in arrays.items() if numeric(x)}, said)
-    with np.errstate(all="ignore"):  # what is not finite is shown
-        cells = tuple(recurrent(found) for found in cells or numbered_cells(arrays))
-        rows = tuple(array(name, x) for name, x in arrays.items())
-    layouts = tuple(dict.fromkeys(c.layout for c in cells))
-    return Inspection(str(path), form, notes, layouts, rows, cells)
+    most = MOST if max_bytes is None else max_bytes
+    with reading(path):
+        arrays, form, notes, said = open_file(Path(path), max_bytes)
+        cells, _ = cells_among({k: x for k, x in arrays.items() if numeric(x)}, said)
+        with np.errstate(all="ignore"):  # what is not finite is shown
+            cells = tuple(recurrent(found, most) for found in cells or numbered_cells(arrays))
+            rows = tuple(array(name, x) for name, x in arrays.items())
+        layouts = tuple(dict.fromkeys(c.layout for c in cells))
+        return Inspection(str(path), form, notes, layouts, rows, cells)
 
 
 # Reading --------------------------------------------------------------------------------------
 
 
-def open_file(path):
+def open_file(path, max_bytes=None):
     """(arrays by name, what the file is, its notes, {where: cell} if it says so)."""
     if not path.is_file():
         raise ValueError(f"{path} is no file")
     if path.suffix == ".npz":
-        return arrays_of_npz(path), "NumPy's .npz", None, {}
+        return arrays_of_npz(path, max_bytes), "NumPy's .npz", None, {}
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} must end in .safetensors or .npz{TORCH_SAVE}")
-    arrays, metadata = read_tensors(path)
+    arrays, metadata = read_tensors(path, MOST if max_bytes is None else max_bytes)
     if metadata.get("format") != "jax_lstm":
         return arrays, "safetensors", metadata or None, {}
-    arrays, metadata = read_checkpoint(path)
+    arrays, metadata = check_sums(path, arrays, metadata)
     form = f"jax_lstm.save, version {metadata['version']}, every sum right"
-    return arrays, form, notes_of(metadata), cells_of(metadata)
+    return arrays, form, notes_of(metadata, path), cells_of(metadata, path)
 
 
 def numbered_cells(arrays):
@@ -165,12 +171,21 @@ def numeric(x):
 
 
 def array(name, x):
+    """The facts of an array, piece by piece: whole in float64 it might be eight times as large."""
     if not numeric(x):
         return Array(name, str(x.dtype), x.shape, None, None, None, 0, 0)
-    x, dtype = x.astype(np.float64), str(x.dtype)
-    ends = (float(x.min()), float(x.max())) if x.size else (None, None)
-    nans, infinities = int(np.isnan(x).sum()), int(np.isinf(x).sum())
-    return Array(name, dtype, x.shape, norm(x), *ends, nans, infinities)
+    flat = x.reshape(-1) if x.flags.c_contiguous else x.T.reshape(-1)
+    facts = [piece_of(flat[n : n + PIECE]) for n in range(0, flat.size, PIECE)]
+    norms, least, largest, nans, infinities = zip(*facts, strict=True) if facts else ((),) * 5
+    ends = (float(np.min(least)), float(np.max(largest))) if facts else (None, None)
+    whole = norm(np.array(norms))
+    return Array(name, str(x.dtype), x.shape, whole, *ends, sum(nans), sum(infinities))
+
+
+def piece_of(x):
+    """(norm, least, largest, how many NaN, how many infinities) of some numbers."""
+    x = x.astype(np.float64)
+    return norm(x), x.min(), x.max(), int(np.isnan(x).sum()), int(np.isinf(x).sum())
 
 
 def norm(x):
@@ -181,12 +196,15 @@ def norm(x):
     return scale * float(np.sqrt(np.sum((x / scale) ** 2)))
 
 
-def recurrent(found):
-    """A cell's gates, in our layout whatever its own is."""
+def recurrent(found, most):
+    """A cell's gates, in our layout whatever its own is. most: its bytes in float64."""
     torch = found.layout == "torch"
     place = (found.layer, "reverse" if found.direction else "forward") if torch else (None, None)
-    if found.form is None:
-        why = complaint(found.arrays, WEIGHTS[found.layout])
+    size = 8 * sum(x.size for x in found.arrays.values())
+    if found.form is None or size > most:
+        why = f"as float64 it has {size:,} bytes; at most {most:,} are read"
+        if found.form is None:
+            why = complaint(found.arrays, WEIGHTS[found.layout])
         about = READ_AS[found.layout]
         return Recurrent(found.where, *place, found.layout, about, None, {}, (), (), why)
     ours = found.form.to_ours({k: np.asarray(x, np.float64) for k, x in found.arrays.items()})

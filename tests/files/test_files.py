@@ -15,7 +15,8 @@ from safetensors.numpy import load_file
 import jax_lstm as jl
 from jax_lstm.cells.elman import ElmanState
 from jax_lstm.files import checkpoint
-from jax_lstm.files.arrays import DTYPES, META, encode_tensors, read_tensors, write
+from jax_lstm.files.arrays import DTYPES, META, encode_tensors, read_tensors
+from jax_lstm.files.disk import write
 from jax_lstm.networks.stack import init_stack, init_stack_state
 from tests.tables import assert_same, normal_like
 
