@@ -36,6 +36,9 @@ MOST = 4 * 2**30  # bytes of a file, and of what it unpacks to, where nothing el
 SMALL, RATIO = 64 * 2**20, 100  # and what unpacks to more than SMALL grows at most so many times
 
 
+PIECE = 2**20  # bytes that are unpacked at once
+
+
 class Tensors(NamedTuple):
     """arrays by name, metadata {text: text}."""
 
@@ -211,7 +214,10 @@ def read_npy(file, size):
     announced, there = math.prod(shape) * dtype.itemsize, size - file.tell()
     if announced != there or min(shape, default=0) < 0:
         raise ValueError(f"it announces {announced:,} bytes of numbers and holds {there:,}")
-    numbers = bytearray(there)
-    if file.readinto(numbers) != there or file.read(1):
-        raise ValueError("it ends in the middle of its numbers")
+    numbers = memoryview(bytearray(there))
+    for n in range(0, there, PIECE):
+        piece = numbers[n : n + PIECE]
+        if file.readinto(piece) != len(piece):
+            raise ValueError("it ends in the middle of its numbers")
+    file.read(1)  # at its end its sum is checked
     return np.frombuffer(numbers, dtype).reshape(shape, order="F" if turned else "C")

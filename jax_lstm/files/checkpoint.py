@@ -157,6 +157,8 @@ def check_sums(path, arrays, metadata):
             f"{path} is damaged in {', '.join(f'`{name}`' for name in bad)}: not the bytes, dtype "
             "and shape that were written, by their sha256"
         )
+    for key in ("cells", "tree", "notes"):
+        said_in(metadata, key, path)
     return {name: arrays[name] for name in sums}, metadata
 
 

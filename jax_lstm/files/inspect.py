@@ -26,6 +26,7 @@ from jax_lstm.files.disk import reading
 from jax_lstm.interop.convert import READERS, FoundCell, cells_among, complaint, form_of
 from jax_lstm.interop.layouts import WEIGHTS
 from jax_lstm.notation import GATES
+from jax_lstm.printing import printable
 
 WIDE = 60  # characters of a note that are shown
 PIECE = 2**20  # numbers of an array that are looked at together
@@ -276,7 +277,7 @@ def arrays_of(found):
     """The file's arrays, below its notes."""
     head = ("array", "dtype", "shape", "norm", "least", "largest", "")
     rows = ((x.name, x.dtype, x.shape, x.norm, x.least, x.largest, marks(x)) for x in found.arrays)
-    above = (f"{found.file}: {found.format}", *says(found.notes), "")
+    above = (printable(f"{found.file}: {found.format}"), *says(found.notes), "")
     return printing.Sheet(head, tuple(rows), above, sides="<<<>>><")
 
 
@@ -285,7 +286,7 @@ def gates_table(c):
     sizes = ", ".join(f"{k} = {n}" for k, n in c.sizes.items())
     above = (f"{place(c)}: {c.about}{f', {sizes}' if sizes else ''}",)
     if c.problem:
-        return printing.Sheet((), (), above, (f"  not read: {c.problem}",))
+        return printing.Sheet((), (), above, (f"  not read: {printable(c.problem)}",))
     rows = tuple((f"  {g.gate}", *g[1:], "" if finite(g) else "<-") for g in c.gates)
     head = ("  gate", "|W|", "|U|", "|b|", "mean b", "radius U", "")
     below = tuple(f"  {note}" for note in c.notes)
@@ -296,7 +297,7 @@ def gates_table(c):
 
 def verdict(found):
     """The guess, and below it what is not finite."""
-    bad = [x.name for x in found.arrays if x.nans or x.infinities]
+    bad = [printable(x.name) for x in found.arrays if x.nans or x.infinities]
     return guess(found) + (f"\nNOT FINITE: {', '.join(bad)}" if bad else "")
 
 
@@ -319,7 +320,7 @@ def guess(found):
 
 def place(c):
     at = f"layer {c.layer}, {c.direction}" if c.layer is not None else ""
-    return ": ".join(part for part in (c.where, at) if part) or "the cell"
+    return ": ".join(part for part in (printable(c.where), at) if part) or "the cell"
 
 
 def says(notes):
@@ -328,7 +329,7 @@ def says(notes):
         return []
     if not isinstance(notes, dict):
         notes = {"notes": notes}
-    texts = {k: printing.to_json(v, indent=None) for k, v in notes.items()}
+    texts = {printable(k): printing.to_json(v, indent=None) for k, v in notes.items()}
     return [f"  {k}: {v if len(v) <= WIDE else v[:WIDE] + '...'}" for k, v in texts.items()]
 
 
