@@ -64,7 +64,7 @@ class Apart:
             raise ValueError(f"{path} cannot be read: {error.strerror}") from None
         self.limits = int(seconds * (os.cpu_count() or 1)) + 10, MEMORY
         self.process: Any = None
-        self.why, self.answers = "", queue.Queue()
+        self.why, self.token, self.answers = "", b"", queue.Queue()
         self.names: tuple[str, ...] = ()
 
     def __enter__(self):
@@ -99,16 +99,16 @@ class Apart:
         self.answers = queue.Queue()
         for follow in (self.follow_answers, self.follow_prints):
             threading.Thread(target=follow, args=(self.process,), daemon=True).start()
-        source, solution = (
+        solution, source = (
             np.frombuffer(x, np.uint8)
-            for x in (self.source, exercise(numpy=True, solution=True).encode())
+            for x in (exercise(numpy=True, solution=True).encode(), self.source)
         )
-        first = {"limits": self.limits, "path": self.path, "names": self.wanted}
-        found, error = self.ask(first | {"source": source, "solution": solution}, START)
-        if error:
+        self.ask((self.limits, solution), START)
+        verdict, found = self.ask((source, self.path, self.wanted))
+        if verdict:
             self.end()
-            raise ValueError(printable(error))
-        self.names = found
+            raise ValueError(printable(found))
+        self.names = tuple(k for k in self.wanted if k in found)
 
     def used(self):
         return f"{self.share * SHARE:g} seconds in all"
@@ -128,7 +128,8 @@ class Apart:
 
     def ask(self, tree, more=0.0):
         """The answer to a question; Ended where there is none."""
-        token, began = secrets.token_bytes(8), time.monotonic()
+        self.token = token = secrets.token_bytes(8)
+        began = time.monotonic()
         allowed = min(self.share, self.left) + more
         data = student.encode(tree)
         try:
@@ -149,6 +150,10 @@ class Apart:
             verdict, found = student.decode(
                 arrays_of_archive(io.BytesIO(data), "the answer", len(data), LARGEST_ANSWER)
             )
+            if verdict not in ("", student.MISSING, student.WRONG) or (
+                verdict and not isinstance(found, str)
+            ):
+                raise ValueError("no verdict")
         except Exception:  # whatever strange bytes lead to
             raise Ended("wrote where the answers of the grader go") from None
         return verdict, found
@@ -186,12 +191,15 @@ class Apart:
         answers, whole = self.answers, True
         with process.stdout as file:
             while whole:
-                head = read_exactly(file.fileno(), 16)
-                size = int.from_bytes(head[8:], "little")
-                data = read_exactly(file.fileno(), size) if size <= LARGEST_ANSWER else b""
-                answers.put((head[:8], data))
-                whole = len(head) == 16 and len(data) == size
-        answers.put((b"", b""))
+                token = read_exactly(file.fileno(), 8)
+                size, data = LARGEST_ANSWER + 1, b""
+                if token == self.token:
+                    size = int.from_bytes(read_exactly(file.fileno(), 8), "little")
+                if size <= LARGEST_ANSWER:
+                    data = read_exactly(file.fileno(), size)
+                answers.put((token, data))
+                whole = len(data) == size
+            answers.put((b"", b""))
 
     def follow_prints(self, process):
         """Hand on what the file prints, up to a bound."""

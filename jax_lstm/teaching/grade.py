@@ -124,6 +124,10 @@ def twin_grade(ask, name):
     return Grade(title, WRONG if says else RIGHT, "; ".join(says))
 
 
+def is_numbers(x):
+    return isinstance(x, np.ndarray) and x.dtype.kind in "fiub"
+
+
 def kind_of(x):
     """The type of an answer; the name of one that is no array came in its place."""
     return printable(x) if isinstance(x, str) else type(x).__name__
@@ -132,7 +136,7 @@ def kind_of(x):
 def fault(answer, x, truths, table):
     """What is wrong with one answer; nothing when it is right."""
     truth = truths[answer]
-    if isinstance(x, str | tuple | list | dict):
+    if not (x is None or is_numbers(x)):
         return f"{answer} must be an array; got {kind_of(x)}"
     kind, x = np.asarray(x).dtype, np.asarray(x, np.float64)
     eps = np.finfo(kind if kind in (np.float32, np.float16) else np.float64).eps
@@ -213,7 +217,11 @@ def forward_fault(ask, problem):
     if verdict:
         return f"`forward`, which was given, {printable(found) or 'is missing'}"
     right = forward_of(textbook, problem)
-    if len(found) != len(right) or any(np.shape(h) != right[0].shape for h in found):
+    if (
+        not isinstance(found, tuple)
+        or len(found) != len(right)
+        or not all(is_numbers(h) and h.shape == right[0].shape for h in found)
+    ):
         return "`forward`, which was given, was changed: its steps are not those it had"
     for t, (a, b) in enumerate(zip(found, right, strict=True)):
         # h is within (-1, 1): float32's rounding of a few steps, and far from any change of (1)-(4)

@@ -87,7 +87,7 @@ def line_of(error):
     """An error's name and the first line of what it says; it may be the file's own."""
     name = type(error).__name__
     try:
-        return f"{name}: {error}".splitlines()[0][:LONGEST]
+        return f"{name}: {error}".splitlines()[0][:LONGEST].rstrip(": ")
     except BaseException:
         return name
 
@@ -168,26 +168,29 @@ def call(function):
 
 
 def every(found):
-    """Answers as arrays; the name of a type stands for what is none."""
-    return [number(x) for x in found] if isinstance(found, tuple | list) else number(found)
+    """Answers as arrays of real numbers; the name of a type stands for what is none."""
+    return tuple(map(number, found)) if isinstance(found, tuple | list) else number(found)
 
 
 def number(x):
     if x is None:
         return None
+    kind = type(x).__name__
     try:
         x = np.asarray(x)
-        wide = x.astype(np.float64)
+        wide = x if x.dtype.kind == "c" else x.astype(np.float64)
     except (TypeError, ValueError):
-        return type(x).__name__
+        return kind
     if x.nbytes > LARGEST:
         raise ValueError(f"an answer of the shape {x.shape} is not looked at")
-    return x if x.dtype.kind in "fiubc" else wide
+    if x.dtype.kind == "c":
+        return str(x.dtype)
+    return x if x.dtype.kind in "fiub" else wide
 
 
 def forward_of(module, arrays):
     """h of every step."""
-    return [np.asarray(step["h"], np.float64) for step in forward_by(module, arrays)[1]]
+    return tuple(np.asarray(step["h"], np.float64) for step in forward_by(module, arrays)[1])
 
 
 def forward_by(module, arrays):
@@ -221,9 +224,9 @@ def limit(seconds, bytes):
         import resource
     except ImportError:  # Windows: whoever started it looks at the clock alone
         return
-    for kind, most in (("CPU", seconds), ("DATA", bytes), ("CORE", 0)):
+    for kind, soft, hard in (("CPU", seconds, seconds + 5), ("DATA", bytes, bytes), ("CORE", 0, 0)):
         with contextlib.suppress(ValueError, OSError):  # a lower one is there
-            resource.setrlimit(getattr(resource, f"RLIMIT_{kind}"), (most, most))
+            resource.setrlimit(getattr(resource, f"RLIMIT_{kind}"), (soft, hard))
 
 
 def main():
@@ -247,17 +250,21 @@ def main():
         data = encode(tree)
         data = memoryview(token + len(data).to_bytes(8, "little") + data)
         while data:
-            data = data[os.write(answers, data) :]
+            try:
+                data = data[os.write(answers, data) :]
+            except OSError:  # the file closed it
+                os._exit(1)
 
-    token, first = ask()
-    limit(*first["limits"])
-    solution = load_module(first["solution"].tobytes(), "the solution")
+    token, (limits, solution) = ask()
+    limit(*limits)
+    solution = load_module(solution.tobytes(), "the solution")
+    tell(token, ("", "ready"))
+    token, (source, path, names) = ask()
     try:
-        module = load_module(first["source"].tobytes(), first["path"])
+        module = load_module(source.tobytes(), path)
     except ValueError as error:
-        return tell(token, ("", str(error)))
-    names = [k for k in first["names"] if callable(vars(module).get(k))]
-    tell(token, (names, ""))
+        return tell(token, (WRONG, str(error)))
+    tell(token, ("", [k for k in names if callable(vars(module).get(k))]))
     while True:
         try:
             token, asked = ask()
