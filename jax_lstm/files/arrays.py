@@ -197,6 +197,13 @@ def array_of_member(archive, member):
         return read_npy(file, member.file_size)
 
 
+def array_of_npy(path, most=MOST):
+    """The array of a .npy file."""
+    with open_regular(path) as (file, size), reading(path):
+        check_size(path, size, most)
+        return read_npy(file, size)
+
+
 HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,

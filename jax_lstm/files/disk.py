@@ -53,7 +53,7 @@ def check_regular(path, mode):
 def open_regular(path):
     """(the file, opened for reading, its size in bytes)."""
     check_regular(path, os.stat(path).st_mode)  # first: to open a FIFO is to wait
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb") as file:
         found = os.fstat(file.fileno())
         check_regular(path, found.st_mode)
         yield file, found.st_size
@@ -116,10 +116,17 @@ def write(path, data):
             if sys.platform == "win32":  # there an open file cannot be moved
                 file.close()
             os.replace(beside, path)
+    except OSError as error:
+        raise named(error, path) from None
     finally:
         beside.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not every system can sync a folder
         sync_folder(path.parent)
+
+
+def named(error, path):
+    """An OSError that says of which file it is."""
+    return OSError(error.errno, error.strerror, str(path))
 
 
 def open_beside(path, mode):
@@ -219,7 +226,7 @@ def append(path, line):
         except BaseException as error:  # also Ctrl-C between two parts
             file.truncate(end)
             if isinstance(error, OSError):
-                raise OSError(error.errno, error.strerror, str(path)) from None
+                raise named(error, path) from None
             raise
 
 
