@@ -64,6 +64,7 @@ class Apart:
             raise ValueError(f"{path} cannot be read: {error.strerror}") from None
         self.limits = int(seconds * (os.cpu_count() or 1)) + 10, MEMORY
         self.process: Any = None
+        self.follows: Any = None
         self.why, self.token, self.answers = "", b"", queue.Queue()
         self.names: tuple[str, ...] = ()
 
@@ -98,7 +99,8 @@ class Apart:
         self.why, self.process = "", self.begin()
         self.answers = queue.Queue()
         for follow in (self.follow_answers, self.follow_prints):
-            threading.Thread(target=follow, args=(self.process,), daemon=True).start()
+            self.follows = threading.Thread(target=follow, args=(self.process,), daemon=True)
+            self.follows.start()
         solution, source = (
             np.frombuffer(x, np.uint8)
             for x in (exercise(numpy=True, solution=True).encode(), self.source)
@@ -181,6 +183,7 @@ class Apart:
             return
         kill(process)
         process.wait()
+        self.follows.join(1.0)  # what it printed comes before what is said of it
         with contextlib.suppress(OSError):  # of what it did not read
             process.stdin.close()
 

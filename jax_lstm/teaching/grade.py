@@ -9,6 +9,7 @@ inputs and returns numbers, and they are compared here. It is no sandbox: grade 
 run.
 """
 
+import re
 from typing import NamedTuple
 
 import jax
@@ -21,11 +22,12 @@ from jax_lstm.stages import TWINS, twins
 from jax_lstm.teaching.apart import SECONDS, Apart
 from jax_lstm.teaching.exercise import EXERCISED
 from jax_lstm.teaching.mistakes import WRONG_BY_STAGE, anywhere
-from jax_lstm.teaching.student import LOOP, MISSING, WRONG, forward_of
+from jax_lstm.teaching.student import DELTAS, LOOP, MISSING, WRONG, deltas_of, forward_of
 
 T, B, D, H, M = 4, 3, 2, 5, 6  # all different, so that no transposed axis can pass
 RIGHT = "right"
 EPS = 64.0  # times eps of the dtype and the largest number: the rounding of a twin
+LOOP_EPS = 4096.0  # likewise, of a few steps
 
 
 class Grade(NamedTuple):
@@ -191,12 +193,21 @@ def loop_grade(ask, wrong_twins):
         diagnosis = diagnose(gradient, problem)
     except NoGradient as error:
         verdict, said = error.args
-        return Grade(LOOP, verdict, f"{with_right}{said}" if said else "")
+        return Grade(LOOP, verdict, f"{with_right}{said}{hint(said, problem)}" if said else "")
     except Exception as error:
         return Grade(LOOP, WRONG, printable(with_right + str(error).split("\n")[0]))
+    if diagnosis and (said := deltas_fault(ask, problem)):
+        return Grade(LOOP, WRONG, f"{with_right}{said}")
     if diagnosis:
         return Grade(LOOP, RIGHT, with_right.removesuffix(": "))
     return Grade(LOOP, WRONG, with_right + diagnosis.sentence().replace("\n", "; "))
+
+
+def hint(said, problem):
+    """Of a KeyError whose key is a delta."""
+    key = re.fullmatch(r"raises KeyError: '(\w+)'", said)
+    known = key and key[1] in deltas_of(textbook, problem)[1][0]
+    return f': d["{key[1]}"] was not put into d' if key and known else ""
 
 
 class NoGradient(Exception):
@@ -213,10 +224,10 @@ def a_problem():
 
 def forward_fault(ask, problem):
     """What was given must be as it was: the forward, and Params."""
+    right = forward_of(textbook, problem)
     verdict, found = ask("forward", (), problem)
     if verdict:
         return f"`forward`, which was given, {printable(found) or 'is missing'}"
-    right = forward_of(textbook, problem)
     if (
         not isinstance(found, tuple)
         or len(found) != len(right)
@@ -228,3 +239,37 @@ def forward_fault(ask, problem):
         if not np.allclose(a, b, rtol=0, atol=1e-5):
             return f"`forward`, which was given, was changed: h differs from t={t} on"
     return ""
+
+
+def deltas_fault(ask, problem):
+    """Every delta that the docstring of `backward` names must be there, and be right.
+
+    What a loop in NumPy wrote into after it had put it there holds another delta by now: that is no
+    fault of the gradient.
+    """
+    _, right = deltas_of(textbook, problem)
+    verdict, found = ask(DELTAS, [f"{k}_bwd" for k in EXERCISED], problem)  # which write nowhere
+    if verdict:
+        return printable(found)
+    in_numpy, found = found if isinstance(found, tuple) and len(found) == 2 else (False, None)
+    if not isinstance(found, tuple) or len(found) != len(right):
+        return f"its `deltas` must be a dict for each of the {len(right)} steps"
+    for t in reversed(range(len(right))):
+        if not isinstance(found[t], dict):
+            return f"its `deltas` must be dicts; got {kind_of(found[t])} at t={t}"
+        if missing := [k for k in right[t] if k not in found[t]]:
+            return f"the gradient is right, but the deltas of t={t} lack {', '.join(missing)}"
+        for k, want in right[t].items():
+            later = [right[n][name] for n in (t, t - 1) if n >= 0 for name in ("dh", "dc", "dx")]
+            if not any(is_near(found[t][k], x) for x in [want, *(later if in_numpy else ())]):
+                return f"the gradient is right, but the delta {k} of t={t} is not"
+    return ""
+
+
+def is_near(x, truth):
+    """To the rounding of a few steps."""
+    if not is_numbers(x) or x.shape != truth.shape:
+        return False
+    eps = np.finfo(x.dtype if x.dtype in (np.float32, np.float16) else np.float64).eps
+    off = np.abs(x.astype(np.float64) - truth).max()
+    return bool(off <= LOOP_EPS * eps * max(1.0, np.abs(truth).max()))

@@ -11,6 +11,7 @@ is run, so that what it prints goes to the terminal and what it reads is nothing
 """
 
 import contextlib
+import dis
 import io
 import json
 import os
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 
 MISSING, WRONG = "missing", "WRONG"
-LOOP = "backward"
+LOOP, DELTAS = "backward", "deltas"
 LARGEST = 2**20  # bytes of an answer; those of an exercise have a few hundred
 LONGEST = 300  # characters of what an error says
 
@@ -135,16 +136,17 @@ def answer(module, solution, question, names, given):
     Args:
       module: of the file.
       solution: a module whose twins are right.
-      question: the name of a twin, or "forward" or "backward" for arrays of a problem by name.
+      question: the name of a twin; or "forward", "backward" or "deltas" (of that `backward`), for
+        arrays of a problem by name.
       names: twins that are to be right.
       given: what the function is given.
 
     Returns:
       (verdict, found): "" and what was found, or MISSING or WRONG, and why.
     """
-    function: Any = getattr(module, question, None)
+    function: Any = getattr(module, LOOP if question == DELTAS else question, None)
     form = array_of(module)
-    by_problem = {"forward": forward_of, LOOP: gradient_of}
+    by_problem = {"forward": forward_of, LOOP: gradient_of, DELTAS: deltas_of}
     if question in by_problem:
         run = lambda: by_problem[question](module, given)
     else:
@@ -152,19 +154,30 @@ def answer(module, solution, question, names, given):
     if not (callable(function) or question == "forward"):  # which was given
         return MISSING, ""
     with right_twins(module, names, solution):
-        return call(run)
+        return call(run, function)
 
 
-def call(function):
+def call(run, function):
     """("", result), or a verdict and why."""
     try:
         with np.errstate(all="ignore"):
-            found = function()
+            found = run()
     except NotImplementedError:
         return MISSING, ""
     except BaseException as error:  # exit() and KeyboardInterrupt are no way out
         return WRONG, f"raises {line_of(error)}"
-    return (MISSING, "") if found is None else ("", found)
+    if found is not None:
+        return "", found
+    return (MISSING, "") if is_blank(function) else (WRONG, "returns None: is `return` missing?")
+
+
+def is_blank(function):
+    """Whether nothing stands in it but words, `pass` and `...`."""
+    nothing = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "COPY_FREE_VARS"}
+    try:
+        return {step.opname for step in dis.get_instructions(function)} <= nothing
+    except TypeError:
+        return False
 
 
 def every(found):
@@ -203,16 +216,31 @@ def forward_by(module, arrays):
 
 def gradient_of(module, arrays):
     """The gradient of a problem by the forward and the backward of the file."""
-    form, zeros = array_of(module), np.zeros_like(arrays["h0"])
-    params, steps = forward_by(module, arrays)
-    last = [form(arrays.get(f"d{k}_T", zeros)) for k in "hc"]
-    found = module.backward(params, steps, form(arrays["dhs"]), *last)
+    found = backward_by(module, arrays)
     if found is None:
         return None
     packed = [np.asarray(x) for x in found.dparams]
     dW, dU, db = (np.concatenate(packed[n : n + 4], axis=-1) for n in (0, 4, 8))
     rest = {k: np.asarray(getattr(found, k)) for k in ("dxs", "dh0", "dc0")}
     return {k: number(x) for k, x in ({"dW": dW, "dU": dU, "db": db} | rest).items()}
+
+
+def backward_by(module, arrays):
+    """What the backward of the file returns."""
+    form, zeros = array_of(module), np.zeros_like(arrays["h0"])
+    params, steps = forward_by(module, arrays)
+    last = [form(arrays.get(f"d{k}_T", zeros)) for k in "hc"]
+    return module.backward(params, steps, form(arrays["dhs"]), *last)
+
+
+def deltas_of(module, arrays) -> tuple[bool, Any]:
+    """(whether the file writes into arrays as NumPy does, its deltas of every step)."""
+    found = backward_by(module, arrays).deltas
+    if not isinstance(found, list | tuple):
+        return array_of(module) is np.array, type(found).__name__
+    named = lambda d: {str(k): number(x) for k, x in d.items()}
+    steps = [named(d) if isinstance(d, dict) else type(d).__name__ for d in found]
+    return array_of(module) is np.array, tuple(steps)
 
 
 # The process ----------------------------------------------------------------------------------
