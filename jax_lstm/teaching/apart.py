@@ -27,7 +27,8 @@ from jax_lstm.teaching import student
 from jax_lstm.teaching.exercise import exercise
 
 SECONDS = 60.0  # of all answers together
-SHARE = 3  # one of them may take so small a part
+SHARE = 3  # one of them may take so small a part,
+LOADING = 2  # and what the file does before, such as importing JAX, so small a one
 START = 120.0  # seconds until Python has started, on any machine
 MEMORY = 4 * 2**30  # bytes
 PRINTED = 2**20  # bytes
@@ -57,7 +58,7 @@ class Apart:
     """
 
     def __init__(self, path, wanted, seconds=SECONDS):
-        self.wanted, self.path, self.left, self.share = wanted, str(path), seconds, seconds / SHARE
+        self.wanted, self.path, self.seconds, self.left = wanted, str(path), seconds, seconds
         try:
             self.source = read(path, LARGEST_FILE)
         except OSError as error:
@@ -95,7 +96,7 @@ class Apart:
     def start(self):
         """The process, with the file run in it."""
         if self.left <= 0:
-            raise Ended(f"was not run: the file has used the time that it had, {self.used()}")
+            raise Ended(f"was not run: the file has used the {self.seconds:g} seconds that it had")
         self.why, self.process = "", self.begin()
         self.answers = queue.Queue()
         for follow in (self.follow_answers, self.follow_prints):
@@ -105,15 +106,12 @@ class Apart:
             np.frombuffer(x, np.uint8)
             for x in (exercise(numpy=True, solution=True).encode(), self.source)
         )
-        self.ask((self.limits, solution), START)
-        verdict, found = self.ask((source, self.path, self.wanted))
+        self.ask((self.limits, solution), more=START)
+        verdict, found = self.ask((source, self.path, self.wanted), LOADING)
         if verdict:
             self.end()
             raise ValueError(printable(found))
         self.names = tuple(k for k in self.wanted if k in found)
-
-    def used(self):
-        return f"{self.share * SHARE:g} seconds in all"
 
     def begin(self):
         script = str(Path(student.__file__))
@@ -128,11 +126,11 @@ class Apart:
 
     # Questions
 
-    def ask(self, tree, more=0.0):
-        """The answer to a question; Ended where there is none."""
+    def ask(self, tree, share=SHARE, more=0.0):
+        """The answer to a question; Ended where there is none in its share of the time."""
         self.token = token = secrets.token_bytes(8)
         began = time.monotonic()
-        allowed = min(self.share, self.left) + more
+        allowed = min(self.seconds / share, self.left) + more
         data = student.encode(tree)
         try:
             self.process.stdin.write(token + len(data).to_bytes(8, "little") + data)

@@ -1,6 +1,9 @@
 """A file that misbehaves is graded all the same, and never as right without a verdict."""
 
 import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -76,7 +79,7 @@ def test_what_a_function_does_to_its_process_is_a_verdict(tmp_path, capsys):
     ("text", "says"),
     [
         ("import os; os._exit(0)", "cannot be run: it ended its process, with exit status 0"),
-        ("while True: pass", "cannot be run: it did not end within 1 seconds"),
+        ("while True: pass", "cannot be run: it did not end within 1.5 seconds"),
         ("raise KeyboardInterrupt", "cannot be run: KeyboardInterrupt"),
         ("import ctypes; ctypes.string_at(0)", "cannot be run: it ended its process, by SIGSEGV"),
     ],
@@ -126,3 +129,24 @@ def test_an_answer_that_is_too_large_is_not_sent():
         "WRONG",
         "raises ValueError: an answer of the shape (1000000,) is not looked at",
     )
+
+
+LIMITED = """
+import sys, time
+sys.path[:] = {path!r}
+from jax_lstm.teaching.student import limit, np
+limit(int(time.process_time()) + 2, 2**30)
+try:
+    np.ones(2**28)
+except MemoryError:
+    print("no memory", flush=True)
+while True:
+    pass
+"""
+
+
+def test_memory_and_processor_time_are_bounded():
+    pytest.importorskip("resource")
+    code = LIMITED.format(path=sys.path)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (found.stdout, found.returncode) == ("no memory\n", -signal.SIGXCPU)
