@@ -369,7 +369,7 @@ def check_finite(name, x, where):
 
 def call(gradient, arrays):
     """The gradient by a function of the problem's arrays."""
-    found = gradient(dict(arrays))
+    found = gradient({k: x.copy() for k, x in arrays.items()})  # it may write into them
     if not isinstance(found, dict):
         raise ValueError(f"the function must return a dict of arrays; got {type(found).__name__}")
     if jnp.result_type(float) != jnp.float64 and any(

@@ -27,6 +27,7 @@ from jax_lstm.referee.comparison import (
     ROUNDING,
     AnyCell,
     Tree,
+    copies,
     distance,
     exactly,
     host,
@@ -173,9 +174,9 @@ def taps(
     hand = quick_jit(lambda args, dy: note_order(by_hand(cell, inside, consts, args, dy)))
     auto = quick_jit(lambda args, dy: by_jax(cell, inside, consts, args, dy))
     dys = random_cotangents(lambda *args: run(cell, inside, consts, args), args, seed)
-    got, own = ([f(args, dy) for dy in dys] for f in (hand, auto))
     with precisely():
         want = [auto(exactly(args), dy) for dy in exactly(dys)]
+    own, got = ([f(args, dy) for dy in dys] for f in (auto, hand))
     found = list(judge_taps(got, own, want, dtype, inside, list(order)))
     first = next((tap.t for tap in found if not tap.ok), None)
     wrong = {tap.name for tap in found if tap.t == first and not tap.ok}
@@ -216,7 +217,7 @@ def judge_taps(got, own, want, dtype, inside, order):
 def forward(cell, consts, args):
     """The loop over steps: the states before each step, what it saved, the last state."""
     params, state, xs = args
-    w, seen, saved = cell.prepare(params, consts), [], []
+    w, seen, saved = cell.prepare(params, copies(consts)), [], []
     for t in range(len(jax.tree.leaves(xs)[0])):
         seen.append(state)
         z = cell.project(w, at(xs, t))
@@ -310,7 +311,7 @@ def run(cell, inside, consts, args, tap_of=lambda t: no_tap):
     hs = []
     for t in range(len(jax.tree.leaves(xs)[0])):
         tap = tap_of(t)
-        w = cell.prepare(tap_leaves(tap, "params", params), consts)
+        w = cell.prepare(tap_leaves(tap, "params", params), copies(consts))
         z = tap_blocks(tap, inside, state, cell.project(w, tap_leaves(tap, "x", at(xs, t))))
         seen = fields(state, lambda k, x, tap=tap: tap(f"{k}_prev", x))
         if inside.step:
