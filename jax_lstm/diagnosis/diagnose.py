@@ -21,8 +21,9 @@ import numpy as np
 from jax_lstm import referee
 from jax_lstm.cells import CELLS
 from jax_lstm.diagnosis.brought import dtype_of, numbers, read
-from jax_lstm.diagnosis.catalogue import LOSSES, Problem, clash
+from jax_lstm.diagnosis.catalogue import LOSSES, Problem
 from jax_lstm.diagnosis.slow_backward import MUTANTS
+from jax_lstm.diagnosis.switches import clash
 from jax_lstm.engine.shapes import shape_of, sizes_of
 from jax_lstm.interop.layouts import LAYOUTS, from_ours
 

@@ -8,8 +8,8 @@ import pytest
 import jax_lstm as jl
 from jax_lstm import referee
 from jax_lstm.diagnosis import diagnose as diagnosis
-from jax_lstm.diagnosis.catalogue import clash
 from jax_lstm.diagnosis.slow_backward import MUTANTS
+from jax_lstm.diagnosis.switches import clash
 from jax_lstm.interop.layouts import LAYOUTS
 from jax_lstm.referee.comparison import ROUNDING, judge
 from tests.diagnosis.problems import (
