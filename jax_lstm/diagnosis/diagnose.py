@@ -23,15 +23,12 @@ from jax_lstm.cells import CELLS
 from jax_lstm.diagnosis.brought import dtype_of, numbers, read
 from jax_lstm.diagnosis.catalogue import LOSSES, Problem
 from jax_lstm.diagnosis.slow_backward import MUTANTS
-from jax_lstm.diagnosis.switches import clash
+from jax_lstm.diagnosis.tables import table_for, table_of
 from jax_lstm.engine.shapes import shape_of, sizes_of
 from jax_lstm.interop.layouts import LAYOUTS, from_ours
 
 SETTINGS = ("loss", "scale")  # of a problem, beside its arrays
 ENTRY = re.compile(r"(\w+)((?:\[\d+\])+)")
-PER_STEP = ("das", "dhs", "dcs")  # leaves that few people have
-LARGE = 5e4  # T B H (D + H) from which two mistakes at once take longer than people wait
-DRAWS = 4  # runs that show how large rounding is
 
 Arrays: TypeAlias = dict[str, Any] | str | Path  # by name, or the file that holds them
 
@@ -79,6 +76,8 @@ def diagnose(
     arrays, settings = split_problem(problem)
     sizes = check_problem(arrays, form, layout)
     function = gradient if callable(gradient) else None
+    ours = problem_of(form.to_ours(arrays), settings, cell, sizes)
+    table = table_of(cell, ours)  # the truth, before a function that is on trial runs
     if function:
         gradient = call(function, arrays)
     elif files[0]:
@@ -86,91 +85,67 @@ def diagnose(
     if not isinstance(gradient, dict):
         got = type(gradient).__name__
         raise ValueError(f"`gradient` must be a dict, a file or a function; got {got}")
-    ours = problem_of(form.to_ours(arrays), settings, cell, sizes)
     given, dtype = given_of(gradient, form, layout, sizes)
-    verdict = referee.diagnose(given, table_of(cell, ours, given), dtype=dtype, pairs=pairs)
-    if function and not verdict.explanations and len(ours.xs) > 1:
-        alone = one_step_each(function, arrays, settings, form, layout, cell, sizes)
+    verdict = referee.diagnose(given, table_for(table, given), dtype=dtype, pairs=pairs)
+    if function and not verdict.explanations and not verdict.lost and len(ours.xs) > 1:
+        leaves = [*zip(verdict.leaves, (g.leaf for g in given), strict=True)]
+        asked = layout, cell, sizes
+        alone = one_step_each(function, arrays, settings, form, asked, leaves)
         verdict = verdict._replace(first=f"{verdict.first}; {alone}")
     return verdict
 
 
-def table_of(cell, problem, given=()):
-    """The truth and the mistakes for one problem, as the referee wants them."""
-    kind = MUTANTS[cell]
-    (T, B, D), H = problem.xs.shape, problem.state["h"].shape[-1]
-    sizes = {"time": T, "batch": B, "features": H}
-    changes = kind.after(problem) | referee.scalings(sizes, kind.weights)
-    noise = noise_of(kind, problem)
-    every, gates = {g.leaf for g in given}, kind.blocks["dW"]
-
-    def gradients(settings):
-        found = kind.gradients(problem, settings)
-        found = {k: x for k, x in found.items() if k in every or k not in PER_STEP}
-        return found if "db again" not in every else found | {"db again": found["db"]}
-
-    def again(change):  # the second bias of torch: what happens to db happens to both
-        return lambda d: change(d) | ({"db again": change(d)["db"]} if "db again" in d else {})
-
-    return referee.Table(
-        kind.inside(problem),
-        gradients,
-        {k: (says, again(change)) for k, (says, change) in changes.items()},
-        clash,
-        noise | {"db again": noise["db"]},
-        (*kind.weights, "db again"),
-        kind.steps,
-        kind.blocks | {"db again": kind.blocks["db"]},
-        {"dxs": dict(zip(gates, np.split(problem.params["W"].T, len(gates)), strict=True))},
-        T * B * H * (D + H) > LARGE,
-    )
-
-
-def noise_of(kind, problem):
-    """{leaf: norm of the truth's rounding error per eps}, by what float32 makes of the problem.
-
-    Every number is moved by less than its last digit, a few times; the largest error counts, up
-    to a hundredth of the whole gradient: where float32 overflows it says nothing.
-    """
-    truth, rng, largest = kind.gradients(problem, [()]), np.random.default_rng(0), {}
-    eps = float(np.finfo(np.float32).eps)
-    most = 0.01 * np.sqrt(sum(np.sum(x * x) for x in truth.values())) / eps
-
-    def nudge(x):
-        if not isinstance(x, np.ndarray):
-            return x
-        return (x * (1 + eps * rng.uniform(-0.5, 0.5, x.shape))).astype(np.float32)
-
-    for _ in range(DRAWS):
-        found = kind.gradients(jax.tree.map(nudge, problem), [()])
-        for k, x in truth.items():
-            error = np.linalg.norm(found[k].astype(np.float64) - x) / eps
-            error = float(error) if error < most else float(most)
-            largest[k] = max(largest.get(k, 0.0), error)
-    return largest
-
-
-def one_step_each(function, arrays, settings, form, layout, cell, sizes):
+def one_step_each(function, arrays, settings, form, asked, verdict):
     """A function is asked again, for each step by itself: is a step wrong, or what is carried?"""
+    layout, cell, sizes = asked
     kind, ours = MUTANTS[cell], form.to_ours(arrays)
     before = kind.states(problem_of(ours, settings, cell, sizes))
     ours = {k: x for k, x in ours.items() if k not in ("dh_T", "dc_T")}
     sizes = sizes | {"T": 1}
     names = [k for k in form.problem if not set(of_ours(form, k, sizes)) & {"dh_T", "dc_T"}]
-    shapes = {k: form.problem[k] for k in names}
+    shapes, looked_at = {k: form.problem[k] for k in names}, []
     for t in reversed(range(len(before))):
         cut = {k: ours[k][t : t + 1] for k in ("xs", "dhs", "ys") if k in ours}
         one = ours | cut | {f"{k}0": x for k, x in before[t].items()}
         known = {k: v for k, v in shapes.items() if set(of_ours(form, k, sizes)) <= set(one)}
-        asked = from_ours(form.to_ours, known, sizes, one)
-        given, dtype = given_of(call(function, asked), form, layout, sizes)
-        given = [g for g in given if g.leaf in kind.blocks]
-        problem = problem_of(one, settings, cell, sizes)
-        found = referee.diagnose(given, table_of(cell, problem, given), dtype=dtype, pairs=False)
+        table = table_of(cell, problem_of(one, settings, cell, sizes))
+        try:
+            found = call(function, from_ours(form.to_ours, known, sizes, one))
+            given, dtype = given_of(found, form, layout, sizes)
+        except Exception as error:  # it may have been made for this problem alone
+            return f"step t={t} by itself could not be asked: {referee.first_line(error)}"
+        found = referee.diagnose(given, table_for(table, given), dtype=dtype, pairs=False)
         if not found:
-            said = found.sentence() if found.explanations else f"wrong {found.first}"
-            return f"step t={t} by itself: {said}"
-    return "every step by itself is right: look at what is carried from step to step"
+            return f"step t={t} by itself: {wrong_step(found, given, table, dtype)}"
+        looked_at = [g.name for g in given]
+    return f"every step by itself is right ({', '.join(looked_at)}){between(verdict, kind)}"
+
+
+def wrong_step(found, given, table, dtype):
+    """What is wrong in a step: the deltas, which the weights show gate by gate, or what follows."""
+    if found.explanations:
+        return found.sentence()
+    wrong = [name for name, *_, ok in found.leaves if not ok]
+    blocks = set(table.blocks) - set(table.steps)
+    weights = [g for g in given if g.name in wrong and g.leaf in blocks]
+    if weights:
+        mine = referee.diagnose(weights, table_for(table, weights), dtype=dtype, pairs=False)
+        return f"wrong {mine.first}"
+    right = [name for name, *_, ok in found.leaves if ok]
+    times = [
+        f", {factor:.6g} times the right one" for _, factor in found.multiples[: len(wrong) < 2]
+    ]
+    beside = f"; {', '.join(right)} right" if right else ""
+    return f"wrong in {', '.join(wrong)}{''.join(times)}{beside}"
+
+
+def between(verdict, kind):
+    """Where to look when every step is right: at what is carried, or at what is summed."""
+    carried = [ok for (*_, ok), leaf in verdict if leaf not in kind.blocks]
+    wrong = [name for (name, *_, ok), _ in verdict if not ok]
+    if carried and all(carried):
+        return f", and so is what is carried: look at how {', '.join(wrong)} is summed over steps"
+    return ": look at what is carried from step to step, or is done otherwise at some t"
 
 
 def of_ours(form, name, sizes):

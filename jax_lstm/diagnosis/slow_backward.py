@@ -42,6 +42,7 @@ from jax_lstm.diagnosis.switches import (
     total,
 )
 from jax_lstm.notation import GATES
+from jax_lstm.referee.changes import leaf_means, means
 
 # The LSTM, with and without projection --------------------------------------------------------
 
@@ -227,6 +228,14 @@ def after_any(problem):
     """What can happen to the gradient of any cell."""
     leaves = [f"d{k}" for k in problem.params] + ["dxs"] + [f"d{k}0" for k in problem.state]
     ends = [f"d{k}0" for k in problem.state]
+    T, B, _ = problem.xs.shape
+    over = means({"time": T, "batch": B})
+    averaged: dict[str, Any] = {}
+    for k in leaves:
+        mine = [(text, n) for text, n in over if k not in ends or text == "batch"]
+        averaged |= leaf_means(k, mine)
+    gates = problem.params["b"].size // problem.state.get("c", problem.state["h"]).shape[-1]
+    averaged |= leaf_means("dxs", [("gates", gates)] if gates > 1 else [])
     return (
         {
             "b doubled": (
@@ -241,6 +250,7 @@ def after_any(problem):
         }
         | {f"sign of {k}": (f"the sign of {k}", functools.partial(negate, leaf=k)) for k in leaves}
         | {f"{k} zero": (f"{k} left at zero", functools.partial(zero_leaf, leaf=k)) for k in ends}
+        | averaged
     )
 
 
