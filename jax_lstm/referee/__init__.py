@@ -10,12 +10,13 @@ from jax_lstm.referee.comparison import (
     pullback,
     twins,
 )
-from jax_lstm.referee.deltas import Tap, TapReport, Taps, taps
+from jax_lstm.referee.deltas import taps
 from jax_lstm.referee.differences import compare_differences
 from jax_lstm.referee.mutation import Mutant, MutationReport, mutation_test
 from jax_lstm.referee.report import Report, Row, failure, first_line, header
 from jax_lstm.referee.search import Diagnosis, Explanation, Table, diagnose
 from jax_lstm.referee.slopes import Slope, SlopeReport, slope_test
+from jax_lstm.referee.tapped import Tap, TapReport, Taps
 
 __all__ = [
     "PRECISION",

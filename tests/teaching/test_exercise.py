@@ -195,7 +195,10 @@ def test_a_mutant_is_named_and_nothing_else_is_accused(mutant, tmp_path):
 
 def test_half_done(tmp_path):
     """One twin written; the loop, which is right, is not blamed for the twins that are not."""
-    text = solution(("return ds * s * (1 - s)", "raise NotImplementedError"), (CELL, "pass"))
+    text = solution(
+        ("return ds * s * (1 - s)", "raise NotImplementedError"),
+        (f"    f, c_prev, i, g = residual\n    {CELL}", "    pass"),
+    )
     text = text.replace("def bias_bwd", "def my_bias_bwd")
     found = graded(tmp_path, text)
     missing = [g.name for g in found.values() if g.verdict == "missing"]
