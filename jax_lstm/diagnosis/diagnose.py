@@ -45,14 +45,15 @@ def diagnose(
 
     Args:
       gradient: {name: array}, None where an array is not known; or the path of a .npz, .json or
-        .safetensors file; or a function that is given the problem's arrays, {name: array}, and
-        returns such a dict.
+        .safetensors file; or a function that is given copies of the problem's arrays, {name:
+        array}, and returns such a dict. Where no mistake explains it, it is asked again for each
+        time step by itself.
       problem: {name: array}, or the path of a file: weights, states, inputs, and either cotangents
         of h_t or targets with "loss" ("squared_error", ½ Σ (h - y)²; "binary_cross_entropy" and
         "softmax_cross_entropy" of h as logits) and "scale", a factor on the sum. None: it stands in
         the gradient's file. States and what is not given of them are zero.
-      layout: "ours", "torch", "keras", "coursera" or "tmva"; see `describe` for the names of each.
-        Default: what the file says, or "ours".
+      layout: "ours", "torch", "keras", "coursera" or "tmva". Default: what the file says, or
+        "ours". `python -m jax_lstm diagnose --template LAYOUT` shows the names of each.
       cell: "lstm", "lstmp" or "elman". Default: what the file says, or "lstm".
       pairs: whether two mistakes at once are tried; None: where no single one explains and the
         problem is small.
@@ -165,13 +166,6 @@ def find_layout(layout, cell):
     return LAYOUTS[cell][layout]
 
 
-def describe(layout, cell="lstm"):
-    """The names and shapes of a layout, as text."""
-    form = find_layout(layout, cell)
-    show = lambda shapes: ", ".join(f"{k} ({v})" for k, v in shapes.items())
-    return f"{form.about}\nproblem: {show(form.problem)}\ngradient: {show(form.gradient)}"
-
-
 def find_problem(files, problem):
     if files[1] is not None:
         return files[1].get("problem") or files[1].get("gradient")  # a file of bare names
@@ -201,7 +195,8 @@ def check_problem(arrays, form, layout):
     what = f"the problem in layout {layout}"
     if unknown or missing:
         raise ValueError(
-            f"{what} {wrong_names(unknown, missing)}; it has {', '.join(form.problem)}"
+            f"{what} {wrong_names(unknown, missing)}; the names of that layout are "
+            f"{', '.join(form.problem)}"
             f"{would_fit(arrays, layout, 'problem')}"
         )
     sizes = sizes_of(form.problem, arrays)
@@ -213,7 +208,7 @@ def check_problem(arrays, form, layout):
 
 
 def wrong_names(unknown, missing):
-    said = [f"has no {', '.join(unknown)}"] if unknown else []
+    said = [f"cannot have {', '.join(unknown)}"] if unknown else []
     return " and ".join(said + ([f"lacks {', '.join(missing)}"] if missing else []))
 
 
@@ -293,7 +288,7 @@ def given_of(gradient, form, layout, sizes):
         if name not in shapes:
             there = {k: np.asarray(v) for k, v in gradient.items() if v is not None}
             raise ValueError(
-                f"the gradient in layout {layout} has no {name}; it has "
+                f"the gradient in layout {layout} cannot have {name}; the names of that layout are "
                 f"{', '.join(form.gradient)}{would_fit(there, layout, 'gradient', sizes)}"
             )
         named.add(name)
