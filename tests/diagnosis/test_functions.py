@@ -162,3 +162,46 @@ def test_a_function_that_cannot_be_asked_again():
     whole["dW"] = whole["dW"] + 0.1
     sentence = jl.diagnose(lambda p: whole, PROBLEM, pairs=False).sentence()
     assert "step t=3 by itself could not be asked: ValueError: `dxs` must be" in sentence
+
+
+def test_what_comes_from_the_next_step_is_judged_where_the_problem_has_a_last_cotangent():
+    """dc = dc_from_h + 0.9 dc_from_next: a step by itself cannot show it: nothing comes to it."""
+
+    def forgets(p):
+        whole = {k: x.copy() for k, x in p.items()}
+        return times("dc_prev", 0.9)(whole | {"dc_T": 0.9 * whole["dc_T"]})
+
+    def right_alone(p):  # its own dc0 is right, as nothing else would be carried
+        found, c = forgets(p), student()(p)["dc0"]
+        return found | {"dc0": c} if len(p["xs"]) == 1 else found
+
+    sentence = jl.diagnose(right_alone, PROBLEM, pairs=False).sentence()
+    assert (
+        "every step by itself is right (dW, dU, db, dxs, dh0, dc0); with what comes from t+1,"
+        in sentence
+    )
+    assert "step t=3: wrong in dW, input gate, forget gate, candidate" in sentence
+
+
+def test_a_function_that_never_looks_at_a_state_is_not_accused_of_it():
+    """Where the problem has no h0 and no c0, a step in the middle cannot be asked by itself."""
+    none = {k: x for k, x in PROBLEM.items() if k not in ("h0", "c0")}
+    zero = np.zeros((B, H))
+    mine = times("dh_prev")
+    sentence = jl.diagnose(
+        lambda p: mine(p | {"h0": zero, "c0": zero}), none, pairs=False
+    ).sentence()
+    assert sentence.endswith(
+        "step t=0 by itself: wrong in dh0, 1.3 times the right one; dW, dU, db, dxs, dc0 right"
+    )
+    ends = lambda p: {k: x for k, x in mine(p | {"h0": zero, "c0": zero}).items() if k != "dh0"}
+    assert (
+        jl.diagnose(ends, none, pairs=False)
+        .sentence()
+        .endswith(
+            "step t=0 by itself is right (dW, dU, db, dxs, dc0); the others need h0 and c0, at "
+            "which the function never looks"
+        )
+    )
+    looks = lambda p: mine({"h0": zero, "c0": zero} | p)
+    assert "step t=3 by itself: wrong in dh0" in jl.diagnose(looks, none, pairs=False).sentence()
