@@ -124,7 +124,7 @@ def one_step_each(function, arrays, settings, form, asked, verdict):
         a, b = ask(one), ask(bare)
         return all(k in b and np.array_equal(x, b[k]) for k, x in a.items())
 
-    right, t = "", len(before) - 1
+    right, t, given = "", len(before) - 1, []
     try:
         blind = bool(unsaid) and sees_no_state(arrays_of(t, False))
         for beyond in (False, True) if last else (False,):

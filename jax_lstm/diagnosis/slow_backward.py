@@ -249,7 +249,7 @@ def after_any(problem):
             ),
         }
         | {f"sign of {k}": (f"the sign of {k}", functools.partial(negate, leaf=k)) for k in leaves}
-        | {f"{k} zero": (f"{k} left at zero", functools.partial(zero_leaf, leaf=k)) for k in ends}
+        | {f"{k} zero": (f"{k} left at zero", functools.partial(zero_leaf, leaf=k)) for k in leaves}
         | averaged
     )
 

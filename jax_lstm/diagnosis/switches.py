@@ -5,6 +5,7 @@ runs, B, ...), and where a switch is off nothing of it is computed. The names ar
 """
 
 import functools
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,8 +69,26 @@ def is_forward(name):
 
 
 def clash(a, b):
-    """Two names for one thing: two flows at once, two orders of gates."""
-    return any(both(a) and both(b) for both in (is_flow, lambda k: k.startswith("forward in")))
+    """Two names for one thing: two flows at once, two orders of gates, or a sum of which nothing
+    would be left."""
+    every = is_flow, lambda k: k.startswith("forward in")
+    return any(both(a) and both(b) for both in every) or nothing_left(a, b)
+
+
+def nothing_left(a, b):
+    """Of one sum: one share alone, and another alone, or all but that one."""
+    if any(k.endswith(" alone") for k in (a, b)):
+        x, y = (set(BRANCHES.get(k.split(" of ")[0], ())) for k in (a, b))
+        return bool(x & y)
+    sums = [OVERWRITTEN.fullmatch(k) for k in (a, b)]
+    (leaf, gate, axis), (other, block, another) = (m.groups() if m else ("",) * 3 for m in sums)
+    same = leaf == other or "weights" in (leaf, other)
+    return all(sums) and same and axis == another and (gate == block or None in (gate, block))
+
+
+BRANCHES = {"recurrence": ["dh"], "input": ["dx"], "dx": ["dx"], "dh": ["dh"]}
+BRANCHES |= {"dx and dh": ["dx", "dh"]}
+OVERWRITTEN = re.compile(r"(\w+)(?: (\w))? overwritten: (\w+)=\d+ left")
 
 
 def in_groups(run):
