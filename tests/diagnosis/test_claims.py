@@ -172,7 +172,7 @@ def test_a_leaf_of_zeros_is_called_that_and_no_two_mistakes(cell):
     problem, right = right_of(cell)
     for leaf in right:
         found = judged(right | {leaf: 0 * right[leaf]}, problem, cell)
-        assert found.explanations[0].names == (f"{leaf} zero",)
+        assert named(found, (f"{leaf} zero",))
     found = judged(right | {"dW": 0 * right["dW"]}, problem, cell, pairs=True)
     assert not any(sum("overwritten" in name for name in e.names) > 1 for e in found.explanations)
     assert not judged({k: 0 * x for k, x in right.items()}, problem, cell, None).explanations
