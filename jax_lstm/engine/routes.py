@@ -15,11 +15,11 @@ from jax_lstm.engine.doors import (
     check_consts,
     check_options,
     check_reset_state,
-    check_steps,
+    check_resets,
     valid_steps,
 )
 from jax_lstm.engine.functions import InitState, Residuals, SequenceFunction, StepFunction
-from jax_lstm.engine.segments import Plan, Steps
+from jax_lstm.engine.segments import Plan, Steps, where, zeros_like
 from jax_lstm.engine.shapes import axes_of, is_wide, letters_of, shape_of, sizes_of
 from jax_lstm.notation import wide
 from jax_lstm.sharding import vary_together
@@ -167,7 +167,7 @@ def bind(
     return bound
 
 
-def step_cell(cell, route, params, state, x, *, consts=None):
+def step_cell(cell, route, params, state, x, *, consts=None, resets=None, reset_state=None):
     """`functools.partial(f, params)` is a body for `jax.lax.scan`: (carry, x) -> (carry, y).
 
     Args:
@@ -176,6 +176,9 @@ def step_cell(cell, route, params, state, x, *, consts=None):
       x: (..., D), dtype of params; any number of batch axes, also none.
       consts: what the cell takes besides, a mask of recurrent dropout say: a constant, whose
         cotangent is zero.
+      resets: booleans (...) or 0 and 1: where True, `reset_state` takes the place of the state
+        BEFORE the step, as in a sequence: pass done_{t-1}. Trailing batch axes may be left out.
+      reset_state: like `state`; zeros if not given.
 
     Returns:
       state: the state after the step.
@@ -188,7 +191,12 @@ def step_cell(cell, route, params, state, x, *, consts=None):
     """
     check_cell(cell, params, state, x, "x", 0)
     check_consts(cell, state, consts)
-    params, state, x, consts = vary_together((params, state, x, consts))
+    batch = jax.tree.leaves(x)[0].shape[: batch_axes(cell, state)]
+    resets = check_resets(resets, (), batch)
+    fresh = fresh_state(reset_state, state, resets)
+    args = (params, state, x, consts, fresh, resets)
+    params, state, x, consts, fresh, resets = vary_together(args)
+    state = state if resets is None else where(resets, fresh, state)
     return route(cell, params, consts, state, x)
 
 
@@ -224,9 +232,12 @@ def run_cell(
         zero, and nothing xs holds there, NaN included, reaches an output or a gradient. Holes are
         allowed; with `lengths` both must hold.
       resets: booleans (T, ...): where True, the state is replaced by `reset_state` BEFORE the step,
-        so for data with done_t that ends an episode at step t, pass done_{t-1}. With reverse=True
-        "before" is in the direction of the run. A reset acts in masked steps too, and beyond
-        `lengths`, so that no end of an episode is lost in a hole: where it must not, clear it.
+        so for data with done_t that ends an episode at step t, pass done_{t-1}. Integers and floats
+        that are 0 or 1 are as good (under jit, where values cannot be looked at, all but 0 count as
+        1), and trailing batch axes may be left out: (T, B) for agents (T, B, A, D). With
+        reverse=True "before" is in the direction of the run. A reset acts in masked steps too, and
+        beyond `lengths`, so that no end of an episode is lost in a hole: where it must not, clear
+        it.
       reset_state: like `state`; zeros if not given. It gets its cotangent, summed over resets.
         lengths, mask and resets are constants: their cotangents are zero.
       reverse: run from the last step to the first, as `jax.lax.scan(reverse=True)`; hs[t] belongs
@@ -255,14 +266,17 @@ def run_cell(
     check_consts(cell, state, consts)
     T, *batch = jax.tree.leaves(xs)[0].shape[: batch_axes(cell, state) + 1]
     mask = valid_steps(lengths, mask, T, batch)
-    resets = check_steps("resets", resets, T, batch)
-    check_reset_state(reset_state, state, resets)
-    fresh = None
-    if resets is not None:
-        fresh = jax.tree.map(jnp.zeros_like, state) if reset_state is None else reset_state
+    resets = check_resets(resets, (T,), batch)
+    fresh = fresh_state(reset_state, state, resets)
     plan = Plan(cell, reverse, residuals, unroll)
     steps = Steps(xs, mask, resets)
     return route(plan, *vary_together((params, consts, fresh, state, steps)))
+
+
+def fresh_state(reset_state, state, resets):
+    """Where resets lead to: what is given, or zeros; None where there are no resets."""
+    check_reset_state(reset_state, state, resets)
+    return zeros_like(state) if reset_state is None and resets is not None else reset_state
 
 
 def batch_axes(cell, state):

@@ -30,7 +30,7 @@ from jax import lax
 
 from jax_lstm.cells.lstm import lstm
 from jax_lstm.doors import check_function
-from jax_lstm.engine.doors import check_reset_state, check_steps, valid_steps
+from jax_lstm.engine.doors import check_reset_state, check_resets, valid_steps
 from jax_lstm.engine.functions import P, P_contra, Result, Result_co, S, X, X_contra
 from jax_lstm.engine.segments import Steps, where
 from jax_lstm.notation import ArrayOrList, Tree
@@ -305,5 +305,5 @@ def size_of(state, xs):
 def check_steps_of(state, xs, lengths, mask, resets, needs_mask):
     """Steps; those of a stream with a past have a mask, which tells it from the time before it."""
     T, batch = size_of(state, xs)
-    mask, resets = valid_steps(lengths, mask, T, batch), check_steps("resets", resets, T, batch)
+    mask, resets = valid_steps(lengths, mask, T, batch), check_resets(resets, (T,), batch)
     return Steps(xs, jnp.ones((T, *batch), bool) if mask is None and needs_mask else mask, resets)
