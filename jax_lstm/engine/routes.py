@@ -19,6 +19,7 @@ from jax_lstm.engine.doors import (
     valid_steps,
 )
 from jax_lstm.engine.functions import InitState, Residuals, SequenceFunction, StepFunction
+from jax_lstm.engine.made import Made
 from jax_lstm.engine.segments import Plan, Steps, where, zeros_like
 from jax_lstm.engine.shapes import axes_of, is_wide, letters_of, shape_of, sizes_of
 from jax_lstm.notation import wide
@@ -28,6 +29,7 @@ First = TypeVar("First")
 Second = TypeVar("Second")
 Result = TypeVar("Result")
 Options = ParamSpec("Options")
+MadeBy: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], int | None]
 Routes: TypeAlias = tuple[
     StepFunction[Params, State],
     StepFunction[Params, State],
@@ -63,14 +65,18 @@ def make_rnn(
       name, title: of the function, and the first line of its docstring.
 
     Returns:
-      rnn, rnn_autodiff: `(params, state, xs, **options) -> (state, hs)`, see `jax_lstm.lstm`.
+      rnn, rnn_autodiff: `(params, state, xs, **options) -> (state, hs)`, see `jax_lstm.lstm`. Made
+      anew of an equal cell they are equal, so that JAX compiles once. They are pickled as what to
+      make again, where the cell's functions can be: those at the top of a module.
       The first is differentiated by `cell.step_bwd` and `cell.weights_bwd`, the second by JAX,
       through `cell.step_for_jax` where there is one.
     """
     by_hand, by_jax = (cell, bptt.by_hand), (cell, bptt.autodiff)
+    made = (make_rnn, (cell, name, title))
+    rule, twin = "Differentiated by its hand-written rule.", "Differentiated by JAX."
     return (
-        bind(run_cell, by_hand, name, f"{title} Differentiated by its hand-written rule."),
-        bind(run_cell, by_jax, f"{name}_autodiff", f"{title} Differentiated by JAX."),
+        bind(run_cell, by_hand, name, f"{title} {rule}", (*made, 0)),
+        bind(run_cell, by_jax, f"{name}_autodiff", f"{title} {twin}", (*made, 1)),
     )
 
 
@@ -86,16 +92,19 @@ def make_cell(
       cell_fn, cell_autodiff: `(params, state, x) -> (state, h)`, see `jax_lstm.lstm_cell`.
     """
     by_hand, by_jax = (cell, bptt.step_by_hand), (cell, bptt.step_autodiff)
+    made = (make_cell, (cell, name, title))
+    rule, twin = "Differentiated by its own rule.", "Differentiated by JAX."
     return (
-        bind(step_cell, by_hand, name, f"{title} Differentiated by its own rule."),
-        bind(step_cell, by_jax, f"{name}_autodiff", f"{title} Differentiated by JAX."),
+        bind(step_cell, by_hand, name, f"{title} {rule}", (*made, 0)),
+        bind(step_cell, by_jax, f"{name}_autodiff", f"{title} {twin}", (*made, 1)),
     )
 
 
 def make_init_state(cell: Cell[Params, State]) -> InitState[Params, State]:
     """The state before the first step of a cell, `(params, batch_shape=()) -> state`."""
     name = f"init_{cell.name}_state"
-    return bind(init_state, (cell,), name, f"{cell.state.__name__} before the first step.")
+    title = f"{cell.state.__name__} before the first step."
+    return bind(init_state, (cell,), name, title, (make_init_state, (cell,), None))
 
 
 def init_state(cell, params, batch_shape=()):
@@ -135,6 +144,7 @@ def bind(
     given: tuple[First],
     name: str,
     title: str,
+    made: MadeBy | None = None,
 ) -> Callable[Options, Result]: ...
 @overload
 def bind(
@@ -142,13 +152,19 @@ def bind(
     given: tuple[First, Second],
     name: str,
     title: str,
+    made: MadeBy | None = None,
 ) -> Callable[Options, Result]: ...
 def bind(
-    function: Callable[..., Any], given: tuple[Any, ...], name: str, title: str
+    function: Callable[..., Any],
+    given: tuple[Any, ...],
+    name: str,
+    title: str,
+    made: MadeBy | None = None,
 ) -> Callable[..., Any]:
     """The function with its first arguments given, and a name and docstring of its own.
 
-    Its signature has no types: complaints that print it stay short.
+    Its signature has no types: complaints that print it stay short. `made` is what a user called
+    for it, if it was not this function: (maker, arguments, which part of what it returns).
     """
     parameters = list(inspect.signature(function).parameters.values())[len(given) :]
     signature = inspect.Signature([p.replace(annotation=p.empty) for p in parameters])
@@ -164,7 +180,8 @@ def bind(
     vars(bound)["__signature__"] = signature
     bound.__name__ = bound.__qualname__ = name
     bound.__doc__ = f"{title}\n\n{inspect.getdoc(function)}"
-    return bound
+    maker, args, part = made or (bind, (function, given, name, title), None)
+    return Made(bound, maker, args, part=part)
 
 
 def step_cell(cell, route, params, state, x, *, consts=None, resets=None, reset_state=None):
