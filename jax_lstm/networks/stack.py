@@ -170,7 +170,7 @@ def _stack(
         direction the state before its first step, which is the last one in time.
       xs: (T, ..., D); (..., D) if `sequence` is one step.
       sequence: `(params, state, xs, **options) -> (state, hs)`: of any cell, hand-written or
-        `..._autodiff`, with its own options by `functools.partial(lstm, residuals="auto")`. Only
+        `..._autodiff`, with its own options by `jax_lstm.partial(lstm, residuals="auto")`. Only
         options that are given reach it, and `reverse=True` for the reverse direction. If None,
         `lstm`, and in `stack_autodiff` its twin.
       merge: what two directions hand on: "concat", "sum", "mean" or "product" on the features, or

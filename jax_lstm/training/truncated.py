@@ -104,7 +104,7 @@ def tbptt(
       k1: outputs per block; their errors go back together.
       k2: steps that the error of a block goes back through, at most; k2 >= k1.
       sequence: `sequence(params, state, xs) -> (state, hs)`, for k2 > k1 also with `mask=`: `lstm`,
-        `elman`, their autodiff twins, `make_rnn`'s, `functools.partial(lstm, residuals="auto")`, or
+        `elman`, their autodiff twins, `make_rnn`'s, `jax_lstm.partial(lstm, residuals="auto")`, or
         your own around one of them, or around `stack`, whose states and reset_states are trees. xs
         may be any tree with time on axis 0, say tokens, or inputs and masks of zoneout. One that
         runs in reverse cannot be truncated; turn xs round instead.
