@@ -26,7 +26,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 
 from jax_lstm.interop.convert import (
     READERS,
@@ -162,22 +161,20 @@ def from_hx(hx: Tree, *, bidirectional: bool = False) -> Layers:
     return tuple(tuple(states[k : k + directions]) for k in range(0, n, directions))
 
 
-def to_hx(
-    states: AnyLayers, *, dtype: DTypeLike | None = None
-) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+def to_hx(states: AnyLayers, *, dtype: Any = None) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """torch's (h_0, c_0), or h_0 where there is no c, from states[l][direction].
 
     Args:
       states: as `jax_lstm.init_stack_state` has them.
-      dtype: of what comes back, jnp.bfloat16 say. None: kept. For 16-bit parameters our c is
-        float32, and torch wants all alike: there give theirs, to which c is then rounded. A c that
-        came by `from_hx` goes back as it was.
+      dtype: of what comes back, jnp.bfloat16 or torch.bfloat16 say. None: kept. For 16-bit
+        parameters our c is float32, and torch wants all alike: there give theirs, to which c is
+        then rounded. A c that came by `from_hx` goes back as it was.
 
     Returns:
       NumPy arrays (layers x directions, B, ...), forward before reverse; by `to_tensors` for torch.
 
     Raises:
-      ValueError: states of several sizes; arrays that are none.
+      ValueError: states of several sizes; arrays that are none; a dtype that is no floating one.
 
     Source: this file's.
     """
@@ -186,7 +183,7 @@ def to_hx(
     if len(kinds) != 1:
         raise ValueError(f"torch has one H for all layers; got states {sorted(kinds)}")
     fields = tuple(np.stack([array_of("state", x) for x in xs]) for xs in zip(*each, strict=True))
-    fields = fields if dtype is None else tuple(x.astype(dtype) for x in fields)
+    fields = fields if dtype is None else tuple(x.astype(floating(dtype)) for x in fields)
     return fields if len(fields) == 2 else fields[0]
 
 
@@ -221,6 +218,18 @@ def to_tensors(tree: Tree) -> Tree:
         return torch.from_numpy(x.view(np.int16)).view(torch.bfloat16)
 
     return jax.tree.map(tensor, tree)
+
+
+def floating(dtype):
+    """A floating dtype of NumPy, by whatever name, torch's own included."""
+    said = str(dtype)
+    try:
+        found = jnp.dtype(said.removeprefix("torch.") if said.startswith("torch.") else dtype)
+    except TypeError:
+        found = jnp.dtype(bool)
+    if not jnp.issubdtype(found, jnp.floating):
+        raise ValueError(f"`dtype` must be a floating dtype, say jnp.bfloat16; got {dtype!r}")
+    return found
 
 
 # In and out -----------------------------------------------------------------------------------

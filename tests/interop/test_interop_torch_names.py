@@ -37,7 +37,8 @@ def test_16_bits_go_there_and_back_to_the_bit(torch, kind, dtype):
     states = interop.from_hx(hx, bidirectional=True)
     wide = "float64" if dtype == "float64" else "float32"
     assert [str(x.dtype) for x in states[0][0]] == [dtype, wide][: len(states[0][0])]
-    back = interop.to_tensors(interop.to_hx(states, dtype=dtype))
+    back = interop.to_tensors(interop.to_hx(states, dtype=options["dtype"]))
+    assert_same(interop.to_hx(states, dtype=dtype), interop.to_hx(states, dtype=jnp.dtype(dtype)))
     for x, y in zip(*((x if isinstance(x, tuple) else (x,)) for x in (hx, back)), strict=True):
         assert x.dtype == y.dtype
         assert torch.equal(x, y)
@@ -52,6 +53,9 @@ def test_tensors_are_new_and_of_any_tree(torch):
     other += 1
     assert x[0, 0] == 0
     assert other.tolist() == one.tolist()
+    for dtype in ("int32", "bfloat", 3.0):
+        with pytest.raises(ValueError, match="`dtype` must be a floating dtype"):
+            interop.to_hx(((jl.ElmanState(jnp.ones(H)),),), dtype=dtype)
     with pytest.raises(ValueError, match="`tree` must be floating point; got int64"):
         interop.to_tensors([np.arange(3)])
 
