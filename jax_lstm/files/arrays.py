@@ -14,7 +14,6 @@ Source: the format's description at huggingface.co/docs/safetensors.
 
 import json
 import math
-import re
 import zipfile
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_lstm.files.disk import check_size, open_regular, read, reading, write
+from jax_lstm.interop.order import by_number
 
 DTYPES: dict[str, Any] = (
     {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
@@ -59,7 +59,7 @@ def read_tensors(path, most=None):
             entries = safetensors.deserialize(data)
         except safetensors.SafetensorError as error:
             raise ValueError(f"{path} {what_is_wrong(data, error)}") from None
-        arrays = {}
+        arrays = {}  # the package gives them in no order
         for name, entry in sorted(entries, key=lambda entry: by_number(entry[0])):
             dtype = DTYPES.get(entry["dtype"])
             if dtype is None:
@@ -69,13 +69,6 @@ def read_tensors(path, most=None):
             arrays[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         return Tensors(arrays, header.get(META) or {})
-
-
-def by_number(name):
-    """Layer 10 comes after layer 2: the package gives the arrays in no order."""
-    digits = lambda x: (len(x.lstrip("0")), x.lstrip("0"), x)  # a number of any length
-    parts = re.split(r"([0-9]+)", name)
-    return [digits(x) if n % 2 else x for n, x in enumerate(parts)]
 
 
 def what_is_wrong(data, error):
