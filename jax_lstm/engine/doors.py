@@ -212,7 +212,7 @@ def valid_steps(lengths, mask, T, batch):
         return mask
     lengths = check_lengths(lengths, T, batch)
     lengths = jnp.clip(lengths, 0, min(T, jnp.iinfo(lengths.dtype).max)).astype(jnp.int32)
-    valid = jnp.arange(T, dtype=jnp.int32).reshape((T, *(1,) * len(batch))) < lengths
+    valid = jnp.arange(T, dtype=jnp.int32).reshape((T, *(1,) * len(batch))) < lengths[None]
     return valid if mask is None else mask & valid
 
 
