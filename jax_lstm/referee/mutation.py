@@ -228,7 +228,8 @@ def cotangents(cell, consts, args, dy, knobs):
 
     def blocks(x, knob, order):
         parts = x.reshape((*x.shape[:-1], order.size, -1)) if order.size > 1 else x[..., None, :]
-        parts = jnp.take(parts, order, axis=-2) * knob[:, None].astype(x.dtype)
+        knob = knob.reshape((*(1,) * (x.ndim - 1), -1, 1))
+        parts = jnp.take(parts, order, axis=-2) * knob.astype(x.dtype)
         return parts.reshape(x.shape)
 
     w, seen, saved, _ = forward(cell, consts, args)

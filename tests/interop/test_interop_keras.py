@@ -13,7 +13,7 @@ import pytest
 import jax_lstm as jl
 from jax_lstm.interop import keras as interop
 from jax_lstm.networks.stack import stack
-from tests.tables import QUICK, assert_close, assert_same, normal_like, pullback
+from tests.tables import QUICK, assert_close, assert_same, normal_like, pullback, relaxed
 
 TOLERANCE = {"float64": 1e-11, "float32": 1e-5}
 T, B, D, H = 7, 4, 3, 5
@@ -67,7 +67,7 @@ def in_float64():
     from keras.src.backend.common import dtypes
 
     same = {"float64": "float64"}
-    with mock.patch.dict(dtypes.BIT64_TO_BIT32_DTYPE, same), jax.numpy_dtype_promotion("standard"):
+    with mock.patch.dict(dtypes.BIT64_TO_BIT32_DTYPE, same), relaxed("Keras"):
         yield
 
 
