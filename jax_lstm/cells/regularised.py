@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_lstm.engine.cell import AnyCell, Cell, Params, State
+from jax_lstm.engine.doors import check_record
 from jax_lstm.stages import drop, drop_bwd, keep, keep_bwd
 
 Make = TypeVar("Make", bound=Callable[..., Any])
@@ -118,8 +119,15 @@ def fields_of(cell: AnyCell) -> tuple[str, ...]:
 
 
 def remember(make: Make) -> Make:
-    """`functools.cache`, which would lose the types."""
-    return cast(Make, functools.cache(make))
+    """`functools.cache`, which would lose the types, behind a door: it hashes what it is given."""
+    kept = functools.cache(make)
+
+    @functools.wraps(make)
+    def made(cell):
+        check_record("cell", cell)
+        return kept(cell)
+
+    return cast(Make, made)
 
 
 @remember
