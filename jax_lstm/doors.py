@@ -6,6 +6,7 @@ Each says which argument, what to pass, and what was given: "`name` must be ...;
 import contextlib
 import math
 import operator
+import os
 from typing import NoReturn
 
 import jax
@@ -14,6 +15,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.export import is_symbolic_dim
 
+NO_NUMBERS = "OSUMm"  # kinds of dtypes: objects, words, times
 TOLERATED = 8  # eps beyond the ends of an interval: a mean of ones may round to more than 1
 
 
@@ -63,7 +65,7 @@ def as_jax_would(name, x):
 
 
 def check_array(name, x, want="an array"):
-    if not is_array(x):
+    if not is_array(x) or x.dtype.kind in NO_NUMBERS:
         kind = describe(x) if hasattr(x, "dtype") else type(x).__name__
         raise ValueError(f"`{name}` must be {want}; got {kind}{as_jax_would(name, x)}")
 
@@ -152,15 +154,14 @@ def check_shape(name, shape, want="a tuple of whole numbers >= 0, say (3,)"):
     return sizes
 
 
-def check_number(name, x, want="a number"):
-    """One real number; a traced one cannot be looked at."""
-    real = isinstance(x, int | float | np.number) or is_array(x)
-    if not real or isinstance(x, bool | np.bool) or np.shape(x) != ():
-        refuse(name, want, x)
-    kind = jnp.result_type(x)
-    if not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
-        refuse(name, want, x)
-    if not isinstance(x, Tracer) and not math.isfinite(x):
+def check_number(name, x, want="a number", traced=True):
+    """One real number, finite where it can be looked at, which it must be if not `traced`."""
+    if is_array(x):
+        real = x.dtype.kind not in NO_NUMBERS and jnp.issubdtype(x.dtype, np.number)
+        real = real and x.shape == () and not jnp.issubdtype(x.dtype, jnp.complexfloating)
+    else:
+        real = isinstance(x, int | float) and not isinstance(x, bool)
+    if not real or (not traced if isinstance(x, Tracer) else not math.isfinite(x)):
         refuse(name, want, x)
 
 
@@ -172,6 +173,11 @@ def check_flag(name, flag):
 def check_text(name, text, want="a text"):
     if not isinstance(text, str):
         refuse(name, want, text)
+
+
+def check_path(name, path):
+    if not isinstance(path, str | os.PathLike):
+        refuse(name, "the path of a file", path)
 
 
 def check_texts(name, texts, want="a tuple of texts"):
@@ -187,7 +193,7 @@ def check_function(name, function):
 def check_dtype(name, dtype):
     """A real floating point dtype. None is none: NumPy would take it for float64."""
     try:
-        kind = None if dtype is None else jnp.dtype(dtype)
+        kind = None if dtype is None or is_array(dtype) else jnp.dtype(dtype)
     except TypeError:
         kind = None
     if kind is None or not jnp.issubdtype(kind, jnp.floating):

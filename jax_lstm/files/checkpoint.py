@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_lstm.cells import CELLS
+from jax_lstm.doors import check_path
 from jax_lstm.engine.shapes import sizes_of
 from jax_lstm.files.arrays import META, encode_tensors, read_tensors, write
 from jax_lstm.interop.convert import listing, to_jax
@@ -65,6 +66,7 @@ def save(path: str | Path, tree: Tree, *, notes: Json = None) -> None:
 
     Source: this file's.
     """
+    check_path("path", path)
     arrays, cells = {}, {}
     shape = describe(tree, "", arrays, cells)
     try:
@@ -102,6 +104,7 @@ def load(path: str | Path, *, like: Tree = None) -> Saved:
 
     Source: this file's.
     """
+    check_path("path", path)
     arrays, metadata = read_checkpoint(path)
     types = {kind.__name__: kind for kind in OURS} | types_of(like)
     arrays = {name: to_jax(name, x) for name, x in arrays.items()}

@@ -19,6 +19,7 @@ import numpy as np
 
 from jax_lstm import printing
 from jax_lstm.cells import CELLS
+from jax_lstm.doors import check_path
 from jax_lstm.engine.shapes import axes_of, sizes_of
 from jax_lstm.files.arrays import TORCH_SAVE, arrays_of_npz, read_tensors
 from jax_lstm.files.checkpoint import cells_of, notes_of, read_checkpoint
@@ -114,6 +115,7 @@ def inspect(path):
 
     Source: this file's.
     """
+    check_path("path", path)
     arrays, form, notes, said = open_file(Path(path))
     cells, _ = cells_among({k: x for k, x in arrays.items() if numeric(x)}, said)
     with np.errstate(all="ignore"):  # what is not finite is shown

@@ -89,8 +89,8 @@ def init_stack(
     check_key("key", key)
     input_size = check_size("input_size", input_size, 1)
     want = "a tuple with H of each layer, whole numbers >= 1"
-    hidden_sizes = check_shape("hidden_sizes", hidden_sizes or None, want)
-    if 0 in hidden_sizes:
+    hidden_sizes = check_shape("hidden_sizes", hidden_sizes, want)
+    if not hidden_sizes or 0 in hidden_sizes:
         refuse("hidden_sizes", want, hidden_sizes)
     L = len(hidden_sizes)
     check_function("init", init)

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_lstm import printing
+from jax_lstm.doors import refuse
 from jax_lstm.referee.comparison import (
     EPS,
     FACTOR,
@@ -35,6 +36,7 @@ from jax_lstm.referee.comparison import (
     quick_jit,
     random_cotangents,
 )
+from jax_lstm.referee.doors import check_record
 
 
 class Taps(NamedTuple):
@@ -157,6 +159,9 @@ def taps(
     Raises:
       ValueError: no time step, 16-bit arrays, or float64 where JAX has it switched off.
     """
+    check_record(cell, seed, params=params, state=state, xs=xs)
+    if inside is not None and not isinstance(inside, Taps):
+        refuse("inside", "None or a jax_lstm.referee.Taps", inside)
     inside = inside or Taps(gates=getattr(cell, "gates", ()))
     dtype = lowest_dtype((params, state, xs))
     if jnp.finfo(dtype).bits == 16:

@@ -29,6 +29,7 @@ from jax_lstm.referee.comparison import (
     random_cotangents,
 )
 from jax_lstm.referee.deltas import Taps, block_count, forward, of_params, run
+from jax_lstm.referee.doors import check_record
 
 TURNS = {"zero": 0.0, "sign": -1.0, "factor 1.01": 1.01}
 
@@ -95,6 +96,7 @@ def mutation_test(
     Raises:
       ValueError: fewer than two time steps, or float64 where JAX has it switched off.
     """
+    check_record(cell, seed, params=params, state=state, xs=xs)
     dtype = lowest_dtype((params, state, xs))
     if len(jax.tree.leaves(xs)[0]) < 2:
         raise ValueError(

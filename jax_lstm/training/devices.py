@@ -86,7 +86,7 @@ def over_devices(
         flags = {"lengths": lengths, "mask": mask, "resets": resets}
         flags = {name: flag for name, flag in flags.items() if flag is not None}
         leaves = jax.tree.leaves(state)
-        B = leaves[0].shape[0] if leaves and leaves[0].ndim > 1 else 1
+        B = leaves[0].shape[0] if leaves and len(getattr(leaves[0], "shape", ())) > 1 else 1
         if not pays(params, B, devices):
             return sequence(params, state, xs, **flags)
         everywhere, rows, steps = PartitionSpec(), PartitionSpec("b"), PartitionSpec(None, "b")

@@ -327,7 +327,7 @@ def check(budget, sizes, functions, residuals, dtype):
         check_size(name, n, 1)
     for name, function in functions.items():
         check_function(name, function)
-    check_number("budget", budget, "a number of bytes > 0")
+    check_number("budget", budget, "a number of bytes > 0", traced=False)
     if not budget > 0:
         refuse("budget", "a number of bytes > 0", budget)
     if not isinstance(residuals, tuple | list) or not residuals:

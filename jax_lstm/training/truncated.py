@@ -153,7 +153,8 @@ def tbptt_stream(k1: int, k2: int, sequence: Callable[..., Tree] = lstm) -> Stre
 
     Returns:
       begin: `begin(state, xs, *, resets=None) -> Window`, before the first step. Only shapes and
-        dtypes of xs count; `resets` must be given (any) if `advance` is going to get some.
+        dtypes of xs count; `resets` must be given (those of xs, say) if `advance` is going to get
+        some.
       advance: `advance(params, window, xs, *, mask=None, resets=None, reset_state=None) -> (Window,
         hs)`, with T a multiple of k1. `window.state` is the state after the chunk. `reset_state` is
         the same in every chunk: the resets of the last k2 - k1 steps lead there again.
@@ -167,9 +168,10 @@ def tbptt_stream(k1: int, k2: int, sequence: Callable[..., Tree] = lstm) -> Stre
 
     def begin(state, xs, *, resets=None):
         check_begin(state, xs)
+        T, batch = size_of(state, xs)
+        resets = check_steps("resets", resets, T, batch)
         if k1 == k2:
             return Window(state, None, state)
-        _, batch = size_of(state, xs)
         none = jnp.zeros((k2 - k1, *batch), bool)
         past = jax.tree.map(lambda x: jnp.zeros((k2 - k1, *x.shape[1:]), x.dtype), xs)
         return Window(state, Steps(past, none, None if resets is None else none), state)
@@ -292,7 +294,7 @@ def check_begin(state, xs):
             "`state` must be a state of the cell, say of jax_lstm.init_lstm_state, or a tree of "
             f"them; got {describe(state)}"
         )
-    check_arrays("xs", xs)
+    check_arrays("xs", xs, "arrays with time on axis 0, (T, ..., D)")
 
 
 def check_window(window, xs, k1, k2):
@@ -300,7 +302,7 @@ def check_window(window, xs, k1, k2):
     if not isinstance(window, Window):
         kind = describe(window) if is_array(window) else type(window).__name__
         raise ValueError(f"`window` must be a Window, of begin(state, xs) at first; got {kind}")
-    check_arrays("xs", xs)
+    check_arrays("xs", xs, "arrays with time on axis 0, (T, ..., D)")
     kept = 0 if window.steps is None else len_of(window.steps.xs)
     if kept != k2 - k1:
         raise ValueError(
@@ -318,8 +320,8 @@ def check_window(window, xs, k1, k2):
 
 def check_one_way(params):
     """A stack in two directions has no adjoint to cut: its reverse half starts at the end."""
-    if not any(is_array(leaf) for leaf in jax.tree.leaves(params)):
-        raise ValueError(f"`params` must be those of `sequence`; got {type(params).__name__}")
+    if not any(is_array(leaf) for leaf in jax.tree.leaves(params)) or is_array(params):
+        raise ValueError(f"`params` must be those of `sequence`; got {describe(params)}")
     if any(len(layer) > 1 for layer in getattr(params, "layers", ())):
         raise ValueError("`params` is a stack in two directions, which cannot be truncated in time")
 
