@@ -87,6 +87,11 @@ def plain_scan(params, state, xs):
     return lax.scan(body, state, xs)
 
 
+def within(lengths, T):
+    """Booleans (T, B): whether a step is one of its example."""
+    return jnp.arange(T)[:, None] < jnp.asarray(lengths)[None]
+
+
 def normal_like(seed, tree, scale=1.0):
     """Random numbers in the shapes and dtypes of a pytree."""
     rng = np.random.default_rng(seed)
