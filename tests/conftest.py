@@ -1,5 +1,8 @@
 """Strict switches for every test: eight host devices, float64, no silent promotion, no warning.
 
+Neither dtypes nor ranks are promoted; `relaxed` of tables.py stands around the code of others that
+wants it. What uses the fixture `checked` runs under JAX's own checks as well.
+
 Most of the tests' time is compilation. Programs are compiled without optimising; what looks at
 optimised programs, or at their rounding, uses the fixture `optimised`. A worker holds the programs
 of one file at a time, and finds those of earlier files in a folder that goes with the run. Each has
@@ -36,6 +39,13 @@ def optimised():
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(scope="module")
+def checked():
+    """JAX looks for NaN in what every program returns, and checks its own invariants."""
+    with jax.debug_nans(True), jax.enable_checks(True):
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

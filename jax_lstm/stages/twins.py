@@ -112,7 +112,7 @@ def as_jax_sees_it(twin: Twin, door: Callable[..., None] = no_door) -> Callable[
         args = inspect.signature(twin.stage).bind(*args, **kwargs).args
         door(*args)
         n = len(args) - len(twin.static)
-        args = (*map(jnp.asarray, args[:n]), *args[n:])
+        args = (*jax.tree.map(jnp.asarray, args[:n]), *args[n:])
         held = (*constant, *(False for _ in args[len(constant) :]))
         pairs = zip(held, args, strict=True)
         return twin.stage(*(jax.lax.stop_gradient(x) if c else x for c, x in pairs))

@@ -10,6 +10,8 @@ from tests.cells import test_peers
 from tests.cells.test_peers import EDGES, RANDOM, TOLERANCE, arguments, over_sizes, product
 from tests.tables import assert_close, normal_like, relaxed, value_and_cotangents
 
+pytestmark = pytest.mark.usefixtures("checked")
+
 
 def numpy_gru(params, state, xs):
     """For complex steps: tanh and exp alone."""
