@@ -148,7 +148,7 @@ def apart(dstate, dh):
 def measure(parts, duals):
     """‖part‖ and <part, total> / <total, total> of parts (ways, gates, ...)."""
     flat = lambda x: x.reshape((*x.shape[:2], -1))
-    share = lambda part, whole: flat(part * whole[None, None]).sum(-1)
+    share = lambda part, whole: flat(part * whole[None]).sum(-1)
     norm = jax.tree.map(lambda part: length(flat(part)), parts)
     return norm, jax.tree.map(share, parts, duals)
 
