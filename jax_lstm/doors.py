@@ -7,7 +7,7 @@ import contextlib
 import math
 import operator
 import os
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -145,7 +145,9 @@ def check_size(name, size, least):
     return whole
 
 
-def check_shape(name, shape, want="a tuple of whole numbers >= 0, say (3,)"):
+def check_shape(
+    name: str, shape: Any, want: str = "a tuple of whole numbers >= 0, say (3,)"
+) -> tuple[Any, ...]:
     """The shape as a tuple of Python integers, or a complaint."""
     if not isinstance(shape, tuple | list):
         refuse(name, want, shape)
@@ -206,13 +208,11 @@ def check_dtype(name, dtype):
 
 def check_key(name, key):
     """One key of `jax.random.key`, or one as `jax.random.PRNGKey` has them."""
-    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
-    if isinstance(key, jax.Array) and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ():
+    keys = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    old = is_array(key) and key.dtype == np.uint32
+    if (keys and key.shape == ()) or (old and key.shape in ((2,), (4,))):
         return
-    if is_array(key) and dtype == np.uint32 and shape in ((2,), (4,)):
-        return
-    keys = isinstance(key, jax.Array) and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    kind = f"keys {shape}" if keys else describe(key)
+    kind = f"keys {key.shape}" if keys else describe(key)
     raise ValueError(f"`{name}` must be one key, say jax.random.key(0); got {kind}")
 
 

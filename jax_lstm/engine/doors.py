@@ -3,6 +3,8 @@
 They complain before anything is traced, in the reader's letters. Behind them there are no checks.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -221,14 +223,14 @@ def check_consts(cell, state, consts):
         return
     h = getattr(state, cell.consts)
     if not is_array(consts) or not broadcasts(consts, h):
-        given = f"shape {consts.shape}" if is_array(consts) else type(consts).__name__
+        given = f"shape {np.shape(consts)}" if is_array(consts) else type(consts).__name__
         raise ValueError(
             f"`consts` of a {cell.name} cell must be its mask {h.shape}, see "
             f"jax_lstm.recurrent_dropout_masks; got {given}"
         )
 
 
-def check_options(residuals, unroll, reverse=False):
+def check_options(residuals: Any, unroll: Any, reverse: Any = False) -> tuple[Any, Any]:
     """residuals and unroll, whole numbers as Python's."""
     steps = None if isinstance(residuals, str) else whole_number(residuals)
     if (steps or 0) < 1 and not (isinstance(residuals, str) and residuals in ("full", "auto")):
