@@ -54,7 +54,12 @@ class ElmanState(NamedTuple):
 def init_elman(
     key: jax.Array, input_size: int, hidden_size: int, *, dtype: DTypeLike = jnp.float32
 ) -> ElmanParams:
-    """ElmanParams: W lecun-normal (D, H), U orthogonal (H, H), b zero (H,)."""
+    """ElmanParams: W lecun-normal (D, H), U orthogonal (H, H), b zero (H,).
+
+    Raises:
+      ValueError: what is no key, a size that is no whole number >= 1, a dtype that is not floating
+        point.
+    """
     D, H = check_init(key, dtype, input_size=input_size, hidden_size=hidden_size)
     key_W, key_U = jax.random.split(key)
     W = jax.nn.initializers.lecun_normal()(key_W, (D, H), wide(dtype))

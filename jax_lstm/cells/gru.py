@@ -82,7 +82,8 @@ def init_gru(
       GRUParams: W lecun-normal (D, 3H), U orthogonal per gate (H, 3H), b and c zero (3H,).
 
     Raises:
-      ValueError: a size that is no whole number >= 1.
+      ValueError: what is no key, a size that is no whole number >= 1, a dtype that is not floating
+        point.
     """
     D, H = check_init(key, dtype, input_size=input_size, hidden_size=hidden_size)
     key_W, key_U = jax.random.split(key)

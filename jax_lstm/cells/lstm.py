@@ -77,6 +77,10 @@ def init_lstm(
 
     Returns:
       LSTMParams: W lecun-normal (D, 4H), U orthogonal per gate (H, 4H), b (4H,).
+
+    Raises:
+      ValueError: what is no key, a size that is no whole number >= 1, a dtype that is not floating
+        point, a forget_bias that is no number.
     """
     D, H = check_init(key, dtype, input_size=input_size, hidden_size=hidden_size)
     check_number("forget_bias", forget_bias)

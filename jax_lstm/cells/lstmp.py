@@ -75,6 +75,10 @@ def init_lstmp(
     Returns:
       LSTMPParams: W lecun-normal (D, 4H), U orthogonal per gate (R, 4H), b (4H,), P lecun-normal
       (H, R).
+
+    Raises:
+      ValueError: what is no key, a size that is no whole number >= 1, a dtype that is not floating
+        point, a forget_bias that is no number.
     """
     sizes = {"input_size": input_size, "hidden_size": hidden_size}
     D, H, R = check_init(key, dtype, **sizes, projection_size=projection_size)

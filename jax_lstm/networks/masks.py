@@ -39,7 +39,7 @@ def dropout_mask(
       dtype: of what it multiplies.
 
     Raises:
-      ValueError: a rate outside [0, 1).
+      ValueError: a rate outside [0, 1); what is no key, shape, dtype or tree of states.
     """
     shape = check_mask(key, rate, shape, dtype)
     return jax.random.bernoulli(key, 1 - rate, shape).astype(dtype) / jnp.asarray(1 - rate, dtype)
@@ -63,7 +63,7 @@ def zoneout_mask(
       train: whether to sample.
 
     Raises:
-      ValueError: a rate outside [0, 1).
+      ValueError: a rate outside [0, 1); what is no key, shape, dtype or tree of states.
     """
     shape = check_mask(key, rate, shape, dtype)
     check_flag("train", train)
@@ -83,7 +83,7 @@ def recurrent_dropout_masks(key: jax.Array, rate: ArrayLike, states: Tree) -> Tr
       The tree, with a mask in place of each state, in the shape and dtype of its h.
 
     Raises:
-      ValueError: a rate outside [0, 1).
+      ValueError: a rate outside [0, 1); what is no key, shape, dtype or tree of states.
     """
 
     check_key("key", key)
@@ -120,7 +120,8 @@ def zoneout_masks(
       sampled.
 
     Raises:
-      ValueError: a rate outside [0, 1), or not one per field.
+      ValueError: a rate outside [0, 1), or not one per field; what is no key, state, number of
+        steps or field.
     """
 
     check_key("key", key)

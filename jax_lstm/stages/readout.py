@@ -23,7 +23,12 @@ class DenseParams(NamedTuple):
 def init_dense(
     key: Array, input_size: int, output_size: int, *, dtype: DTypeLike = jnp.float32
 ) -> DenseParams:
-    """A dense layer with lecun-normal W (input_size, output_size) and zero b (output_size,)."""
+    """A dense layer with lecun-normal W (input_size, output_size) and zero b (output_size,).
+
+    Raises:
+      ValueError: what is no key, a size that is no whole number >= 1, a dtype that is not floating
+        point.
+    """
     H, V = check_init(key, dtype, input_size=input_size, output_size=output_size)
     W = jax.nn.initializers.lecun_normal()(key, (H, V), dtype)
     return DenseParams(W, jnp.zeros((V,), dtype))
@@ -55,7 +60,12 @@ def dense_bwd(residual: tuple[DenseParams, Array], dy: Array) -> tuple[DensePara
 def init_embedding(
     key: Array, vocabulary_size: int, size: int, *, dtype: DTypeLike = jnp.float32
 ) -> Array:
-    """A table E (vocabulary_size, size) of standard normal numbers: inputs of variance 1."""
+    """A table E (vocabulary_size, size) of standard normal numbers: inputs of variance 1.
+
+    Raises:
+      ValueError: what is no key, a size that is no whole number >= 1, a dtype that is not floating
+        point.
+    """
     shape = check_init(key, dtype, vocabulary_size=vocabulary_size, size=size)
     return jax.random.normal(key, shape, dtype)
 

@@ -96,6 +96,14 @@ BAD = {
         lambda: linen.RNN(linen.LSTMCell(H)).init(KEY, xs, initial_carry=(carry[:1], carry)),
         r"`initial_carry` must be a pair .*; got shapes \(1, 5\), \(2, 5\)",
     ),
+    "reverse in words": (
+        lambda: linen.RNN(linen.LSTMCell(H)).init(KEY, xs, reverse="no"),
+        "`reverse` must be True or False; got 'no'",
+    ),
+    "time major in words": (
+        lambda: linen.RNN(linen.LSTMCell(H), time_major="no").init(KEY, xs),
+        "`time_major` must be True or False; got 'no'",
+    ),
     "unroll": (
         lambda: linen.RNN(linen.LSTMCell(H), unroll=0).init(KEY, xs),
         "`unroll` must be an integer >= 1; got 0",
