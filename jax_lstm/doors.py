@@ -24,11 +24,13 @@ TOLERATED = 8  # eps beyond the ends of an interval: a mean of ones may round to
 
 
 def describe(x):
-    """An array by its dtype and shape, what is short as it prints, else its type."""
+    """An array by its dtype and shape, a function by its name, what is short as it prints."""
     if is_array(x):
         return f"{'a traced ' if isinstance(x, Tracer) else ''}{x.dtype} {x.shape}"
     if hasattr(x, "dtype"):  # torch's, say: it prints all of its numbers
         return f"{type(x).__module__.partition('.')[0]}.{type(x).__name__}"
+    if callable(x) and hasattr(x, "__name__"):
+        return f"{'the class' if isinstance(x, type) else 'the function'} {x.__name__}"
     words = repr(x)
     return words if len(words) <= 40 else type(x).__name__
 
@@ -60,15 +62,15 @@ def is_array(x):
     return hasattr(x, "shape") and isinstance(getattr(x, "dtype", None), np.dtype)
 
 
-def as_jax_would(name, x):
+def as_jax_would(x):
     """How to make an array of what is one elsewhere."""
-    return f"; jnp.asarray({name}.numpy()) makes one of it" if hasattr(x, "numpy") else ""
+    return "; jnp.asarray(tensor.numpy()) makes one of it" if hasattr(x, "numpy") else ""
 
 
 def check_array(name, x, want="an array"):
     if not is_array(x) or x.dtype.kind in NO_NUMBERS:
         kind = describe(x) if hasattr(x, "dtype") else type(x).__name__
-        raise ValueError(f"`{name}` must be {want}; got {kind}{as_jax_would(name, x)}")
+        raise ValueError(f"`{name}` must be {want}; got {kind}{as_jax_would(x)}")
 
 
 def check_arrays(name, tree, want="arrays"):
@@ -190,7 +192,7 @@ def check_texts(name, texts, want="a tuple of texts"):
 
 def check_function(name, function):
     if not callable(function):
-        raise ValueError(f"`{name}` must be a function; got {function!r}")
+        raise ValueError(f"`{name}` must be a function; got {describe(function)}")
 
 
 def check_dtype(name, dtype):
@@ -200,7 +202,7 @@ def check_dtype(name, dtype):
     except TypeError:
         kind = None
     if kind is None or not jnp.issubdtype(kind, jnp.floating):
-        raise ValueError(f"`{name}` must be floating point, say jnp.float32; got {dtype!r}")
+        refuse(name, "floating point, say jnp.float32", dtype if kind is None else kind.name)
 
 
 # Random keys, and what is drawn by them -------------------------------------------------------

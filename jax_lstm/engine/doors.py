@@ -223,7 +223,8 @@ def check_consts(cell, state, consts):
         return
     h = getattr(state, cell.consts)
     if not is_array(consts) or not broadcasts(consts, h):
-        given = f"shape {np.shape(consts)}" if is_array(consts) else type(consts).__name__
+        shape = getattr(consts, "shape", None)
+        given = f"shape {shape}" if is_array(consts) else type(consts).__name__
         raise ValueError(
             f"`consts` of a {cell.name} cell must be its mask {h.shape}, see "
             f"jax_lstm.recurrent_dropout_masks; got {given}"
