@@ -202,7 +202,8 @@ def check_dtype(name, dtype):
     except TypeError:
         kind = None
     if kind is None or not jnp.issubdtype(kind, jnp.floating):
-        refuse(name, "floating point, say jnp.float32", dtype if kind is None else kind.name)
+        given = dtype if kind is None or isinstance(dtype, str) else kind.name
+        refuse(name, "floating point", given, "; jnp.float32 is one")
 
 
 # Random keys, and what is drawn by them -------------------------------------------------------
