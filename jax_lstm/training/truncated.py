@@ -29,7 +29,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from jax_lstm.cells.lstm import lstm
-from jax_lstm.doors import check_arrays, check_function, describe, is_array, refuse, whole_number
+from jax_lstm.doors import (
+    as_array,
+    check_arrays,
+    check_function,
+    describe,
+    is_array,
+    refuse,
+    whole_number,
+)
 from jax_lstm.engine.doors import check_forward, check_reset_state, check_steps, valid_steps
 from jax_lstm.engine.functions import P, P_contra, Result, Result_co, S, X, X_contra
 from jax_lstm.engine.segments import Steps, where
@@ -153,8 +161,7 @@ def tbptt_stream(k1: int, k2: int, sequence: Callable[..., Tree] = lstm) -> Stre
 
     Returns:
       begin: `begin(state, xs, *, resets=None) -> Window`, before the first step. Only shapes and
-        dtypes of xs count; `resets` must be given (those of xs, say) if `advance` is going to get
-        some.
+        dtypes of xs count; `resets` must be given (of any steps) if `advance` is going to get some.
       advance: `advance(params, window, xs, *, mask=None, resets=None, reset_state=None) -> (Window,
         hs)`, with T a multiple of k1. `window.state` is the state after the chunk. `reset_state` is
         the same in every chunk: the resets of the last k2 - k1 steps lead there again.
@@ -168,8 +175,10 @@ def tbptt_stream(k1: int, k2: int, sequence: Callable[..., Tree] = lstm) -> Stre
 
     def begin(state, xs, *, resets=None):
         check_begin(state, xs)
-        T, batch = size_of(state, xs)
-        resets = check_steps("resets", resets, T, batch)
+        _, batch = size_of(state, xs)
+        if resets is not None:  # of any number of steps
+            flags = as_array("resets", resets, bool, "boolean (T, ...)")
+            check_steps("resets", flags, flags.shape[0] if flags.ndim else 1, batch)
         if k1 == k2:
             return Window(state, None, state)
         none = jnp.zeros((k2 - k1, *batch), bool)
