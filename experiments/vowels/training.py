@@ -68,13 +68,13 @@ def train(config, training, labels, split, scale, directory):
     return params
 
 
-@jax.jit
 def standardise(xs, scale):
     """Mean 0 and variance 1 by feature: xs (T, B, D), scale a pair (D,)."""
     mean, deviation = (x[None, None] for x in scale)
     return (xs - mean) / deviation
 
 
+@jax.jit
 def is_right(params, scale, xs, lengths, speakers):
     """Which utterances each classifier gets right, (S, N)."""
 

@@ -146,6 +146,12 @@ def check_takes(sequence, given):
         )
 
 
+def is_step(sequence):
+    """Whether it is one step of a cell, which takes resets and knows no lengths."""
+    parameters = inspect.signature(sequence).parameters
+    return "resets" in parameters and "lengths" not in parameters
+
+
 def check_skip(skip):
     if not (skip is None or isinstance(skip, str)) or skip not in SKIPS:
         refuse("skip", '"inputs", "outputs", "both" or None', skip)

@@ -120,6 +120,12 @@ def as_jax_sees_it(twin: Twin, door: Callable[..., None] = no_door) -> Callable[
     return stage
 
 
+def named(function: Stage, name: str, module: str) -> Stage:
+    """The function, as pickle finds it."""
+    function.__module__, function.__qualname__ = module, name
+    return function
+
+
 def with_twin(twin: Twin, door: Callable[..., None] = no_door) -> Callable[..., Any]:
     """The stage, differentiated by its twin whenever JAX asks for a reverse-mode derivative.
 
@@ -152,8 +158,12 @@ def with_twin(twin: Twin, door: Callable[..., None] = no_door) -> Callable[..., 
 
 
 def both_routes(stage: Stage, twin: Twin, door: Callable[..., None]) -> tuple[Stage, Stage]:
-    """The stage by its twin, and `..._autodiff` as JAX sees it, behind one door."""
-    return cast(Stage, with_twin(twin, door)), cast(Stage, as_jax_sees_it(twin, door))
+    """The stage by its twin, and `..._autodiff` as JAX sees it, behind one door; as pickle finds
+    them."""
+    name, module = twin.stage.__name__, twin.stage.__module__
+    by_hand = named(with_twin(twin, door), name, module)
+    by_jax = named(as_jax_sees_it(twin, door), f"{name}_autodiff", module)
+    return cast(Stage, by_hand), cast(Stage, by_jax)
 
 
 def without_time(twin):

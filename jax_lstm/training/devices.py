@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec
 from jax_lstm.cells.lstm import lstm
 from jax_lstm.doors import check_function, refuse
 from jax_lstm.engine.functions import P, P_contra, Result, Result_co, S, S_contra, X, X_contra
+from jax_lstm.engine.made import Made
 from jax_lstm.notation import ArrayOrList
 
 LEAST_EXAMPLES = 8  # per device at least: fewer leave a product's rows too short
@@ -75,7 +76,7 @@ def over_devices(
     Source: `jax.shard_map`; the psum of dW is the transpose of `notation.vary_together`.
     """
     check_function("sequence", sequence)
-    devices = jax.devices() if devices is None else devices
+    given, devices = devices, jax.devices() if devices is None else devices
     if not isinstance(devices, tuple | list) or not devices:
         refuse("devices", "a list of devices, say jax.devices()[:2]", devices)
     for device in devices:
@@ -100,4 +101,4 @@ def over_devices(
         )
         return run(params, state, xs, flags)
 
-    return split
+    return Made(split, over_devices, (sequence,), (("devices", given and tuple(given)),))
