@@ -251,7 +251,11 @@ OWN: dict[str, dict[str, Example]] = {
         "iterations": example(3, size=0),
     },
     "elman_bounds": {"run": example(jax.eval_shape(jl.linearised_elman, *OF_ELMAN), size=ANY)},
-    "begin": {"state": example(STATE, size=ANY), "xs": example(XS, NUMBERS, ANY)},
+    "begin": {
+        "state": example(STATE, size=ANY),
+        "xs": example(XS, NUMBERS, ANY),
+        "resets": example(None, OPTIONAL, ANY),  # of any steps
+    },
     "advance": {
         "window": example(jl.Window(STATE, PAST, STATE), size=ANY),
         "xs": example(XS[:4]),
@@ -275,7 +279,10 @@ OWN: dict[str, dict[str, Example]] = {
     "torch.from_state_dict": OF_TORCH,
     "torch.gradient_from_state_dict": OF_TORCH,
     "torch.gradient_to_state_dict": {"dparams": example(PARAMS)},
-    "torch.to_hx": {"states": example(((STATE,),), size=ANY)},
+    "torch.to_hx": {
+        "states": example(((STATE,),), size=ANY),
+        "dtype": example(None, OPTIONAL | {"a NumPy float", "a traced array"}),  # theirs is taken
+    },
     "torch.from_hx": {
         "hx": example((draw(1, B, H), draw(1, B, H)), size=draw(H)),
         "bidirectional": example(False, FLAGS),
