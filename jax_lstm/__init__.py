@@ -1,6 +1,6 @@
 """The LSTM, its gradient derived and written by hand, checked against jax.grad."""
 
-from jax_lstm import interop, referee, stages
+from jax_lstm import interop, referee, stages, training
 from jax_lstm.analysis.attribution import Attribution, attribute
 from jax_lstm.analysis.flow import (
     GradientNorms,
@@ -123,6 +123,7 @@ __all__ = [
     "tbptt",
     "tbptt_stream",
     "trace",
+    "training",
     "zoneout",
     "zoneout_mask",
     "zoneout_masks",

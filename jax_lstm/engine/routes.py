@@ -8,12 +8,16 @@ from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, overload
 import jax
 import jax.numpy as jnp
 
+from jax_lstm.doors import check_shape, forward_mode_of_the_twin
 from jax_lstm.engine import bptt
 from jax_lstm.engine.cell import Cell, Params, State
 from jax_lstm.engine.doors import (
     check_cell,
     check_consts,
+    check_fields,
+    check_named,
     check_options,
+    check_params,
     check_reset_state,
     check_resets,
     valid_steps,
@@ -48,6 +52,7 @@ def routes(cell: Cell[Params, State], about: str) -> Routes[Params, State]:
     Returns:
       cell_fn, cell_autodiff, rnn, rnn_autodiff: see `make_cell` and `make_rnn`.
     """
+    check_named(cell, about=about)
     steps = make_cell(cell, f"{cell.name}_cell", f"One step of {about}.")
     return (*steps, *make_rnn(cell, cell.name, f"{about[:1].upper()}{about[1:]}, over a sequence."))
 
@@ -71,6 +76,7 @@ def make_rnn(
       The first is differentiated by `cell.step_bwd` and `cell.weights_bwd`, the second by JAX,
       through `cell.step_for_jax` where there is one.
     """
+    check_named(cell, name=name, title=title)
     by_hand, by_jax = (cell, bptt.by_hand), (cell, bptt.autodiff)
     made = (make_rnn, (cell, name, title))
     rule, twin = "Differentiated by its hand-written rule.", "Differentiated by JAX."
@@ -91,6 +97,7 @@ def make_cell(
     Returns:
       cell_fn, cell_autodiff: `(params, state, x) -> (state, h)`, see `jax_lstm.lstm_cell`.
     """
+    check_named(cell, name=name, title=title)
     by_hand, by_jax = (cell, bptt.step_by_hand), (cell, bptt.step_autodiff)
     made = (make_cell, (cell, name, title))
     rule, twin = "Differentiated by its own rule.", "Differentiated by JAX."
@@ -117,7 +124,14 @@ def init_state(cell, params, batch_shape=()):
     Returns:
       The cell's state, fields (*batch_shape, ...): h in the dtype of params, a cell state in the
       wide one.
+
+    Raises:
+      ValueError: parameters of another cell; a batch_shape that is no tuple of sizes.
     """
+    check_fields("params", params, cell.params)
+    if cell.shapes:
+        check_params(cell, params)
+    batch_shape = check_shape("batch_shape", batch_shape)
     if cell.init_state is not None:
         return cell.init_state(params, batch_shape)
     if not cell.fields or not cell.shapes:
@@ -175,7 +189,8 @@ def bind(
             signature.bind(*args, **options)
         except TypeError as error:  # by the name that people call
             raise TypeError(f"{name}() {error}; it takes {signature}") from None
-        return function(*given, *args, **options)
+        with forward_mode_of_the_twin(name):
+            return function(*given, *args, **options)
 
     vars(bound)["__signature__"] = signature
     bound.__name__ = bound.__qualname__ = name
@@ -279,7 +294,7 @@ def run_cell(
     Source: Werbos (1990), "Backpropagation through time"; the equations of the cell's file.
     """
     check_cell(cell, params, state, xs, "xs", 1)
-    check_options(residuals, unroll, reverse)
+    residuals, unroll = check_options(residuals, unroll, reverse)
     check_consts(cell, state, consts)
     T, *batch = jax.tree.leaves(xs)[0].shape[: batch_axes(cell, state) + 1]
     mask = valid_steps(lengths, mask, T, batch)

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_lstm.cells import CELLS
+from jax_lstm.doors import check_path
 from jax_lstm.engine.shapes import sizes_of
 from jax_lstm.files.arrays import META, read_tensors, write_tensors
 from jax_lstm.files.disk import reading
@@ -72,6 +73,7 @@ def save(path: str | Path, tree: Tree, *, notes: Json = None) -> None:
 
     Source: this file's.
     """
+    check_path("path", path)
     arrays, cells = {}, {}
     shape = describe(tree, "", arrays, cells)
     check_notes(notes)
@@ -110,6 +112,7 @@ def load(path: str | Path, *, like: Tree = None) -> Saved:
 
     Source: this file's.
     """
+    check_path("path", path)
     with reading(path):
         arrays, metadata = read_checkpoint(path)
         types = {kind.__name__: kind for kind in OURS} | types_of(like)
