@@ -32,6 +32,7 @@ from jax_lstm.cells.lstm import lstm
 from jax_lstm.doors import check_function
 from jax_lstm.engine.doors import check_reset_state, check_steps, valid_steps
 from jax_lstm.engine.functions import P, P_contra, Result, Result_co, S, X, X_contra
+from jax_lstm.engine.programs import with_sequence
 from jax_lstm.engine.segments import Steps, where
 from jax_lstm.notation import ArrayOrList, Tree
 from jax_lstm.sharding import vary_together
@@ -127,7 +128,7 @@ def tbptt(
         check_reset_state(reset_state, state, resets)
         window = begin(state, xs, resets=resets)
         params, fresh, window, steps = vary_together((params, reset_state, window, steps))
-        return walk_to_the_end(k1, runner(sequence, params, fresh), window, steps)
+        return with_sequence(truncate, (walk_to_the_end, k1), sequence, params, fresh, window, steps)
 
     truncated.__qualname__ = f"tbptt({k1}, {k2})"  # by which Python complains
     return truncated
@@ -180,12 +181,16 @@ def tbptt_stream(k1: int, k2: int, sequence: Callable[..., Tree] = lstm) -> Stre
         if window.steps is not None and (window.steps.resets is None) != (resets is None):
             raise ValueError("`resets` must be given to `begin` and to every `advance`, or to none")
         params, fresh, window, steps = vary_together((params, reset_state, window, steps))
-        return walk(k1, runner(sequence, params, fresh), window, steps)
+        return with_sequence(truncate, (walk, k1), sequence, params, fresh, window, steps)
 
     return Stream(begin, advance)
 
 
 # Block after block ----------------------------------------------------------------------------
+
+
+def truncate(way, k1, sequence, params, fresh, window, steps):
+    return way(k1, runner(sequence, params, fresh), window, steps)
 
 
 def walk(k1, run, window, steps):
