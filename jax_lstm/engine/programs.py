@@ -30,12 +30,13 @@ def with_sequence(
     sequence: Callable[..., Any],
     *arrays: Any,
 ) -> Any:
-    """`function(*static, sequence, *arrays)`, in one program where the sequence can be told."""
+    """`function(*static, sequence, *arrays)`: in a program that stays, where the sequence can be told;
+    else in one of this call."""
     held: list[Any] = []
     try:
         told = tell(sequence, held)
     except Untold:
-        return function(*static, sequence, *arrays)
+        return jax.jit(functools.partial(function, *static, sequence))(*arrays)
     return in_one_program(put_together, (function, static, told), held, *arrays)
 
 

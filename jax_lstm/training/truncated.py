@@ -35,7 +35,7 @@ from jax_lstm.engine.functions import P, P_contra, Result, Result_co, S, X, X_co
 from jax_lstm.engine.programs import with_sequence
 from jax_lstm.engine.segments import Steps, where
 from jax_lstm.notation import ArrayOrList, Tree
-from jax_lstm.sharding import vary_together
+from jax_lstm.sharding import over_auto_axes, vary_together
 
 
 class Window(NamedTuple):
@@ -190,7 +190,18 @@ def tbptt_stream(k1: int, k2: int, sequence: Callable[..., Tree] = lstm) -> Stre
 
 
 def truncate(way, k1, sequence, params, fresh, window, steps):
-    return way(k1, runner(sequence, params, fresh), window, steps)
+    """`walk`, to the next window, or `walk_to_the_end`, to the last state; and the outputs."""
+
+    def run(params, fresh, window, steps):
+        return way(k1, runner(sequence, params, fresh), window, steps)
+
+    def places(state_at, hs_at):
+        if way is walk_to_the_end:
+            return state_at(window.state), hs_at
+        past = None if window.steps is None else jax.tree.map(lambda _: hs_at, window.steps)
+        return Window(state_at(window.before), past, state_at(window.state)), hs_at
+
+    return over_auto_axes(run, window.state, steps.xs, places)(params, fresh, window, steps)
 
 
 def walk(k1, run, window, steps):
