@@ -274,7 +274,10 @@ def run_cell(
 def run_route(route, plan, params, consts, fresh, state, steps):
     """(last state, what has time first), on a mesh of any kind of axes."""
     run = over_auto_axes(
-        functools.partial(route, plan), state, steps, lambda state_at, hs_at: (state_at(state), hs_at)
+        functools.partial(route, plan),
+        state,
+        steps,
+        lambda state_at, hs_at: (state_at(state), hs_at),
     )
     return run(params, consts, fresh, state, steps)
 

@@ -128,7 +128,9 @@ def tbptt(
         check_reset_state(reset_state, state, resets)
         window = begin(state, xs, resets=resets)
         params, fresh, window, steps = vary_together((params, reset_state, window, steps))
-        return with_sequence(truncate, (walk_to_the_end, k1), sequence, params, fresh, window, steps)
+        return with_sequence(
+            truncate, (walk_to_the_end, k1), sequence, params, fresh, window, steps
+        )
 
     truncated.__qualname__ = f"tbptt({k1}, {k2})"  # by which Python complains
     return truncated
