@@ -107,7 +107,7 @@ def over_devices(
         resets=None,
         reset_state=None,
         reverse=False,
-        residuals="full",
+        residuals: Residuals = "full",
         unroll=1,
     ):
         leaves = jax.tree.leaves(state)
