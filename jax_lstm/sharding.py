@@ -51,6 +51,14 @@ def everywhere(x, axes):
     return None if mesh is None else NamedSharding(mesh, PartitionSpec(*[None] * axes))
 
 
+def may_be_split(x):
+    """Whether axes of x may be split over devices where x is used: not where there is one device,
+    and not within `jax.shard_map` over all axes of a mesh."""
+    mesh = jax.typeof(x).sharding.mesh
+    manual = not mesh.empty and set(mesh.manual_axes) == set(mesh.axis_names)
+    return jax.device_count() > 1 and not manual
+
+
 def over_auto_axes(
     function: Callable[..., Result], state: Tree, steps: Tree, outputs: Callable[..., Tree]
 ) -> Callable[..., Result]:

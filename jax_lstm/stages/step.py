@@ -28,7 +28,7 @@ from jax import Array
 from jax.export import is_symbolic_dim
 
 from jax_lstm.notation import Numbers, wide
-from jax_lstm.sharding import everywhere
+from jax_lstm.sharding import everywhere, may_be_split
 from jax_lstm.stages.twins import row
 
 
@@ -62,7 +62,7 @@ def linear_bwd_weight(x: Array, dy: Array) -> Array:
     """dW = Σ xᵀ dy    the weight half: one product for any number of steps   (1'W)
 
     The axes of steps and examples are summed over as they are: merged, an axis that is split over
-    devices would be gathered on each of them first.
+    devices would be gathered on each of them first. On one device merged ones spare XLA a copy.
 
     A float32 product adds its terms one after the other, and the rounding grows with their number.
     Small weights are therefore added in up to 16 parts, some examples over some steps each, which
@@ -73,7 +73,9 @@ def linear_bwd_weight(x: Array, dy: Array) -> Array:
     x = x.astype(dy.dtype)
     rows = math.prod(dy.shape[:axes])
     if axes < 2 or is_symbolic_dim(rows) or rows <= 64 or D * dy.shape[-1] > 2**14:
-        return sum_of_products(x, dy, range(axes))
+        if not is_symbolic_dim(rows) and not may_be_split(dy):
+            x, dy = (y.reshape((rows, y.shape[-1])) for y in (x, dy))
+        return sum_of_products(x, dy, range(dy.ndim - 1))
     steps, examples = dy.shape[:2]
     n = examples if examples <= 16 else math.gcd(examples, 16)  # groups of examples: each device's
     m = max(k for k in range(1, 16 // n + 1) if steps % k == 0)  # of steps
