@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jax_lstm.engine.made import Made
+
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def in_one_program(function: Callable[..., Any], static: tuple[Any, ...], *arrays: Any) -> Any:
@@ -102,6 +104,8 @@ def is_constant(value, seen):
         parts = value
     elif isinstance(value, functools.partial):
         parts = (value.func, *value.args, *value.keywords.values())
+    elif isinstance(value, Made):
+        parts = (value.function, *value.made)
     elif isinstance(value, types.FunctionType):
         try:
             parts = [cell.cell_contents for cell in value.__closure__ or ()]

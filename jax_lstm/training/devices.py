@@ -27,6 +27,7 @@ from jax_lstm.engine.functions import (
     X,
     X_contra,
 )
+from jax_lstm.engine.made import Made
 from jax_lstm.engine.programs import with_sequence
 from jax_lstm.notation import ArrayOrList, Tree
 
@@ -94,6 +95,7 @@ def over_devices(
 
     Source: `jax.shard_map`; the psum of dW is the transpose of `sharding.vary_together`.
     """
+    listed = devices and tuple(devices)
     devices = tuple(jax.devices() if devices is None else devices)
 
     def split(
@@ -128,7 +130,7 @@ def over_devices(
         axes = tuple((name, rows[name]) for name in given)
         return with_sequence(over_rows, (devices, B, axes), whole, params, state, xs, given)
 
-    return split
+    return Made(split, over_devices, (sequence,), (("devices", listed),))
 
 
 USUAL = {"reverse": False, "residuals": "full", "unroll": 1}
