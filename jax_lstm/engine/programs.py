@@ -105,7 +105,7 @@ def is_constant(value, seen):
     elif isinstance(value, functools.partial):
         parts = (value.func, *value.args, *value.keywords.values())
     elif isinstance(value, Made):
-        parts = (value.function, *value.made)
+        parts = (value.function, *value.made[1:])
     elif isinstance(value, types.FunctionType):
         try:
             parts = [cell.cell_contents for cell in value.__closure__ or ()]
