@@ -1,12 +1,11 @@
 """Arrays on many devices: they differ under `jax.shard_map`, and are split over axes of a mesh."""
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jax_lstm.notation import Tree
 
 Result = TypeVar("Result")
 
@@ -60,7 +59,7 @@ def may_be_split(x):
 
 
 def over_auto_axes(
-    function: Callable[..., Result], state: Tree, steps: Tree, outputs: Callable[..., Tree]
+    function: Callable[..., Result], state: Any, steps: Any, outputs: Callable[..., Any]
 ) -> Callable[..., Result]:
     """The function of arrays, for which Explicit axes of their mesh are Auto axes: what is where is
     XLA's choice inside, and said again of what comes out.
