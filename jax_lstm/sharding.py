@@ -6,7 +6,6 @@ from typing import Any, TypeVar, cast
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-
 Result = TypeVar("Result")
 
 
