@@ -161,25 +161,6 @@ def test_shard_map_over_eight_devices(cell, options):
     assert_close(got, want)
 
 
-def test_an_explicit_mesh_by_auto_axes():
-    """What the docstring sends people to, with the batch split over eight devices."""
-    args = problem(CELLS["elman"], (4, 16, 2, 3))
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
-    specs = (P(), P("data"), P(None, "data"))
-    step = jax.grad(loss_of(jl.elman), (0, 1, 2))
-    with jax.set_mesh(mesh):
-        placed = [
-            jax.tree.map(lambda x, spec=spec: jax.device_put(x, jax.NamedSharding(mesh, spec)), arg)
-            for arg, spec in zip(args, specs, strict=True)
-        ]
-        with pytest.raises(Exception, match=r"shard") as error:
-            jax.jit(step)(*placed)
-        assert type(error.value).__name__ == "ShardingTypeError"
-        got = jax.jit(jax.sharding.auto_axes(step, out_sharding=specs))(*placed)
-        assert jax.typeof(got[2]).sharding.spec == P(None, "data", None)
-    assert_close(jax.device_get(got), jax.jit(step)(*args))
-
-
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_jitted_gradient_lowers_elsewhere(cell, platform):
