@@ -337,11 +337,15 @@ def step_autodiff(cell, params, consts, state_prev, x):
     return state, state[0]
 
 
+def forward_of_values(plan, *args):
+    """`forward`, where JAX says of every argument whether somebody differentiates by it."""
+    return forward(plan, *custom_vjp_primal_tree_values(args))
+
+
 by_hand = jax.custom_vjp(sequence, nondiff_argnums=(0,))
-by_hand.defvjp(
-    lambda plan, *args: forward(plan, *custom_vjp_primal_tree_values(args)),
-    backward,
-    symbolic_zeros=True,
-)
+if isinstance(by_hand, jax.custom_vjp):
+    by_hand.defvjp(forward_of_values, backward, symbolic_zeros=True)
+else:  # `jax_custom_vjp3`: of symbolic zeros its rules have no tangent, which jax.checkpoint wants
+    by_hand.defvjp(forward, backward)
 step_by_hand = jax.custom_vjp(step, nondiff_argnums=(0,))
 step_by_hand.defvjp(step_forward, step_backward)

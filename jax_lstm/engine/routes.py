@@ -19,7 +19,7 @@ from jax_lstm.engine.doors import (
     valid_steps,
 )
 from jax_lstm.engine.functions import InitState, Residuals, SequenceFunction, StepFunction
-from jax_lstm.engine.segments import Plan, Steps
+from jax_lstm.engine.segments import Plan, Steps, whole_segments
 from jax_lstm.engine.shapes import axes_of, is_wide, letters_of, shape_of, sizes_of
 from jax_lstm.notation import wide
 from jax_lstm.sharding import vary_together
@@ -261,8 +261,9 @@ def run_cell(
     if resets is not None:
         fresh = jax.tree.map(jnp.zeros_like, state) if reset_state is None else reset_state
     plan = Plan(cell, reverse, residuals, unroll)
-    steps = Steps(xs, mask, resets)
-    return route(plan, *vary_together((params, consts, fresh, state, steps)))
+    steps = whole_segments(residuals, batch, Steps(xs, mask, resets))
+    last, hs = route(plan, *vary_together((params, consts, fresh, state, steps)))
+    return last, hs if steps.xs is xs else jax.tree.map(lambda h: h[:T], hs)
 
 
 def batch_axes(cell, state):

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.export import is_symbolic_dim
 
 from jax_lstm.notation import Numbers, wide
 from jax_lstm.stages.twins import row
@@ -65,7 +66,7 @@ def linear_bwd_weight(x: Array, dy: Array) -> Array:
     dy = dy.reshape((-1, dy.shape[-1]))
     x = x.reshape((dy.shape[0], x.shape[-1])).astype(dy.dtype)
     R, D = x.shape
-    if R <= 64 or D * dy.shape[-1] > 2**14:
+    if is_symbolic_dim(R) or R <= 64 or D * dy.shape[-1] > 2**14:
         return jnp.matmul(x.T, dy)
     parts = [jnp.pad(y, ((0, -R % 64), (0, 0))).reshape((-1, 64, y.shape[-1])) for y in (x, dy)]
     return jnp.einsum("nrd,nrm->ndm", *parts).sum(0)
