@@ -67,9 +67,9 @@ def make_rnn(
       The first is differentiated by `cell.step_bwd` and `cell.weights_bwd`, the second by JAX,
       through `cell.step_for_jax` where there is one.
     """
-    by_hand, by_jax = (cell, bptt.by_hand), (cell, bptt.autodiff)
+    ours, by_jax = (cell, by_hand), (cell, bptt.autodiff)
     return (
-        bind(run_cell, by_hand, name, f"{title} Differentiated by its hand-written rule."),
+        bind(run_cell, ours, name, f"{title} Differentiated by its hand-written rule."),
         bind(run_cell, by_jax, f"{name}_autodiff", f"{title} Differentiated by JAX."),
     )
 
@@ -85,9 +85,9 @@ def make_cell(
     Returns:
       cell_fn, cell_autodiff: `(params, state, x) -> (state, h)`, see `jax_lstm.lstm_cell`.
     """
-    by_hand, by_jax = (cell, bptt.step_by_hand), (cell, bptt.step_autodiff)
+    ours, by_jax = (cell, bptt.step_by_hand), (cell, bptt.step_autodiff)
     return (
-        bind(step_cell, by_hand, name, f"{title} Differentiated by its own rule."),
+        bind(step_cell, ours, name, f"{title} Differentiated by its own rule."),
         bind(step_cell, by_jax, f"{name}_autodiff", f"{title} Differentiated by JAX."),
     )
 
@@ -261,9 +261,19 @@ def run_cell(
     if resets is not None:
         fresh = jax.tree.map(jnp.zeros_like, state) if reset_state is None else reset_state
     plan = Plan(cell, reverse, residuals, unroll)
-    steps = whole_segments(residuals, batch, Steps(xs, mask, resets))
-    last, hs = route(plan, *vary_together((params, consts, fresh, state, steps)))
-    return last, hs if steps.xs is xs else jax.tree.map(lambda h: h[:T], hs)
+    steps = Steps(xs, mask, resets)
+    return route(plan, *vary_together((params, consts, fresh, state, steps)))
+
+
+def by_hand(plan, params, consts, fresh, state, steps):
+    """The hand-written rule; a symbolic T is filled up to whole segments, and cut again."""
+    batch = jax.tree.leaves(state)[0].shape[: batch_axes(plan.cell, state)]
+    whole = whole_segments(plan.residuals, batch, steps)
+    last, hs = bptt.by_hand(plan, params, consts, fresh, state, vary_together((whole, state))[0])
+    if whole is steps:
+        return last, hs
+    T = jax.tree.leaves(steps.xs)[0].shape[0]
+    return last, jax.tree.map(lambda h: h[:T], hs)
 
 
 def batch_axes(cell, state):

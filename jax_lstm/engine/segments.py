@@ -72,7 +72,7 @@ def whole_segments(residuals, batch, steps):
     more = (T + K - 1) // K * K - T
 
     def fill(x):
-        return lax.pad(x, jnp.zeros((), x.dtype), [(0, more, 0), *[(0, 0, 0)] * (x.ndim - 1)])
+        return jnp.concatenate([x, jnp.zeros((more, *x.shape[1:]), x.dtype)])
 
     mask = jnp.ones((T, *batch), bool) if steps.mask is None else steps.mask
     return jax.tree.map(fill, steps._replace(mask=mask))

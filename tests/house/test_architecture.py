@@ -27,7 +27,7 @@ LADDER = {
     "training": ("networks", "analysis", "printing"),
     "referee": ("printing",),
     "interop": ("networks",),
-    "files": ("interop", "printing"),
+    "files": ("interop", "training"),
     "diagnosis": ("files", "referee", "training"),
     "teaching": ("diagnosis", "textbook"),
     "commands": ("teaching",),
