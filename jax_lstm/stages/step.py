@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.export import is_symbolic_dim
 
 from jax_lstm.notation import Numbers, wide
@@ -84,7 +84,7 @@ def bias(y: Array, b: Array) -> Array:
     Returns:
       a: (..., M), dtype of y.
     """
-    return y + b.astype(y.dtype)
+    return y + lax.broadcast_to_rank(b.astype(y.dtype), y.ndim)
 
 
 def bias_bwd(residual: object, da: Array) -> tuple[Array, Array]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jax_lstm.rules import with_rule
 from jax_lstm.sharding import vary_together
 
 CONSTANT = "constant "  # in front of a shape: floating point, and no cotangent
@@ -121,8 +122,7 @@ def with_twin(twin: Twin, door: Callable[..., None] = lambda *args: None) -> Cal
     def backward(*args):
         return every_answer(twin, *args[-2:])[: -len(twin.static) or None]
 
-    ruled = jax.custom_vjp(twin.stage, nondiff_argnums=tuple(range(n, n + len(twin.static))))
-    ruled.defvjp(forward, backward)
+    ruled = with_rule(twin.stage, forward, backward, static=tuple(range(n, n + len(twin.static))))
 
     @functools.wraps(twin.stage)
     def with_door(*args, **kwargs):
