@@ -152,7 +152,6 @@ def exported(loss, args):
     def with_sizes(axes):
         return lambda x: jax.ShapeDtypeStruct((*axes, *x.shape[len(axes) :]), x.dtype)
 
-    params, state, xs = args
     shapes = [jax.tree.map(with_sizes(s), a) for s, a in zip(((), (B,), (T, B)), args, strict=True)]
     program = export.export(jax.jit(jax.value_and_grad(loss, (0, 1, 2))))(*shapes)
     program = export.deserialize(program.serialize())

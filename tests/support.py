@@ -1,9 +1,9 @@
 """docs/support.md: what works, tried. From the checkout:
 
-    python -m tests.support                                  every program, printed as it is tried
-    python -m tests.support --write                          and written to the page
-    python -m tests.support --write --subject gru            one column anew, the others as they are
-    python -m tests.support --write --program vmap --subject gru
+python -m tests.support                                  every program, printed as it is tried
+python -m tests.support --write                          and written to the page
+python -m tests.support --write --subject gru            one column anew, the others as they are
+python -m tests.support --write --program vmap --subject gru
 """
 
 import argparse

@@ -297,7 +297,7 @@ def check_blocks(T, k1):
     """Whole blocks, where the number of steps is not known."""
     if is_symbolic_dim(T) and T % k1 != 0:
         raise ValueError(
-            f"`xs` has the symbolic length {T}, which may be no multiple of k1 = {k1} steps: export "
+            f"`xs` has the symbolic length {T}, which may be no multiple of k1 = {k1}; export it "
             f"with T = {k1}*n"
         )
 

@@ -133,7 +133,7 @@ def test_an_explicit_mesh_by_auto_axes():
 
 
 def routes_of(row):
-    """Every route to a gradient of a cell: a sequence in every mode, a step at a time, and JAX's."""
+    """Every route to a gradient of a cell: a sequence in every mode, single steps, and JAX's."""
 
     def steps(step):
         return lambda params, state, xs: jax.lax.scan(lambda s, x: step(params, s, x), state, xs)
