@@ -172,9 +172,10 @@ def smaller(args):
 
 
 def under(run, *flags):
-    """The program with these flags of JAX set, `name` to True or `name=value`."""
+    """The program with these flags of JAX set, `name` to True or `name=value`, traced anew."""
 
     def flagged(loss, args):
+        jax.clear_caches()
         with contextlib.ExitStack() as stack:
             for flag in flags:
                 name, _, value = flag.partition("=")

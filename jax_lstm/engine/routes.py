@@ -19,10 +19,11 @@ from jax_lstm.engine.doors import (
     valid_steps,
 )
 from jax_lstm.engine.functions import InitState, Residuals, SequenceFunction, StepFunction
+from jax_lstm.engine.programs import in_one_program
 from jax_lstm.engine.segments import Plan, Steps, whole_segments
 from jax_lstm.engine.shapes import axes_of, is_wide, letters_of, shape_of, sizes_of
 from jax_lstm.notation import wide
-from jax_lstm.sharding import vary_together
+from jax_lstm.sharding import over_auto_axes, vary_together
 
 First = TypeVar("First")
 Second = TypeVar("Second")
@@ -189,7 +190,14 @@ def step_cell(cell, route, params, state, x, *, consts=None):
     check_cell(cell, params, state, x, "x", 0)
     check_consts(cell, state, consts)
     params, state, x, consts = vary_together((params, state, x, consts))
-    return route(cell, params, consts, state, x)
+    one = jax.tree.map(lambda x: x[None], x)
+    run = over_auto_axes(
+        functools.partial(route, cell),
+        state,
+        one,
+        lambda state_at, _: (state_at(state), state_at(state[0])),
+    )
+    return run(params, consts, state, x)
 
 
 def run_cell(
@@ -244,9 +252,6 @@ def run_cell(
       ValueError: shapes, dtypes or options that do not belong together, before tracing.
       TypeError: by JAX, for `jax.jvp` of the hand-written rule: a `custom_vjp` has no forward mode.
         The `..._autodiff` twin has. Reverse mode, and forward over reverse, work.
-      ShardingTypeError: by JAX, for arrays split over an Explicit axis of a mesh, which
-        `jax.make_mesh` gives by default: make the mesh with `axis_types=(AxisType.Auto,)`, or hand
-        the training step to `jax.shard_map` or to `jax.sharding.auto_axes(step, out_sharding=...)`.
 
     Source: Werbos (1990), "Backpropagation through time"; the equations of the cell's file.
     """
@@ -262,7 +267,19 @@ def run_cell(
         fresh = jax.tree.map(jnp.zeros_like, state) if reset_state is None else reset_state
     plan = Plan(cell, reverse, residuals, unroll)
     steps = Steps(xs, mask, resets)
-    return route(plan, *vary_together((params, consts, fresh, state, steps)))
+    arrays = vary_together((params, consts, fresh, state, steps))
+    return in_one_program(run_route, (route, plan), *arrays)
+
+
+def run_route(route, plan, params, consts, fresh, state, steps):
+    """(last state, what has time first), on a mesh of any kind of axes."""
+    run = over_auto_axes(
+        functools.partial(route, plan),
+        state,
+        steps,
+        lambda state_at, hs_at: (state_at(state), hs_at),
+    )
+    return run(params, consts, fresh, state, steps)
 
 
 def by_hand(plan, params, consts, fresh, state, steps):

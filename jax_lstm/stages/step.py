@@ -19,6 +19,7 @@ Sources: Gers, Schmidhuber & Cummins (2000) for the cell with a forget gate, Gre
 for its backward pass in this order, Kang & Seo for the reading as stages, chain rule and forks.
 """
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -27,6 +28,7 @@ from jax import Array, lax
 from jax.export import is_symbolic_dim
 
 from jax_lstm.notation import Numbers, wide
+from jax_lstm.sharding import everywhere
 from jax_lstm.stages.twins import row
 
 
@@ -59,17 +61,32 @@ def linear_bwd_input(W: Array, dy: Array) -> Array:
 def linear_bwd_weight(x: Array, dy: Array) -> Array:
     """dW = Σ xᵀ dy    the weight half: one product for any number of steps   (1'W)
 
+    The axes of steps and examples are summed over as they are: merged, an axis that is split over
+    devices would be gathered on each of them first.
+
     A float32 product adds its terms one after the other, and the rounding grows with their number.
-    Small weights are therefore added in parts of 64 rows, which costs nothing there and is more
-    exact than adding step by step; for large ones the parts would cost more than the product.
+    Small weights are therefore added in at most 16 parts, of steps with 64 rows or more, which
+    costs nothing there and is more exact than adding step by step: of n parts of R rows the rounding
+    grows as n + R / n². For large ones the parts would cost more than the product.
     """
-    dy = dy.reshape((-1, dy.shape[-1]))
-    x = x.reshape((dy.shape[0], x.shape[-1])).astype(dy.dtype)
-    R, D = x.shape
-    if is_symbolic_dim(R) or R <= 64 or D * dy.shape[-1] > 2**14:
-        return jnp.matmul(x.T, dy)
-    parts = [jnp.pad(y, ((0, -R % 64), (0, 0))).reshape((-1, 64, y.shape[-1])) for y in (x, dy)]
-    return jnp.einsum("nrd,nrm->ndm", *parts).sum(0)
+    n, D = dy.ndim - 1, x.shape[-1]
+    x = x.astype(dy.dtype)
+    rows, examples = math.prod(dy.shape[:n]), math.prod(dy.shape[1:n])
+    if n < 2 or is_symbolic_dim(rows) or rows <= 64 or D * dy.shape[-1] > 2**14:
+        return sum_of_products(x, dy, range(n))
+    together = max(64 // examples, -(-len(dy) // 16))  # so many steps
+
+    def parts(y):
+        y = jnp.pad(y, ((0, -len(y) % together), *((0, 0),) * n))
+        return y.reshape((-1, together, *y.shape[1:]))
+
+    return sum_of_products(parts(x), parts(dy), range(1, n + 1), (0,)).sum(0)
+
+
+def sum_of_products(x: Array, y: Array, over: Sequence[int], apart: Sequence[int] = ()) -> Array:
+    """Σ xᵀ y over some axes; those that stay `apart` come first. Whole on every device."""
+    whole = everywhere(y, len(apart) + 2)
+    return jax.lax.dot_general(x, y, ((over, over), (apart, apart)), out_sharding=whole)
 
 
 def bias(y: Array, b: Array) -> Array:
@@ -89,7 +106,7 @@ def bias(y: Array, b: Array) -> Array:
 
 def bias_bwd(residual: object, da: Array) -> tuple[Array, Array]:
     """dy = da         db = Σ_examples da                                     (1'b)"""
-    return da, da.reshape((-1, da.shape[-1])).sum(0)
+    return da, da.sum(tuple(range(da.ndim - 1)))
 
 
 def sigmoid(a: Array) -> Array:

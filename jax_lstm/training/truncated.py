@@ -33,9 +33,10 @@ from jax_lstm.cells.lstm import lstm
 from jax_lstm.doors import check_function
 from jax_lstm.engine.doors import check_reset_state, check_steps, valid_steps
 from jax_lstm.engine.functions import P, P_contra, Result, Result_co, S, X, X_contra
+from jax_lstm.engine.programs import with_sequence
 from jax_lstm.engine.segments import Steps, where
 from jax_lstm.notation import ArrayOrList, Tree
-from jax_lstm.sharding import vary_together
+from jax_lstm.sharding import over_auto_axes, vary_together
 
 
 class Window(NamedTuple):
@@ -128,7 +129,9 @@ def tbptt(
         check_reset_state(reset_state, state, resets)
         window = begin(state, xs, resets=resets)
         params, fresh, window, steps = vary_together((params, reset_state, window, steps))
-        return walk_to_the_end(k1, runner(sequence, params, fresh), window, steps)
+        return with_sequence(
+            truncate, (walk_to_the_end, k1), sequence, params, fresh, window, steps
+        )
 
     truncated.__qualname__ = f"tbptt({k1}, {k2})"  # by which Python complains
     return truncated
@@ -182,12 +185,27 @@ def tbptt_stream(k1: int, k2: int, sequence: Callable[..., Tree] = lstm) -> Stre
         if window.steps is not None and (window.steps.resets is None) != (resets is None):
             raise ValueError("`resets` must be given to `begin` and to every `advance`, or to none")
         params, fresh, window, steps = vary_together((params, reset_state, window, steps))
-        return walk(k1, runner(sequence, params, fresh), window, steps)
+        return with_sequence(truncate, (walk, k1), sequence, params, fresh, window, steps)
 
     return Stream(begin, advance)
 
 
 # Block after block ----------------------------------------------------------------------------
+
+
+def truncate(way, k1, sequence, params, fresh, window, steps):
+    """`walk`, to the next window, or `walk_to_the_end`, to the last state; and the outputs."""
+
+    def run(params, fresh, window, steps):
+        return way(k1, runner(sequence, params, fresh), window, steps)
+
+    def places(state_at, hs_at):
+        if way is walk_to_the_end:
+            return state_at(window.state), hs_at
+        past = None if window.steps is None else jax.tree.map(lambda _: hs_at, window.steps)
+        return Window(state_at(window.before), past, state_at(window.state)), hs_at
+
+    return over_auto_axes(run, window.state, steps.xs, places)(params, fresh, window, steps)
 
 
 def walk(k1, run, window, steps):
