@@ -222,7 +222,7 @@ def run_cell(
       params: the cell's parameters, one dtype.
       state: the state before the first step, (..., H) per field; see `init_..._state`.
       xs: (T, ..., D), dtype of params, time first; any number of batch axes, also none. T = 0 and
-        an empty batch work.
+        an empty batch work. Under `jax.export` T and the batch may be symbolic, see docs/files.md.
       consts: what the cell takes for the whole sequence, a mask of recurrent dropout say: a
         constant, whose cotangent is zero.
       lengths: integers (...) of any dtype, or a list: the number of valid steps of each example, in

@@ -10,13 +10,15 @@ registered by whoever wrote it.
 
 from jax.export import register_namedtuple_serialization
 
+from jax_lstm.analysis.attribution import Attribution
 from jax_lstm.analysis.flow import GradientNorms, JacobianNorms
 from jax_lstm.analysis.states import States
 from jax_lstm.engine.segments import Steps
 from jax_lstm.files.checkpoint import OURS
 from jax_lstm.training.truncated import Window
 
-EXPORTED = (*dict.fromkeys(OURS), States, Steps, Window, GradientNorms, JacobianNorms)
+ANALYSES = (Attribution, GradientNorms, JacobianNorms, States)
+EXPORTED = (*dict.fromkeys(OURS), *ANALYSES, Steps, Window)
 
 for kind in EXPORTED:
     register_namedtuple_serialization(kind, serialized_name=f"jax_lstm.{kind.__name__}")
