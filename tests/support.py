@@ -12,6 +12,8 @@ from pathlib import Path
 
 import jax
 
+from tests.conftest import compile_faster
+
 PAGE = Path(__file__).parents[1] / "docs" / "support.md"
 NOTE = re.compile(r"^(\d+)\. `(.*)`$", re.M)
 
@@ -72,11 +74,8 @@ def main():
     parser.add_argument("--subject", action="append", help="this one alone; may be repeated")
     parser.add_argument("--program", action="append", help="this one alone; may be repeated")
     asked = parser.parse_args()
-    jax.config.update("jax_num_cpu_devices", 8)
-    jax.config.update("jax_enable_x64", True)
-    jax.config.update("jax_numpy_dtype_promotion", "strict")
-    jax.config.update("jax_disable_most_optimizations", True)
-    from tests.programs import MODES, PROGRAMS, SUBJECTS, outcome  # after the number of devices
+    compile_faster()
+    from tests.programs import MODES, PROGRAMS, SUBJECTS, outcome  # once JAX has its switches
 
     outcomes = read(PAGE.read_text())
     for subject in asked.subject or SUBJECTS:

@@ -65,22 +65,23 @@ def linear_bwd_weight(x: Array, dy: Array) -> Array:
     devices would be gathered on each of them first.
 
     A float32 product adds its terms one after the other, and the rounding grows with their number.
-    Small weights are therefore added in at most 16 parts, of steps with 64 rows or more, which
-    costs nothing there and is more exact than adding step by step: of n parts of R rows the rounding
+    Small weights are therefore added in up to 16 parts, some examples over some steps each, which
+    costs nothing there and is more exact than adding step by step: of n parts of R rows in all it
     grows as n + R / n². For large ones the parts would cost more than the product.
     """
-    n, D = dy.ndim - 1, x.shape[-1]
+    axes, D = dy.ndim - 1, x.shape[-1]
     x = x.astype(dy.dtype)
-    rows, examples = math.prod(dy.shape[:n]), math.prod(dy.shape[1:n])
-    if n < 2 or is_symbolic_dim(rows) or rows <= 64 or D * dy.shape[-1] > 2**14:
-        return sum_of_products(x, dy, range(n))
-    together = max(64 // examples, -(-len(dy) // 16))  # so many steps
+    rows = math.prod(dy.shape[:axes])
+    if axes < 2 or is_symbolic_dim(rows) or rows <= 64 or D * dy.shape[-1] > 2**14:
+        return sum_of_products(x, dy, range(axes))
+    steps, examples = dy.shape[:2]
+    n = examples if examples <= 16 else math.gcd(examples, 16)  # groups of examples: each device's
+    m = max(k for k in range(1, 16 // n + 1) if steps % k == 0)  # of steps
 
     def parts(y):
-        y = jnp.pad(y, ((0, -len(y) % together), *((0, 0),) * n))
-        return y.reshape((-1, together, *y.shape[1:]))
+        return y.reshape((m, steps // m, n, examples // n, *y.shape[2:]))
 
-    return sum_of_products(parts(x), parts(dy), range(1, n + 1), (0,)).sum(0)
+    return sum_of_products(parts(x), parts(dy), (1, *range(3, axes + 2)), (0, 2)).sum((0, 1))
 
 
 def sum_of_products(x: Array, y: Array, over: Sequence[int], apart: Sequence[int] = ()) -> Array:

@@ -113,23 +113,6 @@ def test_shard_map_over_eight_devices(cell, options):
     assert_close(got, want)
 
 
-def test_an_explicit_mesh_of_eight_devices():
-    """By itself, and by auto_axes around the whole step."""
-    args = problem(CELLS["elman"], (4, 16, 2, 3))
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
-    specs = (P(), P("data"), P(None, "data"))
-    step = jax.grad(loss_of(jl.elman), (0, 1, 2))
-    with jax.set_mesh(mesh):
-        placed = [
-            jax.tree.map(lambda x, spec=spec: jax.device_put(x, jax.NamedSharding(mesh, spec)), arg)
-            for arg, spec in zip(args, specs, strict=True)
-        ]
-        for run in (step, jax.sharding.auto_axes(step, out_sharding=specs)):
-            got = jax.jit(run)(*placed)
-            assert jax.typeof(got[2]).sharding.spec == P(None, "data", None)
-            assert_close(jax.device_get(got), jax.jit(step)(*args))
-
-
 def routes_of(row):
     """Every route to a gradient of a cell: a sequence in every mode, single steps, and JAX's."""
 
