@@ -22,7 +22,7 @@ def label(mode):
     return f"K={mode}" if isinstance(mode, int) else mode
 
 
-def read(text):
+def read(text, modes):
     """{(subject, program, mode): outcome} of the page's table."""
     notes = dict(NOTE.findall(text))
     rows = [
@@ -33,23 +33,22 @@ def read(text):
     found = {}
     for program, *cells in rows[2:]:
         for subject, cell in zip(rows[0][1:], cells, strict=True):
-            for part in cell.split():
+            for part in map(label, modes) if cell == "works" else cell.split():
                 mode, _, note = part.partition("[")
                 found[subject, program, mode] = notes[note.rstrip("]")] if note else "works"
     return found
 
 
 def table(outcomes, subjects, programs, modes):
-    """A row per program, a column per subject; in a cell the modes, with the note of a refusal."""
+    """A row per program, a column per subject; in a field the modes, with the note of a refusal, or
+    one word for all of them."""
     notes: dict[str, int] = {}
 
     def cell(subject, program):
-        parts = []
-        for mode in map(label, modes):
-            said = outcomes[subject, program, mode]
-            number = "" if said == "works" else f"[{notes.setdefault(said, len(notes) + 1)}]"
-            parts.append(f"{mode}{number}")
-        return " ".join(parts)
+        said = {mode: outcomes[subject, program, mode] for mode in map(label, modes)}
+        number = {s: notes.setdefault(s, len(notes) + 1) for s in said.values() if s != "works"}
+        marked = (f"{mode}[{number[s]}]" if s in number else mode for mode, s in said.items())
+        return " ".join(marked) if number else "works"
 
     lines = [f"| program | {' | '.join(subjects)} |", "|---" * (len(subjects) + 1) + "|"]
     for program in programs:
@@ -77,7 +76,7 @@ def main():
     compile_faster()
     from tests.programs import MODES, PROGRAMS, SUBJECTS, outcome  # once JAX has its switches
 
-    outcomes = read(PAGE.read_text())
+    outcomes = read(PAGE.read_text(), MODES)
     for subject in asked.subject or SUBJECTS:
         for program in asked.program or PROGRAMS:
             for mode in MODES:
