@@ -1,7 +1,14 @@
 """Arrays on many devices: they differ under `jax.shard_map`, and are split over axes of a mesh."""
 
+from collections.abc import Callable
+from typing import TypeVar, cast
+
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
+
+from jax_lstm.notation import Tree
+
+Result = TypeVar("Result")
 
 
 def vary_together(tree):
@@ -44,7 +51,9 @@ def everywhere(x, axes):
     return None if mesh is None else NamedSharding(mesh, PartitionSpec(*[None] * axes))
 
 
-def over_auto_axes(function, state, steps, outputs):
+def over_auto_axes(
+    function: Callable[..., Result], state: Tree, steps: Tree, outputs: Callable[..., Tree]
+) -> Callable[..., Result]:
     """The function of arrays, for which Explicit axes of their mesh are Auto axes: what is where is
     XLA's choice inside, and said again of what comes out.
 
@@ -74,6 +83,6 @@ def over_auto_axes(function, state, steps, outputs):
         return jax.tree.map(place, state)
 
     of_steps = NamedSharding(mesh, PartitionSpec(time, *split))
-    return jax.sharding.auto_axes(
-        function, axes=mesh.explicit_axes, out_sharding=outputs(of_state, of_steps)
-    )
+    places = outputs(of_state, of_steps)
+    run = jax.sharding.auto_axes(function, axes=mesh.explicit_axes, out_sharding=places)
+    return cast(Callable[..., Result], run)

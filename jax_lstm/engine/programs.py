@@ -30,8 +30,8 @@ def with_sequence(
     sequence: Callable[..., Any],
     *arrays: Any,
 ) -> Any:
-    """`function(*static, sequence, *arrays)`: in a program that stays, where the sequence can be told;
-    else in one of this call."""
+    """`function(*static, sequence, *arrays)`: in a program that stays, where the sequence can be
+    told; else in one of this call."""
     held: list[Any] = []
     try:
         told = tell(sequence, held)
@@ -95,7 +95,7 @@ def untell(told, held):
 
 def is_constant(value, seen):
     """Whether a value is numbers, words and functions that close over such alone."""
-    if id(value) in seen or isinstance(value, PLAIN + (jax.stages.Wrapped,)):
+    if id(value) in seen or isinstance(value, (*PLAIN, jax.stages.Wrapped)):
         return True
     seen.add(id(value))
     if isinstance(value, tuple):

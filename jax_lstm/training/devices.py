@@ -30,7 +30,7 @@ from jax_lstm.engine.functions import (
 from jax_lstm.engine.programs import with_sequence
 from jax_lstm.notation import ArrayOrList, Tree
 
-LEAST_EXAMPLES = 8  # per device at least: fewer leave a product's rows too short
+LEAST_EXAMPLES = 4  # per device at least: fewer leave a product's rows too short
 CACHE_BYTES = 2**20  # the largest weight at most: each core streams all of it in every step
 
 Device: TypeAlias = Any  # jax.Device, which is no type to a checker
@@ -59,7 +59,7 @@ class SplitFunction(Protocol[P_contra, S_contra, X_contra, Result_co]):
 def pays(params, B, devices):
     """The rule: whether B examples are better split over these devices.
 
-    On a CPU: at least 8 examples for each device, and no weight larger than 1 MiB, a core's cache
+    On a CPU: at least 4 examples for each device, and no weight larger than 1 MiB, a core's cache
     (in float32 U fits up to H = 256), see docs/speed.md. On other devices: always.
     """
     n = len(devices)
@@ -107,7 +107,7 @@ def over_devices(
         resets=None,
         reset_state=None,
         reverse=False,
-        residuals="full",
+        residuals: Residuals = "full",
         unroll=1,
     ):
         leaves = jax.tree.leaves(state)

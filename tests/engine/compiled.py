@@ -44,7 +44,8 @@ def product_flops(text):
             if found and hlo.operation(line) == "dot":
                 left = re.search(r" dot\((?:\w+\[[^]]*\]\S* )?%?([\w.\-]+)", line)
                 over = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", line)
-                assert left and over
+                assert left
+                assert over
                 terms = [shapes[left[1]][int(n)] for n in over[1].split(",") if n]
                 total += 2 * math.prod(shapes[found[1]]) * math.prod(terms)
             trips = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
