@@ -27,6 +27,7 @@ from typing import Concatenate, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.export import is_symbolic_dim
 
 from jax_lstm.cells.lstm import lstm
 from jax_lstm.doors import (
@@ -195,6 +196,7 @@ def tbptt_stream(k1: int, k2: int, sequence: Callable[..., Tree] = lstm) -> Stre
         check_window(window, xs, k1, k2)
         steps = check_steps_of(window.state, xs, None, mask, resets, k2 > k1)
         check_reset_state(reset_state, window.state, resets)
+        check_blocks(len_of(xs), k1)
         if len_of(xs) % k1:
             raise ValueError(f"a chunk must have a multiple of k1 = {k1} steps; got {len_of(xs)}")
         if window.steps is not None and (window.steps.resets is None) != (resets is None):
@@ -241,6 +243,7 @@ def walk_to_the_end(k1, run, window, steps):
     It begins so many steps after the window of the block before it as it has outputs.
     """
     T = len_of(steps.xs)
+    check_blocks(T, k1)
     more = T % k1
     walked = T - more if more == 0 or k1 > T else T - more - k1
     window, hs = walk(k1, run, window, take_time(steps, slice(walked)))
@@ -354,6 +357,15 @@ def check_one_way(params):
         raise ValueError(f"`params` must be those of `sequence`; got {describe(params)}")
     if any(len(layer) > 1 for layer in getattr(params, "layers", ())):
         raise ValueError("`params` is a stack in two directions, which cannot be truncated in time")
+
+
+def check_blocks(T, k1):
+    """Whole blocks, where the number of steps is not known."""
+    if is_symbolic_dim(T) and T % k1 != 0:
+        raise ValueError(
+            f"`xs` has the symbolic length {T}, which may be no multiple of k1 = {k1}; export it "
+            f"with T = {k1}*n"
+        )
 
 
 def len_of(xs):

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -83,7 +84,7 @@ def test_doors(name):
 def test_without_jit():
     """Value and gradient, also of a function that JAX has never seen."""
     args = problem(CELLS["lstm"], (7, 16, 3, 5))
-    resets = jnp.arange(7)[:, None] == LENGTHS
+    resets = np.arange(7)[:, None] == LENGTHS
     own = lambda *args, **options: jl.lstm(*args, **options)
     loss = lambda f: lambda *args: jnp.sum(f(*args, resets=resets, reset_state=args[1])[1])
     want = jax.jit(jax.value_and_grad(loss(jl.lstm), (0, 1, 2)))(*args)
@@ -97,7 +98,7 @@ def test_masks_that_examples_share(own):
     """Those of zoneout and of recurrent dropout, each with an axis of size 1 for the batch."""
     sequence, _ = jl.make_rnn(jl.zoneout(jl.recurrent_dropout(jl.LSTM)))
     params, state, xs = problem(CELLS["lstm"], (7, 16, 3, 5))
-    every = jnp.arange(7 * 16 * 5).reshape(7, 16, 5) % 3 == 0
+    every = np.arange(7 * 16 * 5).reshape(7, 16, 5) % 3 == 0
     masks = tuple(every[:, : 16 if n else 1].astype(xs.dtype) for n in own)
     dropped = 2.0 * every[0, : 16 if own[0] else 1].astype(xs.dtype)
     run = over_devices(sequence, devices=jax.devices()[:2])
