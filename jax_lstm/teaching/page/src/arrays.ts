@@ -30,8 +30,7 @@ export const sum = (a: Arr) => a.data.reduce((x, y) => x + y, 0);
 export function transpose(a: Arr): Arr {
   const [R, C] = a.shape;
   const found = array([C, R]);
-  for (let r = 0; r < R; r++)
-    for (let c = 0; c < C; c++) found.data[c * R + r] = a.data[r * C + c];
+  for (let r = 0; r < R; r++) for (let c = 0; c < C; c++) found.data[c * R + r] = a.data[r * C + c];
   return found;
 }
 

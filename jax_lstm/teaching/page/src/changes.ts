@@ -12,7 +12,11 @@ export function changeAfter(problem: Problem, name: string, right: Trace): Trace
   const [kind, rest] = [name.split(" ").slice(0, 2).join(" "), name.split(" ").slice(2).join(" ")];
   const weight = (s: Stage) => s.part === "over time" && /^d[WUb]/.test(s.name);
   const all = (factor: number) =>
-    change(right, (s) => (s.part === "forward" ? null : times(s.value, factor)), (d) => times(d, factor));
+    change(
+      right,
+      (s) => (s.part === "forward" ? null : times(s.value, factor)),
+      (d) => times(d, factor),
+    );
   if (name === "sign") return all(-1);
   if (name === "no half") return all(2);
   if (name === "half") return all(0.5);
@@ -24,27 +28,37 @@ export function changeAfter(problem: Problem, name: string, right: Trace): Trace
   }
   if (name === "b doubled" || name === "b halved") {
     const factor = name === "b doubled" ? 2 : 0.5;
-    return change(right, (s) => (weight(s) && s.name.startsWith("db") ? times(s.value, factor) : null));
+    return change(right, (s) =>
+      weight(s) && s.name.startsWith("db") ? times(s.value, factor) : null,
+    );
   }
   if (name === "dxs reversed") {
     const dx = new Map(right.stages.filter((s) => s.name === "dx").map((s) => [s.t, s.value]));
     return change(right, (s) => (s.name === "dx" ? dx.get(T - 1 - (s.t ?? 0))! : null));
   }
   if (kind === "sign of") {
-    const same = (s: Stage) => (rest === "dxs" ? s.name === "dx" : weight(s) && s.name.split("_")[0] === rest);
+    const same = (s: Stage) =>
+      rest === "dxs" ? s.name === "dx" : weight(s) && s.name.split("_")[0] === rest;
     return change(
       right,
       (s) => (same(s) ? times(s.value, -1) : null),
       (d, k) => (k === rest ? times(d, -1) : d),
     );
   }
-  if (/^d[hc]0 zero$/.test(name)) return change(right, () => null, (d, k) => (name.startsWith(k) ? times(d, 0) : d));
+  if (/^d[hc]0 zero$/.test(name))
+    return change(
+      right,
+      () => null,
+      (d, k) => (name.startsWith(k) ? times(d, 0) : d),
+    );
   if (name === "dh0 and dc0 swapped") {
     return { ...right, ends: { dh0: right.ends.dc0, dc0: right.ends.dh0 } };
   }
   if (/^d[WU] transposed$/.test(name)) {
     const leaf = name.slice(0, 2);
-    return change(right, (s) => (weight(s) && s.name.split("_")[0] === leaf ? transpose(s.value) : null));
+    return change(right, (s) =>
+      weight(s) && s.name.split("_")[0] === leaf ? transpose(s.value) : null,
+    );
   }
   if (name.startsWith("gradient in order ")) {
     const order = name.slice(18).split(" ");
@@ -78,7 +92,10 @@ export function differences(truth: Trace, other: Trace): { flags: Arr[]; first: 
   const SAME = 1e-12;
   const largest = new Map<string, number>();
   for (const s of truth.stages) {
-    const most = s.value.data.reduce((m, x) => (Number.isFinite(x) ? Math.max(m, Math.abs(x)) : m), 0);
+    const most = s.value.data.reduce(
+      (m, x) => (Number.isFinite(x) ? Math.max(m, Math.abs(x)) : m),
+      0,
+    );
     largest.set(s.name, Math.max(largest.get(s.name) ?? 0, most));
   }
   const flags = truth.stages.map((s, n) => {
@@ -90,4 +107,3 @@ export function differences(truth: Trace, other: Trace): { flags: Arr[]; first: 
   });
   return { flags, first: flags.findIndex((f) => f.data.some((x) => x > 0)) };
 }
-

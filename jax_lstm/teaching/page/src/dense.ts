@@ -38,6 +38,9 @@ export function denseTrace(problem: Problem): Trace {
     ["dx", "da1 @ W1.T"],
   ];
   const look = (name: string) => k[name];
-  const stages = [...tell("forward", null, forward, look), ...tell("backward", null, backward, look)];
+  const stages = [
+    ...tell("forward", null, forward, look),
+    ...tell("backward", null, backward, look),
+  ];
   return { stages, loss: k.loss.data[0], ends: {} };
 }

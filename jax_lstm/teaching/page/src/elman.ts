@@ -3,7 +3,15 @@ import { add, type Arr } from "./arrays";
 import { outside } from "./outside";
 import { at, type Problem } from "./problem";
 import * as S from "./stages";
-import { destination, nameAfter, nameBefore, tellAll, type Known, type Line, type Trace } from "./trace";
+import {
+  destination,
+  nameAfter,
+  nameBefore,
+  tellAll,
+  type Known,
+  type Line,
+  type Trace,
+} from "./trace";
 
 export function elmanStep(p: Known, x: Arr, h_prev: Arr): Known {
   const a = S.bias(add(S.linear(x, p.W), S.linear(h_prev, p.U)), p.b); // (1)
@@ -38,7 +46,10 @@ export function elmanTrace(problem: Problem): Trace {
   let dh_from_next = problem.arrays.dh_T;
   for (let t = steps.length - 1; t >= 0; t--) {
     const found = after.steps[t];
-    deltas[t] = { ...found, ...elmanStepBwd(problem.arrays, steps[t], found.dh_from_outside, dh_from_next) };
+    deltas[t] = {
+      ...found,
+      ...elmanStepBwd(problem.arrays, steps[t], found.dh_from_outside, dh_from_next),
+    };
     dh_from_next = deltas[t].dh_prev;
   }
   return tellElman(

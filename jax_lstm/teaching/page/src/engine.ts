@@ -15,7 +15,14 @@ export function lines(packed: Packed, edits: Edits = {}, mistake = "") {
   const plain = (x: Arr) => Array.from(x.data);
   return {
     loss: found.loss,
-    first: first < 0 ? null : { part: right.stages[first].part, t: right.stages[first].t, name: right.stages[first].name },
+    first:
+      first < 0
+        ? null
+        : {
+            part: right.stages[first].part,
+            t: right.stages[first].t,
+            name: right.stages[first].name,
+          },
     ends: Object.fromEntries(Object.entries(found.ends).map(([k, x]) => [k, plain(x)])),
     stages: found.stages.map((s) => ({
       part: s.part,

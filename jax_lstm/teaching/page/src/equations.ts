@@ -136,7 +136,11 @@ export function fill(tree: Tree, look: Look, place: number[]): Tree {
       }
       if (tree.name === "softmax") {
         const { columns, at } = matrix(x, look);
-        const exp = (n: number): Tree => ({ kind: "call", name: "exp", of: [number(at(place[0], n))] });
+        const exp = (n: number): Tree => ({
+          kind: "call",
+          name: "exp",
+          of: [number(at(place[0], n))],
+        });
         const every = Array.from({ length: columns }, (_, n) => exp(n));
         const right: Tree = { kind: "call", name: "sum", of: every };
         return { kind: "operation", sign: "/", left: exp(place[1]), right };
@@ -180,4 +184,41 @@ export function digits(x: number, most = 5): string {
   if (power >= -4 && power < most) return short(x.toFixed(most - 1 - power));
   const size = String(Math.abs(power)).padStart(2, "0");
   return `${short(mantissa)}e${power < 0 ? "-" : "+"}${size}`;
+}
+
+/** The number that a filled tree is. */
+export function evaluate(tree: Tree): number {
+  switch (tree.kind) {
+    case "number":
+      return tree.value;
+    case "negative":
+      return -evaluate(tree.x);
+    case "operation": {
+      const [a, b] = [evaluate(tree.left), evaluate(tree.right)];
+      return { "+": a + b, "-": a - b, "*": a * b, "/": a / b, "^": a ** b }[tree.sign] ?? NaN;
+    }
+    case "call": {
+      const of = tree.of.map(evaluate);
+      if (tree.name === "sum") return of.reduce((a, b) => a + b, 0);
+      if (tree.name === "sigmoid") return 1 / (1 + Math.exp(-of[0]));
+      const known: Record<string, (x: number) => number> = {
+        exp: Math.exp,
+        log: Math.log,
+        tanh: Math.tanh,
+      };
+      return known[tree.name]?.(of[0]) ?? NaN;
+    }
+    default:
+      return NaN;
+  }
+}
+
+/** a, b and c of a + b + c, or of a sum. */
+export function summands(tree: Tree): Tree[] {
+  const found: Tree[] = [];
+  while (tree.kind === "operation" && tree.sign === "+") {
+    found.unshift(tree.right);
+    tree = tree.left;
+  }
+  return [...(tree.kind === "call" && tree.name === "sum" ? tree.of : [tree]), ...found];
 }

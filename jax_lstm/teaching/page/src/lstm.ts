@@ -3,7 +3,15 @@ import { add, type Arr } from "./arrays";
 import { outside } from "./outside";
 import { at, type Problem } from "./problem";
 import * as S from "./stages";
-import { destination, nameAfter, nameBefore, tellAll, type Known, type Line, type Trace } from "./trace";
+import {
+  destination,
+  nameAfter,
+  nameBefore,
+  tellAll,
+  type Known,
+  type Line,
+  type Trace,
+} from "./trace";
 
 export const GATES = ["i", "f", "g", "o"];
 
@@ -21,7 +29,13 @@ export function step(p: Known, x: Arr, h_prev: Arr, c_prev: Arr): Known {
 }
 
 /** The cotangents of one step; dh and dc from outside and from the step after it. */
-export function stepBwd(p: Known, s: Known, dh_from_outside: Arr, dh_from_next: Arr, dc_from_next: Arr): Known {
+export function stepBwd(
+  p: Known,
+  s: Known,
+  dh_from_outside: Arr,
+  dh_from_next: Arr,
+  dc_from_next: Arr,
+): Known {
   const d: Known = { dh_from_outside, dh_from_next, dc_from_next };
   d.dh = S.forkBwd([dh_from_outside, dh_from_next]); // (F')
   const through_h = S.hiddenStateBwd(s.o, s.tanh_c, d.dh); // (4')

@@ -111,16 +111,15 @@ function misread(problem: Problem, name: string): [Problem, number[]] {
 
 /** Losses and other lines of what comes after; of a readout, those of the truth. */
 function afterOf(problem: Problem, steps: Known[]): After {
-  const hs = problem.outside === "readout" ? elmanForward(problem).map((s) => s.h) : steps.map((s) => s.h);
+  const hs =
+    problem.outside === "readout" ? elmanForward(problem).map((s) => s.h) : steps.map((s) => s.h);
   return outside(problem, hs);
 }
 
 /** The runs of a flow, added. */
 const total = (runs: Known[][]): Known[] =>
   runs.reduce((one, other) =>
-    one.map((d, t) =>
-      Object.fromEntries(Object.keys(d).map((k) => [k, add(d[k], other[t][k])])),
-    ),
+    one.map((d, t) => Object.fromEntries(Object.keys(d).map((k) => [k, add(d[k], other[t][k])]))),
   );
 
 function lstmMistaken(problem: Problem, name: string): Trace {
@@ -145,7 +144,11 @@ function lstmMistaken(problem: Problem, name: string): Trace {
     let [dh_from_next, dc_from_next] = [begin(flow, "h"), begin(flow, "c")];
     for (let t = T - 1; t >= 0; t--) {
       const { c_prev, i, f, g, o, c, tanh_c } = steps[t];
-      const d: Known = { dh_from_outside: keep(flow.enters[t], fromOutside(t)), dh_from_next, dc_from_next };
+      const d: Known = {
+        dh_from_outside: keep(flow.enters[t], fromOutside(t)),
+        dh_from_next,
+        dc_from_next,
+      };
       d.dh = add(d.dh_from_outside, dh_from_next); // (F')
       const s = pick("c for tanh(c)", c, pick("tanh of c of t-1", S.tanh(c_prev), tanh_c));
       const slope = pick(
@@ -266,4 +269,3 @@ function fixed(problem: Problem): Problem {
   const data = Float64Array.from(rows.flatMap((x) => [...x.data]));
   return { ...problem, arrays: { ...problem.arrays, dh_from_outside: { shape, data } } };
 }
-

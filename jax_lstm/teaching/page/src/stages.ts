@@ -102,7 +102,6 @@ export const softmaxCrossEntropy = (y: Arr, target: Arr): Arr => {
 };
 
 /** dy = p - target                                                           (7') */
-export const softmaxCrossEntropyBwd = (p: Arr, target: Arr): Arr =>
-  map((a, b) => a - b, p, target);
+export const softmaxCrossEntropyBwd = (p: Arr, target: Arr): Arr => map((a, b) => a - b, p, target);
 
 export const multiply = (a: Arr, b: Arr): Arr => map((x, y) => x * y, a, b);

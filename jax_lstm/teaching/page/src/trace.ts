@@ -70,7 +70,8 @@ export function tellAll(told: Told): Trace {
   const T = steps.length;
   const given = problem.arrays;
   const known: Known = {};
-  for (const name of Object.keys(given)) if (given[name].shape.length < 3) known[name] = given[name];
+  for (const name of Object.keys(given))
+    if (given[name].shape.length < 3) known[name] = given[name];
   for (let t = 0; t < T; t++) {
     for (const k of fields) {
       known[`${k}(t=${t})`] = steps[t][k];
@@ -144,4 +145,3 @@ export function withoutBranch(s: Stage, branch: string): Arr {
   const others = s.branches.filter((k) => k !== branch).map((k) => s.look(k));
   return others.length ? forkBwd(others) : map(() => 0, s.value);
 }
-
