@@ -15,12 +15,14 @@ import numpy as np
 
 from jax_lstm import printing
 from jax_lstm.diagnosis.catalogue import Problem
-from jax_lstm.teaching import beside
+from jax_lstm.notation import GATES
+from jax_lstm.teaching import beside, examples
+from jax_lstm.teaching.examples import Run
 
 PAGE = Path(__file__).parent / "page"
-OWN = "id=\"own\">null<"  # what a file of one's own replaces
+OWN = 'id="own">null<'  # what a file of one's own replaces
 HEIGHT = 900  # pixels in a notebook
-READOUT, SQUARES = ("V",), "squares"
+SQUARES = "squares"  # L = ½ Σ (h - y)²
 IDS = {"gomez": ("gomez", "gomez-remembered")}  # an example may have several runs
 
 
@@ -46,19 +48,33 @@ def html(runs, *, mistake="", row=0):
         ids.append(same or packed["id"])
         own += [] if same else [packed]
     first = next(x for x in [*own, *inside.values()] if x["id"] == ids[0])
-    if mistake and mistake not in first["mistakes"]:
+    if mistake:
         beside.check_name(mistake, first["mistakes"])
-    examples = next(x["shape"][0 if first["cell"] == "dense" else 1] for x in [first["arrays"]["x"]])
-    if not 0 <= row < examples:
-        raise ValueError(f"`row` must be an example of the batch, 0 to {examples - 1}; got {row}")
+    many = first["arrays"]["x"]["shape"][-2]
+    if not 0 <= row < many:
+        raise ValueError(f"`row` must be an example of the batch, 0 to {many - 1}; got {row}")
     data = {"runs": own, "start": {"example": ids[0], "mistake": mistake, "row": row}}
     return (PAGE / "page.html").read_text("utf-8").replace(OWN, OWN.replace("null", embed(data)), 1)
 
 
+def html_of(traced, title="a trace"):
+    """The page of a Traced alone."""
+    return html([Run(title, traced)])
+
+
+def notebook(traced):
+    """For a notebook's cell: the page, and below it the tables; of another network these alone."""
+    tables = printing.html(traced)
+    try:
+        page = html_of(traced)
+    except ValueError:
+        return tables
+    return f"{frame(page)}\n<details><summary>as tables</summary>{tables}</details>"
+
+
 def frame(page):
-    """The page in a notebook's cell."""
     return (
-        f'<iframe srcdoc="{markup.escape(page)}" title="backpropagation through time, step by step" '
+        f'<iframe srcdoc="{markup.escape(page)}" title="the page" '
         f'style="width: 100%; height: {HEIGHT}px; border: 0"></iframe>'
     )
 
@@ -85,7 +101,7 @@ def pack(run, name):
         outside, scale = run.problem.loss, float(run.problem.scale)
         arrays |= {"y": run.problem.ys}
         del arrays["dh_from_outside"]
-    problem = None if cell == "dense" else run.problem or problem_of(arrays, cell)
+    problem = None if cell == "dense" else problem_of(arrays, cell, outside, scale)
     inside, after = beside.mistakes_of(problem, cell) if problem else ({}, {})
     mistakes = inside | {k: says for k, (says, _) in after.items()}
     numbers = (np.asarray(s.value) for s in run.traced.stages[:1])
@@ -116,7 +132,9 @@ def cell_of(traced):
     for cell, needed in (("lstm", "c_prev"), ("dense", "W1"), ("elman", "h_prev")):
         if needed in names:
             return cell
-    raise ValueError("the page is of an LSTM, an Elman network or Mazur's layers; pass one of these")
+    raise ValueError(
+        "the page is of an LSTM, an Elman network or Mazur's layers; pass one of these"
+    )
 
 
 def given(traced):
@@ -138,21 +156,20 @@ def given(traced):
     return {k: np.asarray(x) for k, x in found.items()}, list(dict.fromkeys(gates))
 
 
-def problem_of(arrays, cell):
+def problem_of(arrays, cell, outside, scale):
     """The Problem whose catalogue of mistakes the page has."""
-    gates = [""] if cell == "elman" else [f"_{k}" for k in beside.GATES]
+    gates = [""] if cell == "elman" else [f"_{k}" for k in GATES]
     params = {w: np.concatenate([arrays[f"{w}{k}"] for k in gates], -1) for w in "WUb"}
     fields = "h" if cell == "elman" else "hc"
     state, last = {k: arrays[f"{k}0"] for k in fields}, {k: arrays[f"d{k}_T"] for k in fields}
-    squares = "y" in arrays
-    loss, ys = ("squared_error", arrays["y"]) if squares else ("cotangents", None)
-    return Problem(params, state, arrays["x"], loss, arrays.get("dh_from_outside"), ys, 1.0, last)
+    known = outside not in (SQUARES, "readout")
+    loss = outside if known else "squared_error" if outside == SQUARES else "cotangents"
+    dhs, ys = arrays.get("dh_from_outside"), arrays.get("y")
+    return Problem(params, state, arrays["x"], loss, dhs, ys, scale, last)
 
 
 def write_examples():
     """page/examples.json, of all examples; page/build.mjs puts it into page.html."""
-    from jax_lstm.teaching import examples
-
     found = []
     for name in examples.EXAMPLES:
         ids = IDS.get(name, (name,))

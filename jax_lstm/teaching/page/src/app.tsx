@@ -2,7 +2,7 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Editor } from "./editor";
 import { digits } from "./equations";
-import { Fold, Step } from "./graph";
+import { digitsByDefault, Fold, Step } from "./graph";
 import { Scale } from "./heat";
 import { Panel } from "./panel";
 import type { Packed } from "./problem";
@@ -190,6 +190,22 @@ function useKeys(way: Way) {
   }, []);
 }
 
+const ICONS: Record<string, string> = {
+  start: "M2 2h2v12H2zM14 2v12L5 8z",
+  "jump-back": "M8 2v12L1 8zM15 2v12L8 8z",
+  back: "M12 2v12L3 8z",
+  play: "M4 2v12l9-6z",
+  pause: "M3 2h4v12H3zM9 2h4v12H9z",
+  jump: "M8 2v12l7-6zM1 2v12l7-6z",
+  end: "M12 2h2v12h-2zM2 2v12l9-6z",
+};
+
+const Icon = ({ of }: { of: string }) => (
+  <svg class="icon" viewBox="0 0 16 16" aria-hidden="true">
+    <path d={ICONS[of]} />
+  </svg>
+);
+
 function Controls({ view, way }: { view: View; way: Way }) {
   const all = moments(view.truth);
   const n = all.findIndex((m) => view.at <= m.last);
@@ -204,7 +220,7 @@ function Controls({ view, way }: { view: View; way: Way }) {
           aria-label="to the beginning"
           title="to the beginning (Home)"
         >
-          ⏮
+          <Icon of="start" />
         </button>
         <button
           onClick={() => way.jump(-1)}
@@ -212,7 +228,7 @@ function Controls({ view, way }: { view: View; way: Way }) {
           aria-label="a time step back"
           title="a time step back (Shift ←)"
         >
-          ⏪
+          <Icon of="jump-back" />
         </button>
         <button
           onClick={() => way.by(-1)}
@@ -220,7 +236,7 @@ function Controls({ view, way }: { view: View; way: Way }) {
           aria-label="a stage back"
           title="a stage back (←)"
         >
-          ◀
+          <Icon of="back" />
         </button>
         <button
           class="play"
@@ -228,7 +244,7 @@ function Controls({ view, way }: { view: View; way: Way }) {
           aria-pressed={way.playing}
           title="play or pause (space)"
         >
-          {way.playing ? "❚❚ Pause" : "▶ Play"}
+          <Icon of={way.playing ? "pause" : "play"} /> {way.playing ? "Pause" : "Play"}
         </button>
         <button
           class="main"
@@ -236,7 +252,7 @@ function Controls({ view, way }: { view: View; way: Way }) {
           disabled={view.at === way.last}
           title="the next stage (→)"
         >
-          Next ▶
+          Next <Icon of="play" />
         </button>
         <button
           onClick={() => way.jump(1)}
@@ -244,7 +260,7 @@ function Controls({ view, way }: { view: View; way: Way }) {
           aria-label="a time step on"
           title="a time step on (Shift →)"
         >
-          ⏩
+          <Icon of="jump" />
         </button>
         <button
           onClick={() => way.go(way.last)}
@@ -252,7 +268,7 @@ function Controls({ view, way }: { view: View; way: Way }) {
           aria-label="to the end"
           title="to the end (End)"
         >
-          ⏭
+          <Icon of="end" />
         </button>
         <label class="speed">
           <span class="hidden">speed</span>
@@ -364,7 +380,7 @@ function Header({ view, runs, own }: { view: View; runs: Packed[]; own: number }
           <>
             loss ={" "}
             <b title={String(loss)} data-role="loss" data-value={String(loss)}>
-              {digits(loss)}
+              {Number.isNaN(loss) ? "NaN" : digits(loss)}
             </b>
             .{" "}
           </>
@@ -500,8 +516,9 @@ function Graph({ view }: { view: View }) {
             viewBox="0 0 8 8"
             refX="7"
             refY="4"
-            markerWidth="6"
-            markerHeight="6"
+            markerUnits="userSpaceOnUse"
+            markerWidth="8"
+            markerHeight="8"
             orient="auto-start-reverse"
           >
             <path d="M0 0L8 4L0 8z" />
@@ -521,7 +538,10 @@ function Graph({ view }: { view: View }) {
       <div class="unrolled">
         {parts.map(({ from, to, open }) =>
           open ? (
-            <div class={`step-box${view.current.t === from ? " here" : ""}`} key={`s${from}`}>
+            <div
+              class={`step-box${view.current.t === from ? " here" : ""}${T === 1 ? " alone" : ""}`}
+              key={`s${from}`}
+            >
               {!dense && (
                 <button class="quiet" aria-expanded="true" onClick={() => view.toggle(from)}>
                   ▾ t = {from}
@@ -537,13 +557,6 @@ function Graph({ view }: { view: View }) {
     </section>
   );
 }
-
-const digitsByDefault = (view: View) =>
-  Math.max(
-    ...Object.entries(view.problem.arrays).map(([k, x]) =>
-      /^(h0|x|V|b2)$/.test(k) ? x.shape[x.shape.length - 1] : 0,
-    ),
-  ) <= 3;
 
 function Legend({ view }: { view: View }) {
   return (

@@ -31,6 +31,7 @@ export function Editor({ view }: { view: View }) {
       <h2 id="given">Change what is given</h2>
       <p class="hint">
         Forward and backward are computed again at once, in this page, in float64.
+        {problem.cell !== "dense" && " x[t][n][d] is input d of example n at step t."}
         {packed.single && " (The trace was of float32, and has fewer digits.)"}
       </p>
       {count > 0 && (
@@ -46,9 +47,11 @@ export function Editor({ view }: { view: View }) {
             some.length > 0 && (
               <fieldset>
                 <legend>{kind}</legend>
-                {some.map((k) => (
-                  <Fields view={view} name={k} />
-                ))}
+                <div class="arrays">
+                  {some.map((k) => (
+                    <Fields key={k} view={view} name={k} />
+                  ))}
+                </div>
               </fieldset>
             )
           );

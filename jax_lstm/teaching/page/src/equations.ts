@@ -213,12 +213,16 @@ export function evaluate(tree: Tree): number {
   }
 }
 
-/** a, b and c of a + b + c, or of a sum. */
-export function summands(tree: Tree): Tree[] {
+/** a, b and c of a + b + c. */
+export function termsOf(tree: Tree): Tree[] {
   const found: Tree[] = [];
   while (tree.kind === "operation" && tree.sign === "+") {
     found.unshift(tree.right);
     tree = tree.left;
   }
-  return [...(tree.kind === "call" && tree.name === "sum" ? tree.of : [tree]), ...found];
+  return [tree, ...found];
 }
+
+/** The same, and what is in a sum. */
+export const summands = (tree: Tree): Tree[] =>
+  termsOf(tree).flatMap((x) => (x.kind === "call" && x.name === "sum" ? x.of : [x]));

@@ -2,22 +2,23 @@
 import { useMemo } from "preact/hooks";
 import { digits } from "./equations";
 import { Cells, largest } from "./heat";
-import { layout, LINE, STRIP, type Node } from "./layout";
+import { layout, LINE, room, type Lines, type Node } from "./layout";
 import type { View } from "./view";
 
 const FEW = 3; // numbers that stand in a card as digits, if nobody says otherwise
 const MOST = 12; // that do so if somebody does
 
 /** Lines of digits in a card; 0 is a heat map. */
-export function linesOf(view: View): number {
+export function linesOf(view: View): Lines {
   const { problem, state } = view;
-  const sizes = Object.entries(problem.arrays).map(([k, x]) =>
-    /^(h0|x|V|b2)$/.test(k) ? x.shape[x.shape.length - 1] : 0,
-  );
-  const most = Math.max(...sizes);
-  const open = state.units ?? most <= FEW;
-  return open ? Math.min(most, MOST) : 0;
+  const size = (name: string) => problem.arrays[name]?.shape.at(-1) ?? 0;
+  const [h, x] = [Math.max(size("h0"), size("V"), size("b1"), size("b2")), size("x")];
+  const lines = (n: number) => ((state.units ?? n <= FEW) ? Math.min(n, MOST) : 0);
+  return { h: lines(h), x: lines(x) };
 }
+
+export const digitsByDefault = (view: View) =>
+  Object.values(linesOf({ ...view, state: { ...view.state, units: null } })).every((n) => n > 0);
 
 const short = (x: number) => {
   if (Number.isNaN(x)) return "NaN";
@@ -30,7 +31,7 @@ export function Step({ view, t }: { view: View; t: number }) {
   const lines = linesOf(view);
   const plan = useMemo(
     () => layout(problem, lines, state.gates, t, T),
-    [problem.cell, problem.outside, lines, state.gates, t, T],
+    [problem.cell, problem.outside, lines.h, lines.x, state.gates, t, T],
   );
   const here = current.t === t || problem.cell === "dense";
   const name = problem.cell === "dense" ? "the network" : `t = ${t}`;
@@ -60,14 +61,14 @@ export function Step({ view, t }: { view: View; t: number }) {
         );
       })}
       {plan.nodes.map((node, n) => (
-        <Stage key={n} node={node} view={view} t={t} lines={lines} />
+        <Stage key={n} node={node} view={view} t={t} />
       ))}
     </svg>
   );
 }
 
-function Stage({ node, view, t, lines }: { node: Node; view: View; t: number; lines: number }) {
-  const { kind, x, y, wide, high, label, value, back, title } = node;
+function Stage({ node, view, t }: { node: Node; view: View; t: number }) {
+  const { kind, x, y, wide, high, label, value, back, title, lines } = node;
   const time = view.problem.cell === "dense" ? null : t;
   const { current, uses } = view;
   const now = [value, back].some((k) => k && k === current.name && current.t === time);
@@ -117,7 +118,7 @@ function Stage({ node, view, t, lines }: { node: Node; view: View; t: number; li
       )}
       {label && (
         <text class="label" x={x} y={y + (small ? 11 : 12)}>
-          {small ? `d${label}` : <Label of={label} />}
+          {small ? label : <Label of={label} />}
         </text>
       )}
       {kind === "gates" ? (
@@ -146,7 +147,7 @@ function Stage({ node, view, t, lines }: { node: Node; view: View; t: number; li
               name={back}
               t={time}
               x={left}
-              y={y + (kind === "pill" ? (label ? 14 : -2) : 16 + (lines ? lines * LINE : STRIP))}
+              y={y + (kind === "pill" ? (label ? 14 : -2) : 16 + room(lines))}
               wide={wide}
               lines={lines}
               css="back"
@@ -256,7 +257,7 @@ function Numbers(props: {
     );
   }
   const most = view.most(name);
-  const room = lines ? lines * LINE : STRIP;
+
   return (
     <g class={css} data-name={name}>
       <Cells
@@ -265,19 +266,18 @@ function Numbers(props: {
         x={x + 4}
         y={y + 1}
         wide={wide - 8}
-        high={room - 4}
+        high={room(lines) - 4}
         most={most}
       />
     </g>
   );
 }
 
-/** Steps that are closed, side by side: h above, dh below, a column each. */
+/** Steps that are closed: a column each, h to the left and dh to the right. */
 export function Fold({ view, from, to }: { view: View; from: number; to: number }) {
   const count = to - from + 1;
   const H = view.problem.arrays.h0.shape[1];
-  const column = Math.max(4, Math.min(24, 96 / count));
-  const [wide, high] = [Math.max(count * column, 24), 70];
+  const name = count > 1 ? `t = ${from} … ${to}` : `t = ${from}`;
   const pick = (event: MouseEvent) => {
     const box = (event.currentTarget as SVGElement).getBoundingClientRect();
     const t = from + Math.floor(((event.clientX - box.left) / box.width) * count);
@@ -291,39 +291,47 @@ export function Fold({ view, from, to }: { view: View; from: number; to: number 
     }
     return data;
   };
-  const name = count > 1 ? `t = ${from} … ${to}` : `t = ${from}`;
+  const differs = Array.from({ length: count }, (_, n) =>
+    Math.max(...["h", "dh", "dx", "dh_prev"].map((k) => view.differs(k, from + n))),
+  );
   return (
     <div class="fold">
-      <button
-        class="quiet"
-        onClick={() => view.toggle(from)}
-        aria-expanded="false"
-        title={`open t = ${from}`}
-      >
+      <button class="quiet" onClick={() => view.toggle(from)} aria-expanded="false">
         ▸ {name}
       </button>
-      <svg
-        viewBox={`0 0 ${wide} ${2 * high + 6}`}
-        role="img"
-        aria-label={`Steps ${name}, closed: heat maps of h and dh`}
-        onClick={pick}
-      >
-        {(["h", "dh"] as const).map((k, n) => (
-          <Cells
-            key={k}
-            data={turned(k)}
-            columns={count}
-            x={0}
-            y={n * (high + 6)}
-            wide={wide}
-            high={high}
-            most={view.most(k)}
-          />
-        ))}
-      </svg>
-      <small>
-        <span class="value">h</span> above, <span class="back">dh</span> below
-      </small>
+      {(["h", "dh"] as const).map((k) => (
+        <figure key={k}>
+          <svg
+            viewBox="0 0 100 20"
+            preserveAspectRatio="none"
+            role="img"
+            aria-label={`${k} of ${name}, closed: a heat map, a column per step`}
+            onClick={pick}
+          >
+            <Cells
+              data={turned(k)}
+              columns={count}
+              x={0}
+              y={0}
+              wide={100}
+              high={view.other ? 18.5 : 20}
+              most={view.most(k)}
+            />
+            {differs.map((d, n) =>
+              d ? (
+                <rect
+                  class="spread"
+                  x={(100 * n) / count}
+                  y={20 - 0.5 * d}
+                  width={80 / count}
+                  height={0.5 * d}
+                />
+              ) : null,
+            )}
+          </svg>
+          <figcaption class={k === "h" ? "value" : "back"}>{k}</figcaption>
+        </figure>
+      ))}
     </div>
   );
 }

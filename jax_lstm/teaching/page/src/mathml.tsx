@@ -1,12 +1,20 @@
 /** Equations as MathML, which browsers draw with the fonts they have. */
 import type { ComponentChildren, JSX } from "preact";
-import { digits, read, summands, type Tree } from "./equations";
+import { digits, read, summands, termsOf, type Tree } from "./equations";
 
 const TERMS = 12; // of a sum, that are written down
 const BINDS: Record<string, number> = { "+": 1, "-": 1, "*": 2, "@": 2, "/": 4, "^": 3 };
 
 /** `dc_from_next`, `W_i`, `h(t=1)` as letters with what stands below them. */
 export function Name({ of }: { of: string }): JSX.Element {
+  if (/^d(?=[a-zA-Z])/.test(of)) {
+    return (
+      <mrow>
+        <mi mathvariant="normal">d</mi>
+        <Name of={of.slice(1)} />
+      </mrow>
+    );
+  }
   const time = /^(.*)\((t=\d+)\)$/.exec(of);
   const [letter, ...below] = (time ? time[1] : of).split("_");
   const base = letter === "tanh" ? <mi>tanh</mi> : <mi>{letter}</mi>;
@@ -133,7 +141,7 @@ function Write({
           </msup>
         );
       }
-      const written = { "*": numbers ? "·" : "⊙", "@": "\u2009", "-": "−" }[sign] ?? sign;
+      const written = { "*": numbers ? "·" : "⊙", "@": "\u2062", "-": "−" }[sign] ?? sign;
       return (
         <mrow>
           {inside(left, BINDS[sign], first)}
@@ -196,7 +204,7 @@ export const Letter = ({ of }: { of: string }) => (
  * "= a + b + c" in pieces that a narrow window may break between. Above all stands what it is of.
  */
 export function Equation({ tree, numbers }: { tree: Tree; numbers: boolean }) {
-  const terms = shorten(summands(tree));
+  const terms = numbers ? shorten(summands(tree)) : termsOf(tree);
   return (
     <>
       {terms.map((term, n) => (

@@ -434,7 +434,7 @@ function Beside({
                 <Num x={at(truth, place)} />
               </td>
               <td>
-                <Num x={at(mistaken, place)} css="wrong" />
+                <Num x={at(mistaken, place)} css={differs ? "wrong" : ""} />
               </td>
             </tr>
           ))}

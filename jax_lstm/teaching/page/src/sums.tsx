@@ -1,6 +1,6 @@
 /** The gradient of each weight, growing as its sum over time while one steps backward. */
 import { useState } from "preact/hooks";
-import { add, places } from "./arrays";
+import { add, places, type Arr } from "./arrays";
 import { HeatMap, largest } from "./heat";
 import { Letter } from "./mathml";
 import { Bar, Num } from "./panel";
@@ -41,72 +41,87 @@ export function Sums({ view }: { view: View }) {
         </p>
       )}
       <div class="scroll" role="region" aria-label="sums over time" tabIndex={0}>
-        <div class={total <= FEW ? "sums few" : "sums"}>
-          {shown.map((s) => (
-            <Growing key={s.name} view={view} s={s} stages={stages} />
-          ))}
-        </div>
+        {shown[0].value.data.length <= FEW ? (
+          <Growing view={view} sums={shown} stages={stages} />
+        ) : (
+          <GrowingHeat view={view} s={shown[0]} stages={stages} />
+        )}
       </div>
     </section>
   );
 }
 
-/** The shares that are in, step by step, and their sum so far. */
-function Growing({ view, s, stages }: { view: View; s: Stage; stages: Stage[] }) {
-  const { T } = view;
-  const shares = Array.from({ length: T }, (_, t) =>
-    view.reached(s.name, t) ? stages[view.index(s.name, t)].value : null,
-  );
+/** The shares of each step, in the order in which they come back; null is not reached yet. */
+const sharesOf = (view: View, s: Stage, stages: Stage[]) =>
+  Array.from({ length: view.T }, (_, n) => {
+    const t = view.T - 1 - n;
+    return view.reached(s.name, t) ? stages[view.index(s.name, t)].value : null;
+  });
+
+const sumOf = (shares: (Arr | null)[]) => {
   const there = shares.filter((x) => x !== null);
-  const sum = there.length ? there.reduce(add) : null;
-  const columns = s.value.shape.length < 2 ? s.value.data.length : s.value.shape[1];
-  if (s.value.data.length <= FEW) {
-    const list = places(s.value.shape);
-    const most = Math.max(largest(s.value.data), ...shares.map((x) => largest(x?.data ?? []))) || 1;
-    return (
-      <table class="growing">
-        <thead>
-          <tr>
-            <th scope="col">
-              <Letter of={s.name} />
-            </th>
-            {T <= 4 ? (
-              shares.map((_, t) => <th scope="col">t = {T - 1 - t}</th>)
-            ) : (
-              <th scope="col">shares of t = {T - 1} … 0</th>
-            )}
-            <th scope="col">sum so far</th>
-          </tr>
-        </thead>
-        <tbody>
-          {list.map((place, n) => (
-            <tr>
-              <th scope="row">
-                <code>
-                  {place.length && list.length > 1 ? place.map((p) => `[${p}]`).join("") : s.name}
-                </code>
-              </th>
-              {T <= 4 ? (
-                [...shares]
-                  .reverse()
-                  .map((x) => (
+  return there.length ? there.reduce(add) : null;
+};
+
+/** The shares that are in, step by step, and their sum so far: a line per number. */
+function Growing({ view, sums, stages }: { view: View; sums: Stage[]; stages: Stage[] }) {
+  const { T } = view;
+  const apart = T <= 4;
+  return (
+    <table class="growing">
+      <thead>
+        <tr>
+          <th scope="col">gradient</th>
+          {apart ? (
+            Array.from({ length: T }, (_, n) => <th scope="col">t = {T - 1 - n}</th>)
+          ) : (
+            <th scope="col">shares of t = {T - 1} … 0</th>
+          )}
+          <th scope="col">sum so far</th>
+          <th scope="col" aria-hidden="true" />
+        </tr>
+      </thead>
+      {sums.map((s) => {
+        const shares = sharesOf(view, s, stages);
+        const sum = sumOf(shares);
+        const most =
+          Math.max(largest(s.value.data), ...shares.map((x) => largest(x?.data ?? []))) || 1;
+        const list = places(s.value.shape);
+        return (
+          <tbody key={s.name}>
+            {list.map((place, n) => (
+              <tr data-name={s.name}>
+                <th scope="row">
+                  <Letter of={s.name} />
+                  {list.length > 1 && <code>{place.map((p) => `[${p}]`).join("")}</code>}
+                </th>
+                {apart ? (
+                  shares.map((x) => (
                     <td>{x ? <Num x={x.data[n]} css="back" /> : <span class="later">·</span>}</td>
                   ))
-              ) : (
-                <td>
-                  <Shares data={shares.map((x) => x && x.data[n])} most={most} />
+                ) : (
+                  <td>
+                    <Shares data={shares.map((x) => x && x.data[n])} most={most} />
+                  </td>
+                )}
+                <td class="sum">
+                  {sum ? <Num x={sum.data[n]} css="back" /> : <span class="later">·</span>}
                 </td>
-              )}
-              <td class="sum">
-                {sum ? <Num x={sum.data[n]} css="back" /> : <span class="later">·</span>}
-                {sum && <Bar share={sum.data[n] / most} />}
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    );
-  }
+                <td aria-hidden="true">{sum && <Bar share={sum.data[n] / most} />}</td>
+              </tr>
+            ))}
+          </tbody>
+        );
+      })}
+    </table>
+  );
+}
+
+/** A large gradient: a bar per share, and a heat map of their sum so far. */
+function GrowingHeat({ view, s, stages }: { view: View; s: Stage; stages: Stage[] }) {
+  const shares = sharesOf(view, s, stages);
+  const sum = sumOf(shares);
+  const columns = s.value.shape.length < 2 ? s.value.data.length : s.value.shape[1];
   const norms = shares.map((x) => x && Math.sqrt(x.data.reduce((n, v) => n + v * v, 0)));
   return (
     <div>
@@ -125,18 +140,17 @@ function Growing({ view, s, stages }: { view: View; s: Stage; stages: Stage[] })
 
 /** A bar per step, in the order in which they come: the last step first. */
 function Shares({ data, most }: { data: (number | null)[]; most: number }) {
-  const turned = [...data].reverse();
-  const w = 200 / turned.length;
+  const w = 200 / data.length;
   return (
     <svg
       class="shares"
       viewBox="0 -21 200 42"
       preserveAspectRatio="none"
       role="img"
-      aria-label={`${turned.filter((x) => x !== null).length} of ${turned.length} shares`}
+      aria-label={`${data.filter((x) => x !== null).length} of ${data.length} shares`}
     >
       <line x1={0} x2={200} y1={0} y2={0} />
-      {turned.map((x, n) =>
+      {data.map((x, n) =>
         x === null ? null : Number.isNaN(x) ? (
           <rect class="q-nan" x={n * w} y={-20} width={w * 0.8} height={40} />
         ) : (
