@@ -40,15 +40,17 @@ export function App({ data, inside }: { data: Data; inside: Packed[] }) {
   const view = viewOf(packed, made, known, set);
   const last = made.truth.stages.length - 1;
 
+  const fragment = `#${write({ ...known, example: packed.id, at: view.at }, start)}`;
   useEffect(() => {
-    const fragment = `#${write({ ...known, example: packed.id, at: view.at })}`;
-    if (location.hash === fragment) return;
-    try {
-      history.replaceState(null, "", fragment);
-    } catch {
-      // a frame without an address of its own
-    }
-  });
+    const timer = setTimeout(() => {
+      try {
+        if (location.hash !== fragment) history.replaceState(null, "", fragment);
+      } catch {
+        // a frame without an address of its own
+      }
+    }, 150);
+    return () => clearTimeout(timer);
+  }, [fragment]);
   useEffect(() => {
     const read = () => setState(readState(location.hash, start));
     addEventListener("hashchange", read);

@@ -95,10 +95,11 @@ function Field({ view, name, place }: { view: View; name: string; place: number[
   const key = writePlace(name, place);
   const x = problem.arrays[name];
   const value = x.data[offset(x.shape, place)];
-  const [bad, setBad] = useState(false);
-  const change = (text: string) => {
+  const [typed, setTyped] = useState<string | null>(null);
+  const bad = typed !== null && readNumber(typed) === null;
+  const type = (text: string) => {
+    setTyped(text);
     const read = readNumber(text);
-    setBad(read === null);
     if (read === null) return;
     const { [key]: _, ...rest } = state.edits;
     const before = problemOf(packed).arrays[name].data[offset(x.shape, place)];
@@ -112,10 +113,11 @@ function Field({ view, name, place }: { view: View; name: string; place: number[
         inputMode="decimal"
         autocomplete="off"
         spellcheck={false}
-        value={String(value)}
+        value={typed ?? String(value)}
         aria-invalid={bad}
         data-edit={key}
-        onChange={(e) => change(e.currentTarget.value)}
+        onInput={(e) => type(e.currentTarget.value)}
+        onBlur={() => !bad && setTyped(null)}
       />
       {bad && (
         <span class="bad" role="alert">

@@ -139,6 +139,11 @@ function lstmMistaken(problem: Problem, name: string): Trace {
     return pick(`slope of ${k}`, one, pick("slope of every gate", one, right));
   };
 
+  const back: Known = {};
+  for (const k of GATES) {
+    back[k] = pick("U for its transpose", p[`U_${k}`], transpose(p[`U_${k}`]));
+  }
+
   const run = (flow: Flow): Known[] => {
     const deltas: Known[] = [];
     let [dh_from_next, dc_from_next] = [begin(flow, "h"), begin(flow, "c")];
@@ -178,20 +183,11 @@ function lstmMistaken(problem: Problem, name: string): Trace {
           late,
         ),
       );
-      const [x, h_before] = factors(t);
       for (const k of GATES) {
         const da = S.multiply(d[`d${k}`], slopeOf(k, steps[t][k])); // (2')
-        const back = pick(`recurrence of ${k}`, zeros(da), da);
-        const W = p[`W_${k}`];
-        const U = p[`U_${k}`];
         d[`da_${k}`] = da;
-        d[`dx_${k}`] = product(pick(`input of ${k}`, zeros(da), da), transpose(W)); // (1')
-        d[`dh_prev_${k}`] = product(back, pick("U for its transpose", U, transpose(U)));
-        d[`dW_${k}`] = product(transpose(x), da);
-        d[`dU_${k}`] = product(transpose(h_before), da);
-        d[`db_${k}`] = S.biasBwd(da).db;
+        d[`dh_prev_${k}`] = product(pick(`recurrence of ${k}`, zeros(da), da), back[k]); // (1')
       }
-      d.dx = GATES.map((k) => d[`dx_${k}`]).reduce(add);
       d.dh_prev = GATES.map((k) => d[`dh_prev_${k}`]).reduce(add);
       deltas[t] = d;
       if (t) {
@@ -202,8 +198,23 @@ function lstmMistaken(problem: Problem, name: string): Trace {
     return deltas;
   };
 
+  /** What the step before does not need, once for all runs. */
+  const finish = (d: Known, t: number): Known => {
+    const [x, h_before] = factors(t);
+    for (const k of GATES) {
+      const da = d[`da_${k}`];
+      const seen = pick(`input of ${k}`, zeros(da), da);
+      d[`dx_${k}`] = product(seen, transpose(p[`W_${k}`])); // (1')
+      d[`dW_${k}`] = product(transpose(x), da);
+      d[`dU_${k}`] = product(transpose(h_before), da);
+      d[`db_${k}`] = S.biasBwd(da).db;
+    }
+    d.dx = GATES.map((k) => d[`dx_${k}`]).reduce(add);
+    return inOrder(d, order);
+  };
+
   const after = afterOf(problem, steps);
-  const deltas = total(flows(name, T).map(run)).map((d) => inOrder(d, order));
+  const deltas = total(flows(name, T).map(run)).map(finish);
   return tellLstm(
     read,
     steps.map((s, t) => ({ ...after.steps[t], ...s })),

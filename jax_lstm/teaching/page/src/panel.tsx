@@ -309,7 +309,7 @@ function Fork({ s, place, view }: { s: Stage; place: number[]; view: View }) {
               return (
                 <tr>
                   <th scope="row">
-                    <Letter of={k} />
+                    <Head of={k} />
                   </th>
                   <td>
                     <Num x={x} css="back" />
@@ -472,6 +472,16 @@ function Values(props: { s: Stage; view: View; n: number; choose: (n: number) =>
     </Block>
   );
 }
+
+/** A letter at the head of a row, and its name for those who hear it. */
+export const Head = ({ of }: { of: string }) => (
+  <>
+    <span aria-hidden="true">
+      <Letter of={of} />
+    </span>
+    <span class="hidden">{of}</span>
+  </>
+);
 
 export const Block = (props: {
   title: string;

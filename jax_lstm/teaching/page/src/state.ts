@@ -14,11 +14,12 @@ export interface State {
   theme: "" | "light" | "dark";
 }
 
-export const write = (s: State): string => {
+/** `start` is how the page begins without a fragment. */
+export const write = (s: State, start: State): string => {
   const q = new URLSearchParams();
   q.set("example", s.example);
   q.set("at", String(s.at));
-  if (s.row) q.set("row", String(s.row));
+  if (s.row || start.row) q.set("row", String(s.row));
   if (s.mistake) q.set("mistake", s.mistake);
   const edits = Object.entries(s.edits).map(([k, x]) => `${k}:${x}`);
   if (edits.length) q.set("edit", edits.join(";"));
@@ -33,7 +34,6 @@ export const write = (s: State): string => {
 export function readState(fragment: string, start: State): State {
   const q = new URLSearchParams(fragment.replace(/^#/, ""));
   if (![...q.keys()].length) return start;
-  const fresh = q.has("example") && q.get("example") !== start.example;
   const whole = (name: string, other: number) => {
     const n = Number(q.get(name) ?? NaN);
     return Number.isInteger(n) && n >= 0 ? n : other;
@@ -49,7 +49,7 @@ export function readState(fragment: string, start: State): State {
   return {
     example: q.get("example") ?? start.example,
     at: whole("at", 0),
-    row: whole("row", fresh ? 0 : start.row),
+    row: whole("row", 0),
     mistake: q.get("mistake") ?? "",
     edits,
     gates: q.get("gates") !== "closed",

@@ -2,8 +2,7 @@
 import { useState } from "preact/hooks";
 import { add, places, type Arr } from "./arrays";
 import { HeatMap, largest } from "./heat";
-import { Letter } from "./mathml";
-import { Bar, Num } from "./panel";
+import { Bar, Head, Num } from "./panel";
 import type { Stage } from "./trace";
 import type { View } from "./view";
 
@@ -92,7 +91,7 @@ function Growing({ view, sums, stages }: { view: View; sums: Stage[]; stages: St
             {list.map((place, n) => (
               <tr data-name={s.name}>
                 <th scope="row">
-                  <Letter of={s.name} />
+                  <Head of={s.name} />
                   {list.length > 1 && <code>{place.map((p) => `[${p}]`).join("")}</code>}
                 </th>
                 {apart ? (

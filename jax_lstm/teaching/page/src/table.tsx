@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { offset } from "./arrays";
 import { bracket, Num } from "./panel";
-import { shownPlaces, type Stage } from "./trace";
+import { shownCount, shownPlaces, type Stage } from "./trace";
 import { placeOf, type View } from "./view";
 
 const MOST = 4000; // numbers that stand in the table at once
@@ -10,8 +10,8 @@ const EACH = 64; // of one line
 
 export function AllNumbers({ view }: { view: View }) {
   const [open, setOpen] = useState(false);
-  const { truth, current, state } = view;
-  const sizes = truth.stages.map((s) => shownPlaces(s, state.row).length);
+  const { truth, current } = view;
+  const sizes = truth.stages.map((s) => shownCount(s));
   const all = sizes.reduce((a, b) => a + b, 0) <= MOST;
   const place = placeOf(current);
   return (

@@ -140,6 +140,10 @@ export function shownPlaces(s: { name: string; value: Arr }, row: number): numbe
   return isBatched(s) ? Array.from({ length: size }, (_, n) => [row, n]) : places(s.value.shape);
 }
 
+/** How many these are. */
+export const shownCount = (s: { name: string; value: Arr }) =>
+  isBatched(s) ? s.value.shape[1] : s.value.data.length;
+
 /** The fork's value without one of its branches. */
 export function withoutBranch(s: Stage, branch: string): Arr {
   const others = s.branches.filter((k) => k !== branch).map((k) => s.look(k));
