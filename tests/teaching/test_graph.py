@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from jax_lstm.teaching import examples, graph
+from jax_lstm.teaching import beside, examples, graph
 from tests.teaching.kit import GRAPH, fixture, status
 
 
@@ -57,6 +57,36 @@ def test_no_label_covers_another(cell, size, labels):
     texts = [text for text in picture.axes[0].texts if text.get_text()]
     boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
     assert len(boxes) > labels
+    for n, (one, a) in enumerate(boxes):
+        for other, b in boxes[:n]:
+            width = min(a.x1, b.x1) - max(a.x0, b.x0)
+            height = min(a.y1, b.y1) - max(a.y0, b.y0)
+            assert not (width > 2 and height > 2), (one, other)
+
+
+@pytest.mark.parametrize(
+    ("cell", "name"),
+    [("lstm", "dc not carried"), ("lstm", "forget offset"), ("elman", "slope of a")],
+)
+def test_a_mistake_has_a_picture(cell, name):
+    """A mark at what differs, its numbers below, and the truth as it was; no two texts overlap."""
+    (run,) = examples.runs("random", (2, 1, 2, 2), 0, cell)
+    wrong = beside.put_beside(run.problem, cell, name)
+    picture = graph.figure(run.traced, run.title, mistake=wrong)
+    picture.draw_without_rendering()
+    texts = [text for text in picture.axes[0].texts if text.get_text()]
+    says = [text.get_text() for text in texts]
+    truth = graph.figure(run.traced, run.title)
+    assert not {t.get_text() for t in truth.axes[0].texts} - set(says)
+    assert any(wrong.sentence() in text for text in says)
+    first = wrong.first()
+    (start,) = (text for text in says if text.endswith("starts here"))
+    assert start.startswith(f"{first.name.split('[')[0]} ≠ ")
+    assert graph.number(first.mistake, graph.DIGITS) in start
+    marked = sum(text == "≠" for text in says)
+    places = graph.MARKS if cell == "lstm" else graph.ELMAN_MARKS
+    assert marked == sum(len(graph.differing(wrong, t, 0, places)) for t in range(2)) > 1
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
     for n, (one, a) in enumerate(boxes):
         for other, b in boxes[:n]:
             width = min(a.x1, b.x1) - max(a.x0, b.x0)
