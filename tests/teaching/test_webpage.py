@@ -63,6 +63,11 @@ def test_the_examples_inside_are_those_of_today(packed):
     assert (webpage.PAGE / "examples.json").read_text("utf-8").strip() in page
 
 
+def test_the_built_example_of_the_docs_is_of_today(runs):
+    built = (webpage.PAGE.parents[2] / "docs" / "gomez.html").read_text("utf-8")
+    assert built.rstrip("\n") == webpage.html(runs["gomez"]).rstrip("\n")
+
+
 def test_a_title_cannot_leave_its_element(runs):
     (run,) = runs["random"]
     page = webpage.html([run._replace(title="</script><b>")])

@@ -241,7 +241,8 @@ def test_axe_finds_no_serious_fault(files, visit, tmp_path):
     script = (install(tmp_path / "page") / "node_modules/axe-core/axe.min.js").read_text()
     for name, theme in itertools.product(("gomez", "large", "nan"), ("light", "dark")):
         page = visit(files[name][0] + "#at=60&mistake=dc+not+carried", color_scheme=theme)
-        page.evaluate("document.querySelectorAll('details').forEach((d) => (d.open = true))")
+        if name == "gomez":  # the table of all numbers is the same for all, and axe is slow
+            page.evaluate("document.querySelectorAll('details').forEach((d) => (d.open = true))")
         page.evaluate(script)
         found = page.evaluate("axe.run().then((r) => r.violations)")
         assert not [v for v in found if v["impact"] in ("serious", "critical")], json.dumps(found)

@@ -114,6 +114,7 @@ function Field({ view, name, place }: { view: View; name: string; place: number[
         autocomplete="off"
         spellcheck={false}
         value={typed ?? String(value)}
+        style={{ width: `${Math.max(9, String(value).length + 3)}ch` }}
         aria-invalid={bad}
         data-edit={key}
         onInput={(e) => type(e.currentTarget.value)}

@@ -33,7 +33,7 @@ export function Name({ of }: { of: string }): JSX.Element {
   return (
     <msub>
       <mi>{bare ?? letter}</mi>
-      <mtext>{words.join(" ")}</mtext>
+      <mtext>{words.join("\u00a0")}</mtext>
     </msub>
   );
 }

@@ -128,7 +128,7 @@ export function say(s: Stage, cell: Cell, T: number): string {
   if (part === "over time") {
     return `${name.slice(1)} is used at every time step: a fork into all of them. Each step sends its share back, and the shares are added.`;
   }
-  if (s.branches.length) return `A fork. ${capital(s.note)}. Their sum is ${name}.`;
+  if (s.branches.length) return `A fork: ${s.note}. Their sum is ${name}.`;
   if (part === "forward") {
     if (!s.equation)
       return `${name} is given${name === "y" || name === "target" ? ", the target" : ""}.`;
@@ -179,5 +179,3 @@ export function say(s: Stage, cell: Cell, T: number): string {
     ? "Back through the squashing: times its slope, taken from the output."
     : `How the loss changes with ${name.slice(1).replace(/_(\w)$/, ", by way of gate $1")}.`;
 }
-
-const capital = (text: string) => text[0].toUpperCase() + text.slice(1);
