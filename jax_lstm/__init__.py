@@ -18,6 +18,7 @@ from jax_lstm.cells.family import *
 from jax_lstm.cells.regularised import recurrent_dropout, zoneout
 from jax_lstm.diagnosis.diagnose import diagnose
 from jax_lstm.engine.cell import Cell
+from jax_lstm.engine.made import partial
 from jax_lstm.engine.routes import make_cell, make_rnn, routes
 from jax_lstm.files.checkpoint import load, save
 from jax_lstm.networks.masks import (
@@ -106,6 +107,7 @@ __all__ = [
     "make_trace",
     "memory_plan",
     "over_devices",
+    "partial",
     "recurrent_dropout",
     "recurrent_dropout_masks",
     "referee",

@@ -78,9 +78,11 @@ def make_linearised(
 
     Source: the engine's own loop, jax_lstm/engine/bptt.py.
     """
+    gates = gates and tuple(gates)
+    made = (make_linearised, (cell, gates, follows, name), None)
     follows = follows or FOLLOWS.get(cell.name, lambda slopes: ())
-    route = functools.partial(linearise, gates and tuple(gates), follows)
-    return bind(run_cell, (cell, route), name, TITLE)
+    route = functools.partial(linearise, gates, follows)
+    return bind(run_cell, (cell, route), name, TITLE, made)
 
 
 TITLE = """A whole sequence, and the derivative of each of its steps: a Linearised.

@@ -42,7 +42,8 @@ def make_states(
 
     Source: the engine's own forward, see jax_lstm/engine/bptt.py.
     """
-    return bind(run_cell, (cell, show), name, f"{title} Differentiated by JAX.")
+    made = (make_states, (cell, name, title), None)
+    return bind(run_cell, (cell, show), name, f"{title} Differentiated by JAX.", made)
 
 
 def show(plan, params, consts, fresh, state, steps):

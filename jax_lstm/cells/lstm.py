@@ -3,7 +3,6 @@
 Source: Hochreiter & Schmidhuber (1997); the forget gate: Gers, Schmidhuber & Cummins (2000).
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -12,6 +11,7 @@ from jax.typing import DTypeLike
 
 from jax_lstm.doors import check_size
 from jax_lstm.engine.cell import Cell
+from jax_lstm.engine.made import partial
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.notation import GATES, wide
 from jax_lstm.stages import (
@@ -153,7 +153,7 @@ def weights_bwd(w, xs, prevs, saved, das):
 
 # What people call -----------------------------------------------------------------------------
 
-plain_step = functools.partial(step, gates=plain_gates)
+plain_step = partial(step, gates=plain_gates)
 
 LSTM = Cell(
     name="lstm",

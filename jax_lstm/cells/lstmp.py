@@ -12,7 +12,6 @@ Source: Sak, Senior & Beaufays (2014), "Long Short-Term Memory Recurrent Neural 
 Architectures for Large Scale Acoustic Modeling", without peepholes; torch.nn.LSTM with proj_size.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -22,6 +21,7 @@ from jax.typing import DTypeLike
 from jax_lstm.cells import lstm
 from jax_lstm.doors import check_size
 from jax_lstm.engine.cell import Cell
+from jax_lstm.engine.made import partial
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.notation import GATES, wide
 from jax_lstm.stages import cell_state, hidden_state, linear, linear_bwd_weight
@@ -152,7 +152,7 @@ LSTMP = Cell(
     slopes=lstm.slopes,
     step_bwd=step_bwd,
     weights_bwd=weights_bwd,
-    step_for_jax=functools.partial(step, lstm_step=lstm.plain_step),
+    step_for_jax=partial(step, lstm_step=lstm.plain_step),
     sizes=(("R", "projection_size"),),
 )
 init_lstmp_state = make_init_state(LSTMP)

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_lstm.engine.cell import AnyCell, Cell, Params, State
+from jax_lstm.engine.made import make_comparable
 from jax_lstm.stages import drop, drop_bwd, keep, keep_bwd
 
 Make = TypeVar("Make", bound=Callable[..., Any])
@@ -118,8 +119,14 @@ def fields_of(cell: AnyCell) -> tuple[str, ...]:
 
 
 def remember(make: Make) -> Make:
-    """`functools.cache`, which would lose the types."""
-    return cast(Make, functools.cache(make))
+    """`functools.cache`, which would lose the types; and what it makes can be pickled."""
+
+    @functools.cache
+    @functools.wraps(make)
+    def remembered(cell):
+        return make_comparable(make, remembered, cell)
+
+    return cast(Make, remembered)
 
 
 @remember

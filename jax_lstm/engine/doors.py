@@ -227,6 +227,34 @@ def check_steps(name, flags, T, batch):
     return flags
 
 
+def check_resets(resets, time, batch):
+    """A boolean per step and example, or None. Numbers that are 0 or 1 are as good, dones of an
+    environment say; under jit, where values cannot be looked at, all but 0 count as 1. Trailing
+    batch axes may be left out, but not the first one: the agents of an environment share its end.
+
+    Args:
+      resets: what the user gave.
+      time, batch: (T,) and (B, ...) for a sequence, () and (B, ...) for one step.
+    """
+    if resets is None:
+        return None
+    whole = (*time, *batch)
+    want = f"boolean {'(T, ...)' if time else '(...)'} = {whole}"
+    given, flags = resets, as_array("resets", resets, bool, want)
+    numbers = any(jnp.issubdtype(flags.dtype, kind) for kind in (jnp.integer, jnp.floating))
+    least = len(time) + min(1, len(batch))
+    fits = least <= flags.ndim <= len(whole) and flags.shape == whole[: flags.ndim]
+    if not (fits and (numbers or flags.dtype == bool)):
+        raise ValueError(f"`resets` must be {want}; got {flags.dtype} {flags.shape}")
+    if numbers and not any(isinstance(x, Tracer) for x in jax.tree.leaves(given)):
+        values = np.asarray(given)
+        strange = values[(values != 0) & (values != 1)]
+        if strange.size:
+            raise ValueError(f"`resets` must be boolean, or 0 and 1; got {strange[0]}")
+    flags = flags.astype(bool).reshape(flags.shape + (1,) * (len(whole) - flags.ndim))
+    return flags if flags.shape == whole else jnp.broadcast_to(flags, whole)
+
+
 def check_lengths(lengths, T, batch):
     """Whole numbers in [0, T], one per example. Under jit the values cannot be looked at: a length
     beyond T then counts as T, a negative one as 0."""

@@ -12,7 +12,6 @@ Source: the format's description at huggingface.co/docs/safetensors.
 
 import json
 import os
-import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -20,6 +19,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+
+from jax_lstm.interop.order import by_number
 
 DTYPES: dict[str, Any] = (
     {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
@@ -48,7 +49,7 @@ def read_tensors(path):
             metadata = file.metadata() or {}
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} {what_is_wrong(data, error)}") from None
-    arrays = {}
+    arrays = {}  # the package gives them in no order
     for name, entry in sorted(entries, key=lambda entry: by_number(entry[0])):
         dtype = DTYPES.get(entry["dtype"])
         if dtype is None:
@@ -57,11 +58,6 @@ def read_tensors(path):
             )
         arrays[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
     return Tensors(arrays, metadata)
-
-
-def by_number(name):
-    """Layer 10 comes after layer 2: the package gives the arrays in no order."""
-    return [int(x) if x.isdecimal() else x for x in re.split(r"(\d+)", name)]
 
 
 def what_is_wrong(data, error):

@@ -22,8 +22,10 @@ from jax_lstm.cells import CELLS
 from jax_lstm.engine.shapes import axes_of, sizes_of
 from jax_lstm.files.arrays import TORCH_SAVE, arrays_of_npz, read_tensors
 from jax_lstm.files.checkpoint import cells_of, notes_of, read_checkpoint
+from jax_lstm.interop import keras
 from jax_lstm.interop.convert import READERS, FoundCell, cells_among, complaint, form_of
 from jax_lstm.interop.layouts import WEIGHTS
+from jax_lstm.interop.order import in_order
 from jax_lstm.notation import GATES
 
 WIDE = 60  # characters of a note that are shown
@@ -70,7 +72,10 @@ class Recurrent(NamedTuple):
 
 
 class Inspection(NamedTuple):
-    """A file: arrays and recurrent cells, and the layouts they seem to have, keys of WEIGHTS."""
+    """A file: arrays and recurrent cells, and the layouts they seem to have, keys of WEIGHTS.
+
+    order: why the reader would not put the cells in an order by their names; "" if it would. The
+    cells stand in the reader's."""
 
     file: str
     format: str
@@ -78,6 +83,7 @@ class Inspection(NamedTuple):
     layouts: tuple[str, ...]
     arrays: tuple[Array, ...]
     cells: tuple[Recurrent, ...]
+    order: str = ""
 
     __str__ = printing.page
     _repr_html_ = printing.html
@@ -116,11 +122,12 @@ def inspect(path):
     """
     arrays, form, notes, said = open_file(Path(path))
     cells, _ = cells_among({k: x for k, x in arrays.items() if numeric(x)}, said)
+    cells, order = keras_order(cells)
     with np.errstate(all="ignore"):  # what is not finite is shown
         cells = tuple(recurrent(found) for found in cells or numbered_cells(arrays))
         rows = tuple(array(name, x) for name, x in arrays.items())
     layouts = tuple(dict.fromkeys(c.layout for c in cells))
-    return Inspection(str(path), form, notes, layouts, rows, cells)
+    return Inspection(str(path), form, notes, layouts, rows, cells, order)
 
 
 # Reading --------------------------------------------------------------------------------------
@@ -140,6 +147,22 @@ def open_file(path):
     arrays, metadata = read_checkpoint(path)
     form = f"jax_lstm.save, version {metadata['version']}, every sum right"
     return arrays, form, notes_of(metadata), cells_of(metadata)
+
+
+def keras_order(cells):
+    """(the cells in the order of Keras' reader, why it would refuse them)."""
+    whole = [f for f in cells if f.layout == "keras" and f.form is not None]
+    layers: dict[str, Any] = {}
+    for f in whole:
+        sizes = f.arrays["kernel"].shape[0], f.arrays["recurrent_kernel"].shape[0]
+        layers.setdefault(keras.place_of(f.where), []).append(sizes)
+    if len(whole) < len(cells) or not cells:
+        return cells, ""
+    try:
+        names = in_order(layers, keras.HOW)
+    except ValueError as error:
+        return cells, str(error)
+    return sorted(cells, key=lambda f: names.index(keras.place_of(f.where))), ""
 
 
 def numbered_cells(arrays):
@@ -283,7 +306,7 @@ def verdict(found):
 
 
 def guess(found):
-    """How much there is, and whose layout it seems to be."""
+    """How much there is, whose layout it seems to be, and what its names leave open."""
     total = sum(math.prod(x.shape) for x in found.arrays)
     size = f"{len(found.arrays)} arrays, {total:,} numbers"
     if not found.cells:
@@ -296,7 +319,9 @@ def guess(found):
         reader = "jax_lstm.load" if ours else READERS[layout]
         seems.append(f"{layout} ({reader})" if whole else f"{layout} by its names, not its shapes")
     word = "cell" if len(found.cells) == 1 else "cells"
-    return f"{size}, {len(found.cells)} recurrent {word}; the layout seems to be {'; '.join(seems)}"
+    seems = "; ".join(seems)
+    order = f"\n{found.order}" if found.order else ""
+    return f"{size}, {len(found.cells)} recurrent {word}; the layout seems to be {seems}{order}"
 
 
 def place(c):

@@ -19,6 +19,8 @@ from jax_lstm.cells.lstm import LSTMState
 from jax_lstm.cells.lstmp import LSTMPState
 from jax_lstm.engine.shapes import letters_of, shape_of, sizes_of
 from jax_lstm.interop.layouts import WEIGHTS, from_ours
+from jax_lstm.interop.order import by_number
+from jax_lstm.interop.torch_names import plain_names, weight_of_norm
 from jax_lstm.networks.sizes import StackParams
 from jax_lstm.notation import wide
 
@@ -314,7 +316,7 @@ def cells_among(arrays, said=None):
     `said`, {where: name of the cell}, tells cells of ours apart that have the same arrays.
     """
     groups: dict[Any, dict[str, str]] = {}
-    arrays = flatten(arrays)
+    arrays = plain_arrays(flatten(arrays))
     for name in arrays:
         *place, local = split_name(name)
         groups.setdefault((*place, local.endswith("_l0")), {})[local] = name
@@ -333,7 +335,32 @@ def cells_among(arrays, said=None):
             rest.extend(names.values())
         else:
             found.append(FoundCell(layout, where, layer, direction, own, fits.get(layout)))
-    return found, rest
+    return sorted(found, key=place_of), rest
+
+
+def place_of(cell):
+    """A key to sort cells by: layer 10 after layer 9, a reverse direction after its forward one."""
+    forward = re.sub("backward_|reverse_", "forward_", cell.where)
+    return by_number(forward), cell.layer, cell.direction, forward != cell.where
+
+
+def plain_arrays(arrays):
+    """The arrays of a state_dict as torch.nn.LSTM names them, weights that stand in parts joined;
+    as they are, where those do not belong together."""
+    plain = plain_names(arrays)
+    try:
+        return {k: join_parts(k, x) for k, x in plain.items()}
+    except ValueError:
+        return arrays
+
+
+def join_parts(name, x):
+    """A weight of torch that stands in parts, joined; anything else as it is."""
+    if not isinstance(x, tuple):
+        return x
+    return weight_of_norm(
+        name, *(array_of(f"{name}, {k}", part) for k, part in zip("gv", x, strict=True))
+    )
 
 
 def nearness(arrays, form):

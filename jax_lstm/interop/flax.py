@@ -30,6 +30,7 @@ from jax_lstm.interop.convert import (
     state_of,
 )
 from jax_lstm.interop.layouts import WEIGHTS
+from jax_lstm.interop.order import check_chain
 from jax_lstm.networks.functions import Layers
 from jax_lstm.networks.sizes import StackParams
 from jax_lstm.notation import Tree
@@ -153,7 +154,7 @@ def read(tree, forms):
             raise ValueError(f"tree[{n}] must hold cells; a Bidirectional is a layer by itself")
         cells = opened[0] if isinstance(opened[0], tuple) else tuple(opened)
         layers.append(tuple(read_cell(x, forms, f"layer {n}") for x in cells))
-    return StackParams(tuple(layers))
+    return StackParams(check_chain(tuple(layers), "read each by itself, or in their order"))
 
 
 def open_tree(tree):

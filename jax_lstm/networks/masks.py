@@ -11,7 +11,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jax_lstm.doors import broadcasts
 from jax_lstm.notation import ArrayOrList, Numbers, Tree
 from jax_lstm.stages import TWINS
-from jax_lstm.stages.twins import as_jax_sees_it, with_twin
+from jax_lstm.stages.twins import as_jax_sees_it, named, with_twin
 
 
 def dropout_mask(
@@ -149,5 +149,5 @@ class Drop(Protocol):
 
 
 # `drop` with its twin, `drop_autodiff` as JAX sees it.
-drop: Drop = with_twin(TWINS["drop"], check_drop)
-drop_autodiff: Drop = as_jax_sees_it(TWINS["drop"])
+drop: Drop = named(with_twin(TWINS["drop"], check_drop), "drop", __name__)
+drop_autodiff: Drop = named(as_jax_sees_it(TWINS["drop"]), "drop_autodiff", __name__)

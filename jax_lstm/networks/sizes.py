@@ -143,6 +143,12 @@ def check_takes(sequence, given):
         )
 
 
+def is_step(sequence):
+    """Whether it is one step of a cell, which takes resets and knows no lengths."""
+    parameters = inspect.signature(sequence).parameters
+    return "resets" in parameters and "lengths" not in parameters
+
+
 def check_skip(skip):
     if skip not in SKIPS:
         raise ValueError(f'`skip` must be "inputs", "outputs", "both" or None; got {skip!r}')

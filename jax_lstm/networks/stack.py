@@ -38,6 +38,7 @@ from jax_lstm.networks.sizes import (
     check_takes,
     check_tree,
     input_sizes,
+    is_step,
     of,
     output_sizes,
     per_layer,
@@ -169,7 +170,7 @@ def _stack(
         direction the state before its first step, which is the last one in time.
       xs: (T, ..., D); (..., D) if `sequence` is one step.
       sequence: `(params, state, xs, **options) -> (state, hs)`: of any cell, hand-written or
-        `..._autodiff`, with its own options by `functools.partial(lstm, residuals="auto")`. Only
+        `..._autodiff`, with its own options by `jax_lstm.partial(lstm, residuals="auto")`. Only
         options that are given reach it, and `reverse=True` for the reverse direction. If None,
         `lstm`, and in `stack_autodiff` its twin.
       merge: what two directions hand on: "concat", "sum", "mean" or "product" on the features, or
@@ -188,9 +189,10 @@ def _stack(
         `recurrent_dropout` its mask.
       lengths, mask: see `jax_lstm.lstm`; xs is cleared in padding, before anything reads it. The
         reverse direction starts at each example's own end.
-      resets: booleans (T, ...): an episode starts at this step, in both directions: the reverse one
-        is reset when it leaves the episode, which is one step earlier in time. Also beyond
-        `lengths`: there it replaces what the reverse direction starts from; pass resets & valid.
+      resets: booleans (T, ...), or 0 and 1, as `jax_lstm.lstm` takes them: an episode starts at
+        this step, in both directions: the reverse one is reset when it leaves the episode, which is
+        one step earlier in time. Also beyond `lengths`: there it replaces what the reverse
+        direction starts from; pass resets & valid.
       reset_states: like states: where `resets` lead to; zeros if not given.
       every: also return what each layer's sequence returned beside its state.
 
@@ -219,7 +221,8 @@ def _stack(
     check_states(states)
     check_sizes(states, xs, merge, residual, skip, between)
     T, *batch = xs.shape[:-1] or (1,)  # one step of one example
-    resets = doors.check_steps("resets", resets, T, batch)
+    time, rest = ((), xs.shape[:-1]) if is_step(sequence) else ((T,), batch)
+    resets = doors.check_resets(resets, time, rest)
     valid = doors.valid_steps(lengths, mask, T, batch)
     xs = xs if valid is None else joints.clear(valid, xs)
     options = {"lengths": lengths, "mask": mask}

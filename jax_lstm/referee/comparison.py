@@ -125,8 +125,8 @@ def twins(stage: Callable[..., Tree], stage_bwd: Callable[..., Tree]) -> Route:
     """
 
     def route(args, dy):
-        y = stage(*args)
-        return y, None if dy is None else jax.tree.leaves(stage_bwd(args, y, dy))
+        y = stage(*copies(args))
+        return y, None if dy is None else jax.tree.leaves(stage_bwd(copies(args), y, dy))
 
     return route
 
@@ -232,15 +232,21 @@ def angle(got, want):
 # Trees ----------------------------------------------------------------------------------------
 
 
+def copies(tree):
+    """The tree with arrays of its own: a function on trial may write into what it is given."""
+    return jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, tree)
+
+
 def floating(tree):
-    """The floating-point leaves of a tree, and how to put others in their place."""
+    """The floating-point leaves of a tree, and how to put others in their place, beside copies of
+    the rest."""
     leaves, structure = jax.tree.flatten(tree)
     which = [jnp.issubdtype(x.dtype, jnp.inexact) for x in leaves]
 
     def rebuild(new):
         new = iter(new)
         return jax.tree.unflatten(
-            structure, [next(new) if w else x for w, x in zip(which, leaves, strict=True)]
+            structure, [next(new) if w else copies(x) for w, x in zip(which, leaves, strict=True)]
         )
 
     return [x for w, x in zip(which, leaves, strict=True) if w], rebuild

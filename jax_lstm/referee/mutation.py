@@ -28,7 +28,8 @@ from jax_lstm.referee.comparison import (
     quick_jit,
     random_cotangents,
 )
-from jax_lstm.referee.deltas import Taps, block_count, forward, of_params, run
+from jax_lstm.referee.deltas import block_count, forward, of_params, run
+from jax_lstm.referee.tapped import Taps
 
 TURNS = {"zero": 0.0, "sign": -1.0, "factor 1.01": 1.01}
 

@@ -9,7 +9,7 @@ from jax import Array
 
 from jax_lstm.doors import check_floats, check_range
 from jax_lstm.notation import Numbers
-from jax_lstm.stages.twins import row, with_twin
+from jax_lstm.stages.twins import named, row, with_twin
 
 
 def softmax_cross_entropy(logits: Numbers, targets: Numbers) -> Array:
@@ -122,15 +122,19 @@ ROWS = {
     ),
     "squared_error": row(squared_error, squared_error_bwd, "y:T,B,V targets:T,B,V", "y targets"),
 }
-softmax_cross_entropy_autodiff, softmax_cross_entropy = (
-    softmax_cross_entropy,
-    with_twin(ROWS["softmax_cross_entropy"], check_classes),
+softmax_cross_entropy_autodiff = named(
+    softmax_cross_entropy, "softmax_cross_entropy_autodiff", __name__
 )
-binary_cross_entropy_with_logits_autodiff, binary_cross_entropy_with_logits = (
-    binary_cross_entropy_with_logits,
+binary_cross_entropy_with_logits_autodiff = named(
+    binary_cross_entropy_with_logits, "binary_cross_entropy_with_logits_autodiff", __name__
+)
+squared_error_autodiff = named(squared_error, "squared_error_autodiff", __name__)
+softmax_cross_entropy = named(
+    with_twin(ROWS["softmax_cross_entropy"], check_classes), "softmax_cross_entropy", __name__
+)
+binary_cross_entropy_with_logits = named(
     with_twin(ROWS["binary_cross_entropy_with_logits"], check_same),
+    "binary_cross_entropy_with_logits",
+    __name__,
 )
-squared_error_autodiff, squared_error = (
-    squared_error,
-    with_twin(ROWS["squared_error"], check_same),
-)
+squared_error = named(with_twin(ROWS["squared_error"], check_same), "squared_error", __name__)

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jax_lstm.doors import check_floats, check_range
 from jax_lstm.notation import Numbers, wide
 from jax_lstm.stages.step import bias, bias_bwd, linear, linear_bwd
-from jax_lstm.stages.twins import Twin, row, with_twin
+from jax_lstm.stages.twins import Twin, named, row, with_twin
 
 
 class DenseParams(NamedTuple):
@@ -135,5 +135,7 @@ ROWS = {
     "embedding": row(embedding, embedding_bwd, "E:V,D tokens:V_of_T,B", "E tokens"),
     "embedding of rows": row(embedding, embedding_bwd, "E:V,D tokens:T,B,V", "E tokens"),
 }
-dense_autodiff, dense = dense, with_twin(ROWS["dense"], check_dense)
-embedding_autodiff, embedding = embedding, with_twin(ROWS["embedding"], check_embedding)
+dense_autodiff = named(dense, "dense_autodiff", __name__)
+embedding_autodiff = named(embedding, "embedding_autodiff", __name__)
+dense = named(with_twin(ROWS["dense"], check_dense), "dense", __name__)
+embedding = named(with_twin(ROWS["embedding"], check_embedding), "embedding", __name__)

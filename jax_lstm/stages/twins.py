@@ -11,12 +11,14 @@ makes JAX obey the law, the exercise says what a twin is given, and joints are m
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from jax_lstm.sharding import vary_together
+
+Stage = TypeVar("Stage", bound=Callable[..., Any])
 
 CONSTANT = "constant "  # in front of a shape: floating point, and no cotangent
 BOOLEAN = "boolean "
@@ -103,6 +105,12 @@ def as_jax_sees_it(twin: Twin) -> Callable[..., Any]:
         return twin.stage(*(jax.lax.stop_gradient(x) if c else x for c, x in pairs))
 
     return stage
+
+
+def named(function: Stage, name: str, module: str) -> Stage:
+    """The function, as pickle finds it."""
+    function.__module__, function.__qualname__ = module, name
+    return function
 
 
 def with_twin(twin: Twin, door: Callable[..., None] = lambda *args: None) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ The file is run in this process: grade only what you would run.
 """
 
 import contextlib
+import dis
 import types
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ T, B, D, H, M = 4, 3, 2, 5, 6  # all different, so that no transposed axis can p
 RIGHT, WRONG, MISSING = "right", "WRONG", "missing"
 LOOP = "backward"
 EPS = 64.0  # times eps of the dtype and the largest number: the rounding of a twin
+LOOP_EPS = 4096.0  # likewise, of a few steps
 
 
 class Grade(NamedTuple):
@@ -146,9 +148,28 @@ def call(function: Any, *args: Any) -> tuple[str, Any]:
             found = function(*args)
     except NotImplementedError:
         return MISSING, ""
+    except KeyError as error:
+        key = str(error.args[0]) if error.args else ""
+        hint = (
+            f': d["{key}"] was not put into d' if key in deltas_by(textbook, a_problem())[0] else ""
+        )
+        return WRONG, f"raises {referee.first_line(error)}{hint}"
     except (Exception, SystemExit) as error:
         return WRONG, f"raises {referee.first_line(error)}"
-    return (MISSING, "") if found is None else ("", found)
+    if found is None:
+        return (
+            (MISSING, "") if is_blank(function) else (WRONG, "returns None: is `return` missing?")
+        )
+    return "", found
+
+
+def is_blank(function):
+    """Whether nothing stands in it but words, `pass` and `...`."""
+    nothing = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "COPY_FREE_VARS"}
+    try:
+        return {step.opname for step in dis.get_instructions(function)} <= nothing
+    except TypeError:
+        return False
 
 
 def array_of(module):
@@ -213,6 +234,8 @@ def loop_grade(module, wrong_twins):
             diagnosis = diagnose(gradient_by(module, function), problem)
         except (Exception, SystemExit) as error:
             return Grade(LOOP, WRONG, with_right + str(error).splitlines()[0])
+        if diagnosis and (said := deltas_fault(module, problem)):
+            return Grade(LOOP, WRONG, with_right + said)
     if diagnosis:
         return Grade(LOOP, RIGHT, with_right.removesuffix(": "))
     return Grade(LOOP, WRONG, with_right + diagnosis.sentence().replace("\n", "; "))
@@ -240,10 +263,10 @@ def forward_fault(module, problem):
     def hs_by(module):
         return [np.asarray(step["h"], np.float64) for step in forward_by(module, problem)[1]]
 
+    right = hs_by(textbook)
     verdict, found = call(hs_by, module)
     if verdict:
         return f"`forward`, which was given, {found or 'is missing'}"
-    right = hs_by(textbook)
     if len(found) != len(right) or any(h.shape != right[0].shape for h in found):
         return "`forward`, which was given, was changed: its steps are not those it had"
     for t, (a, b) in enumerate(zip(found, right, strict=True)):
@@ -251,6 +274,53 @@ def forward_fault(module, problem):
         if not np.allclose(a, b, rtol=0, atol=1e-5):
             return f"`forward`, which was given, was changed: h differs from t={t} on"
     return ""
+
+
+def deltas_by(module, arrays):
+    """What the backward of a file says of every step."""
+    params, steps = forward_by(module, arrays)
+    form = array_of(module)
+    return module.backward(
+        params, steps, *(form(arrays[k]) for k in ("dhs", "dh_T", "dc_T"))
+    ).deltas
+
+
+def deltas_fault(module, problem):
+    """Every delta that the docstring of `backward` names must be there, and be right.
+
+    What a loop in NumPy wrote into after it had put it there holds another delta by now: that is no
+    fault of the gradient.
+    """
+    right = deltas_by(textbook, problem)
+    with right_twins(module, [f"{k}_bwd" for k in EXERCISED]):  # which write into nothing
+        verdict, found = call(deltas_by, module, problem)
+    if verdict:
+        return found
+    if not isinstance(found, list | tuple) or len(found) != len(right):
+        return f"its `deltas` must be a dict for each of the {len(right)} steps"
+    for t in reversed(range(len(right))):
+        if not isinstance(found[t], dict):
+            return f"its `deltas` must be dicts; got {type(found[t]).__name__} at t={t}"
+        if missing := [k for k in right[t] if k not in found[t]]:
+            return f"the gradient is right, but the deltas of t={t} lack {', '.join(missing)}"
+        for k, want in right[t].items():
+            later = [right[n][name] for n in (t, t - 1) if n >= 0 for name in ("dh", "dc", "dx")]
+            may_be = [want, *(later if array_of(module) is np.array else ())]
+            if not any(is_near(found[t][k], x) for x in may_be):
+                return f"the gradient is right, but the delta {k} of t={t} is not"
+    return ""
+
+
+def is_near(x, truth):
+    """To the rounding of a few steps."""
+    try:
+        kind = np.asarray(x).dtype
+        off = np.asarray(x, np.float64) - truth
+    except (TypeError, ValueError):
+        return False
+    eps = np.finfo(kind if kind in (np.float32, np.float16) else np.float64).eps
+    same = off.shape == truth.shape == np.shape(x)
+    return same and bool(np.abs(off).max() <= LOOP_EPS * eps * max(1.0, np.abs(truth).max()))
 
 
 def gradient_by(module: Any, function: Any) -> Any:
@@ -264,6 +334,8 @@ def gradient_by(module: Any, function: Any) -> Any:
         params, steps = forward_by(module, arrays)
         last = [form(arrays.get(f"d{k}_T", zeros)) for k in "hc"]
         found: Any = function(params, steps, form(arrays["dhs"]), *last)
+        if found is None and is_blank(function):
+            raise NotImplementedError
         if found is None:
             return None
         packed = [np.asarray(x) for x in found.dparams]

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec
 
 from jax_lstm.cells.lstm import lstm
 from jax_lstm.engine.functions import P, P_contra, Result, Result_co, S, S_contra, X, X_contra
+from jax_lstm.engine.made import Made
 from jax_lstm.notation import ArrayOrList
 
 LEAST_EXAMPLES = 8  # per device at least: fewer leave a product's rows too short
@@ -73,7 +74,7 @@ def over_devices(
 
     Source: `jax.shard_map`; the psum of dW is the transpose of `notation.vary_together`.
     """
-    devices = jax.devices() if devices is None else list(devices)
+    given, devices = devices, jax.devices() if devices is None else list(devices)
 
     def split(params, state, xs, *, lengths=None, mask=None, resets=None):
         flags = {"lengths": lengths, "mask": mask, "resets": resets}
@@ -93,4 +94,4 @@ def over_devices(
         )
         return run(params, state, xs, flags)
 
-    return split
+    return Made(split, over_devices, (sequence,), (("devices", given and tuple(given)),))

@@ -30,8 +30,9 @@ from jax import lax
 
 from jax_lstm.cells.lstm import lstm
 from jax_lstm.doors import check_function
-from jax_lstm.engine.doors import check_reset_state, check_steps, valid_steps
+from jax_lstm.engine.doors import check_reset_state, check_resets, valid_steps
 from jax_lstm.engine.functions import P, P_contra, Result, Result_co, S, X, X_contra
+from jax_lstm.engine.made import Made
 from jax_lstm.engine.segments import Steps, where
 from jax_lstm.notation import ArrayOrList, Tree
 from jax_lstm.sharding import vary_together
@@ -103,7 +104,7 @@ def tbptt(
       k1: outputs per block; their errors go back together.
       k2: steps that the error of a block goes back through, at most; k2 >= k1.
       sequence: `sequence(params, state, xs) -> (state, hs)`, for k2 > k1 also with `mask=`: `lstm`,
-        `elman`, their autodiff twins, `make_rnn`'s, `functools.partial(lstm, residuals="auto")`, or
+        `elman`, their autodiff twins, `make_rnn`'s, `jax_lstm.partial(lstm, residuals="auto")`, or
         your own around one of them, or around `stack`, whose states and reset_states are trees. xs
         may be any tree with time on axis 0, say tokens, or inputs and masks of zoneout. One that
         runs in reverse cannot be truncated; turn xs round instead.
@@ -115,6 +116,7 @@ def tbptt(
       the last block. params, xs and reset_state get what all windows give them; state gets what
       those windows give it that begin at the first step: the windows of blocks that end by t = k2.
       An example whose steps so far were all masked is still where it began, and so are its windows.
+      Equal makes are equal, also those of equal partials: JAX compiles once.
 
     Raises:
       ValueError: k1 or k2 not whole numbers with 1 <= k1 <= k2; what `sequence` raises.
@@ -130,7 +132,7 @@ def tbptt(
         return walk_to_the_end(k1, runner(sequence, params, fresh), window, steps)
 
     truncated.__qualname__ = f"tbptt({k1}, {k2})"  # by which Python complains
-    return truncated
+    return Made(truncated, tbptt, (k1, k2, sequence))
 
 
 def tbptt_stream(k1: int, k2: int, sequence: Callable[..., Tree] = lstm) -> Stream:
@@ -182,7 +184,8 @@ def tbptt_stream(k1: int, k2: int, sequence: Callable[..., Tree] = lstm) -> Stre
         params, fresh, window, steps = vary_together((params, reset_state, window, steps))
         return walk(k1, runner(sequence, params, fresh), window, steps)
 
-    return Stream(begin, advance)
+    made = (tbptt_stream, (k1, k2, sequence), ())
+    return Stream(Made(begin, *made, part=0), Made(advance, *made, part=1))
 
 
 # Block after block ----------------------------------------------------------------------------
@@ -305,5 +308,5 @@ def size_of(state, xs):
 def check_steps_of(state, xs, lengths, mask, resets, needs_mask):
     """Steps; those of a stream with a past have a mask, which tells it from the time before it."""
     T, batch = size_of(state, xs)
-    mask, resets = valid_steps(lengths, mask, T, batch), check_steps("resets", resets, T, batch)
+    mask, resets = valid_steps(lengths, mask, T, batch), check_resets(resets, (T,), batch)
     return Steps(xs, jnp.ones((T, *batch), bool) if mask is None and needs_mask else mask, resets)

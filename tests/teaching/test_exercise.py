@@ -74,6 +74,8 @@ CELL = "return dc * c_prev, dc * f, dc * g, dc * i"
 HIDDEN = "return dh * s, tanh_bwd(s, dh * o)"
 FORK = "return sum(rest, start=first), None"
 CARRY = 'dh_from_next, dc_from_next = d["dh_prev"], dc_prev'
+DO = '"dh": dh, "do": do}'
+DX = 'd["dx"], _ = fork_bwd(None, [d["dx_" + k] for k in GATES])'
 MUTANTS = [
     ("linear_bwd", DW, "return -np.matmul(x.T, dy)", "dW: the sign"),
     ("linear_bwd", DW, "return np.matmul(x.T, dy) / len(x)", "dW: the mean over the examples"),
@@ -174,6 +176,11 @@ MUTANTS = [
         "return (Params(*dparams), ",
         "raises AttributeError",
     ),
+    ("backward", DO, DO.replace(', "do": do', ""), "but the deltas of t=3 lack do"),
+    ("backward", DO, DO.replace("do}", "0 * do}"), "but the delta do of t=3 is not"),
+    ("backward", DX, DX.replace('d["dx"]', "dx"), """'dx': d["dx"] was not put into d"""),
+    ("backward", "    return Gradients(", "    Gradients(", "returns None: is `return` missing?"),
+    ("sigmoid_bwd", "return ds * s", "ds * s", "returns None: is `return` missing?"),
     (
         "backward",
         "h = hidden_state(o, c_to_tanh)",
@@ -195,7 +202,10 @@ def test_a_mutant_is_named_and_nothing_else_is_accused(mutant, tmp_path):
 
 def test_half_done(tmp_path):
     """One twin written; the loop, which is right, is not blamed for the twins that are not."""
-    text = solution(("return ds * s * (1 - s)", "raise NotImplementedError"), (CELL, "pass"))
+    text = solution(
+        ("return ds * s * (1 - s)", "raise NotImplementedError"),
+        (f"    f, c_prev, i, g = residual\n    {CELL}", "    pass"),
+    )
     text = text.replace("def bias_bwd", "def my_bias_bwd")
     found = graded(tmp_path, text)
     missing = [g.name for g in found.values() if g.verdict == "missing"]
@@ -203,6 +213,18 @@ def test_half_done(tmp_path):
     assert found["backward"].verdict == "right"
     assert found["backward"].says == f"with the right {', '.join(missing)} in place"
     assert grades.table(found.values()).endswith("\n5 of 8 right, 3 missing")
+
+
+def test_who_writes_into_what_was_given_is_not_accused(tmp_path):
+    """NumPy's `d = dhs[t]; d += dh_next`, and likewise in twins and forks."""
+    text = solution(
+        ("dh, _ = fork_bwd(None, (dhs[t], dh_from_next))", "dh = dhs[t]; dh += dh_from_next"),
+        ("dc, _ = fork_bwd(None, (dc_from_h, dc_from_next))", "dc = dc_from_next; dc += dc_from_h"),
+        ("return ds * s * (1 - s)", "ds *= s * (1 - s); return ds"),
+        ("return dt * (1 + t) * (1 - t)", "dt *= 1 - t * t; return dt"),
+    )
+    found = graded(tmp_path, text)
+    assert {g.verdict for g in found.values()} == {"right"}, found
 
 
 @pytest.mark.parametrize(
