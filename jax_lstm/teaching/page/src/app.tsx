@@ -434,8 +434,9 @@ const GROUPS: [string, (name: string) => boolean][] = [
   ["first state", (k) => /^(h0|c0|state) zero/.test(k)],
   ["shifted in time", (k) => / of t|reversed/.test(k)],
   ["one gate", (k) => /^(recurrence|input|slope) of /.test(k)],
+  ["one share of a sum alone", (k) => / alone$|overwritten/.test(k)],
   ["order of the gates", (k) => / order /.test(k)],
-  ["sign, mean or sum", (k) => /^(sign|mean|sum|no half|half|weights averaged)/.test(k)],
+  ["sign, mean or sum", (k) => /^(sign|mean|sum|no half|half)| (averaged|summed) | zero$/.test(k)],
   ["inside a step", () => true],
 ];
 

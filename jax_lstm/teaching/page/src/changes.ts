@@ -7,7 +7,12 @@ import type { Stage, Trace } from "./trace";
 /** The trace with the change, null where `name` is none. */
 export function changeAfter(problem: Problem, name: string, right: Trace): Trace | null {
   const [T, B] = problem.arrays.x.shape;
-  const sizes: Record<string, number> = { time: T, batch: B, features: problem.arrays.h0.shape[1] };
+  const sizes: Record<string, number> = {
+    time: T,
+    batch: B,
+    features: problem.arrays.h0.shape[1],
+    gates: 4,
+  };
   const many = (axes: string) => axes.split(" and ").reduce((n, k) => n * sizes[k], 1);
   const [kind, rest] = [name.split(" ").slice(0, 2).join(" "), name.split(" ").slice(2).join(" ")];
   const weight = (s: Stage) => s.part === "over time" && /^d[WUb]/.test(s.name);
@@ -36,21 +41,20 @@ export function changeAfter(problem: Problem, name: string, right: Trace): Trace
     const dx = new Map(right.stages.filter((s) => s.name === "dx").map((s) => [s.t, s.value]));
     return change(right, (s) => (s.name === "dx" ? dx.get(T - 1 - (s.t ?? 0))! : null));
   }
-  if (kind === "sign of") {
+  const onLeaf = (leaf: string, factor: number) => {
     const same = (s: Stage) =>
-      rest === "dxs" ? s.name === "dx" : weight(s) && s.name.split("_")[0] === rest;
+      leaf === "dxs" ? s.name === "dx" : weight(s) && s.name.split("_")[0] === leaf;
     return change(
       right,
-      (s) => (same(s) ? times(s.value, -1) : null),
-      (d, k) => (k === rest ? times(d, -1) : d),
+      (s) => (same(s) ? times(s.value, factor) : null),
+      (d, k) => (k === leaf ? times(d, factor) : d),
     );
-  }
-  if (/^d[hc]0 zero$/.test(name))
-    return change(
-      right,
-      () => null,
-      (d, k) => (name.startsWith(k) ? times(d, 0) : d),
-    );
+  };
+  if (kind === "sign of") return onLeaf(rest, -1);
+  const zero = /^(d\w+) zero$/.exec(name);
+  if (zero) return onLeaf(zero[1], 0);
+  const mean = /^(d\w+) (averaged|summed) over (.*)$/.exec(name);
+  if (mean) return onLeaf(mean[1], mean[2] === "summed" ? many(mean[3]) : 1 / many(mean[3]));
   if (name === "dh0 and dc0 swapped") {
     return { ...right, ends: { dh0: right.ends.dc0, dc0: right.ends.dh0 } };
   }

@@ -116,6 +116,26 @@ function afterOf(problem: Problem, steps: Known[]): After {
   return outside(problem, hs);
 }
 
+/** Which gates' shares reach h_{t-1} ("recurrence", "dh") or x_t ("input", "dx"). */
+function reaches(name: string, k: string, dropped: string, branch: string): boolean {
+  const alone = /^(dx|dh|dx and dh) of (\w) alone$/.exec(name);
+  if (alone) return !alone[1].split(" and ").includes(branch) || alone[2] === k;
+  return name !== `${dropped} of ${k}`;
+}
+
+/** What is left of a step's share in a sum where `=` stands for `+=`. */
+function shareLeft(name: string, leaf: string, k: string, t: number, da: Arr): Arr {
+  const form = /^(\w+?)(?: (\w))? overwritten: (t|example)=(\d+) left$/;
+  const [, sum, gate, axis, left] = form.exec(name) ?? [];
+  if (!sum || !["weights", leaf].includes(sum) || (gate && gate !== k)) return da;
+  if (axis === "t") return keep(t === Number(left), da);
+  const size = da.shape[1];
+  const found = zeros(da);
+  const row = Number(left) * size;
+  found.data.set(da.data.subarray(row, row + size), row);
+  return found;
+}
+
 /** The runs of a flow, added. */
 const total = (runs: Known[][]): Known[] =>
   runs.reduce((one, other) =>
@@ -186,7 +206,7 @@ function lstmMistaken(problem: Problem, name: string): Trace {
       for (const k of GATES) {
         const da = S.multiply(d[`d${k}`], slopeOf(k, steps[t][k])); // (2')
         d[`da_${k}`] = da;
-        d[`dh_prev_${k}`] = product(pick(`recurrence of ${k}`, zeros(da), da), back[k]); // (1')
+        d[`dh_prev_${k}`] = product(keep(reaches(name, k, "recurrence", "dh"), da), back[k]); // (1')
       }
       d.dh_prev = GATES.map((k) => d[`dh_prev_${k}`]).reduce(add);
       deltas[t] = d;
@@ -203,11 +223,12 @@ function lstmMistaken(problem: Problem, name: string): Trace {
     const [x, h_before] = factors(t);
     for (const k of GATES) {
       const da = d[`da_${k}`];
-      const seen = pick(`input of ${k}`, zeros(da), da);
+      const seen = keep(reaches(name, k, "input", "dx"), da);
       d[`dx_${k}`] = product(seen, transpose(p[`W_${k}`])); // (1')
-      d[`dW_${k}`] = product(transpose(x), da);
-      d[`dU_${k}`] = product(transpose(h_before), da);
-      d[`db_${k}`] = S.biasBwd(da).db;
+      const share = (leaf: string) => shareLeft(name, leaf, k, t, da);
+      d[`dW_${k}`] = product(transpose(x), share("dW")); // (F')
+      d[`dU_${k}`] = product(transpose(h_before), share("dU"));
+      d[`db_${k}`] = S.biasBwd(share("db")).db;
     }
     d.dx = GATES.map((k) => d[`dx_${k}`]).reduce(add);
     return inOrder(d, order);
@@ -253,9 +274,10 @@ function elmanMistaken(problem: Problem, name: string): Trace {
       d.dh_prev = product(back, pick("U for its transpose", p.U, transpose(p.U))); // (1')
       d.dx = product(pick("input of a", zeros(d.da), d.da), transpose(p.W));
       const [x, h_before] = factors(t);
-      d.dW = product(transpose(x), d.da);
-      d.dU = product(transpose(h_before), d.da);
-      d.db = S.biasBwd(d.da).db;
+      const share = (leaf: string) => shareLeft(name, leaf, "a", t, d.da);
+      d.dW = product(transpose(x), share("dW")); // (F')
+      d.dU = product(transpose(h_before), share("dU"));
+      d.db = S.biasBwd(share("db")).db;
       deltas[t] = d;
       if (t) dh_from_next = carry(flow, t - 1, d.dh_prev, "dh not carried");
     }
