@@ -1,6 +1,6 @@
 """The LSTM, its gradient derived and written by hand, checked against jax.grad."""
 
-from jax_lstm import interop, referee, stages
+from jax_lstm import interop, referee, stages, training
 from jax_lstm.analysis.attribution import Attribution, attribute
 from jax_lstm.analysis.flow import (
     GradientNorms,
@@ -20,6 +20,7 @@ from jax_lstm.diagnosis.diagnose import diagnose
 from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.made import partial
 from jax_lstm.engine.routes import make_cell, make_rnn, routes
+from jax_lstm.files import exported
 from jax_lstm.files.checkpoint import load, save
 from jax_lstm.networks.masks import (
     drop,
@@ -123,6 +124,7 @@ __all__ = [
     "tbptt",
     "tbptt_stream",
     "trace",
+    "training",
     "zoneout",
     "zoneout_mask",
     "zoneout_masks",

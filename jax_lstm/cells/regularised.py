@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_lstm.engine.cell import AnyCell, Cell, Params, State
+from jax_lstm.engine.doors import check_record
 from jax_lstm.engine.made import make_comparable
 from jax_lstm.stages import drop, drop_bwd, keep, keep_bwd
 
@@ -119,13 +120,15 @@ def fields_of(cell: AnyCell) -> tuple[str, ...]:
 
 
 def remember(make: Make) -> Make:
-    """`functools.cache`, which would lose the types; and what it makes can be pickled."""
+    """`functools.cache`, which would lose the types; and what it makes can be pickled. In front of
+    it is a door: a cache hashes what it is given."""
 
-    @functools.cache
     @functools.wraps(make)
     def remembered(cell):
-        return make_comparable(make, remembered, cell)
+        check_record("cell", cell)
+        return kept(cell)
 
+    kept = functools.cache(lambda cell: make_comparable(make, remembered, cell))
     return cast(Make, remembered)
 
 

@@ -24,6 +24,7 @@ from jax_lstm.diagnosis.brought import dtype_of, numbers, read
 from jax_lstm.diagnosis.catalogue import LOSSES, Problem
 from jax_lstm.diagnosis.slow_backward import MUTANTS
 from jax_lstm.diagnosis.tables import table_for, table_of
+from jax_lstm.doors import check_flag, check_text, refuse
 from jax_lstm.engine.shapes import shape_of, sizes_of
 from jax_lstm.interop.layouts import LAYOUTS, from_ours
 
@@ -64,6 +65,13 @@ def diagnose(
     Raises:
       ValueError: names, shapes or numbers that cannot be, or a file that is not what it claims.
     """
+    if not isinstance(gradient, dict | str | Path) and not callable(gradient):
+        refuse("gradient", "a dict, a file or a function", gradient)
+    if not isinstance(problem, dict | str | Path | None):
+        refuse("problem", "a dict or a file", problem)
+    for name, text in (("layout", layout), ("cell", cell)):
+        check_text(name, "" if text is None else text, "None or a name")
+    check_flag("pairs", bool(pairs) if pairs is None else pairs)
     asked = {"layout": layout, "cell": cell}
     files = [read(x) if isinstance(x, str | Path) else None for x in (gradient, problem)]
     found, problem = files[0] or {}, find_problem(files, problem)
@@ -84,8 +92,7 @@ def diagnose(
     elif files[0]:
         gradient = found.get("gradient") or {}
     if not isinstance(gradient, dict):
-        got = type(gradient).__name__
-        raise ValueError(f"`gradient` must be a dict, a file or a function; got {got}")
+        refuse("gradient", "a dict, a file or a function", gradient)
     given, dtype = given_of(gradient, form, layout, sizes)
     verdict = referee.diagnose(given, table_for(table, given), dtype=dtype, pairs=pairs)
     if function and not verdict.explanations and not verdict.lost and len(ours.xs) > 1:

@@ -3,27 +3,32 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 import jax
 import jax.numpy as jnp
 
+from jax_lstm.doors import check_shape, forward_mode_of_the_twin
 from jax_lstm.engine import bptt
 from jax_lstm.engine.cell import Cell, Params, State
 from jax_lstm.engine.doors import (
     check_cell,
     check_consts,
+    check_fields,
+    check_named,
     check_options,
+    check_params,
     check_reset_state,
     check_resets,
     valid_steps,
 )
 from jax_lstm.engine.functions import InitState, Residuals, SequenceFunction, StepFunction
 from jax_lstm.engine.made import Made
-from jax_lstm.engine.segments import Plan, Steps, where, zeros_like
+from jax_lstm.engine.programs import in_one_program
+from jax_lstm.engine.segments import Plan, Steps, where, whole_segments, zeros_like
 from jax_lstm.engine.shapes import axes_of, is_wide, letters_of, shape_of, sizes_of
 from jax_lstm.notation import wide
-from jax_lstm.sharding import vary_together
+from jax_lstm.sharding import over_auto_axes, vary_together
 
 First = TypeVar("First")
 Second = TypeVar("Second")
@@ -48,6 +53,7 @@ def routes(cell: Cell[Params, State], about: str) -> Routes[Params, State]:
     Returns:
       cell_fn, cell_autodiff, rnn, rnn_autodiff: see `make_cell` and `make_rnn`.
     """
+    check_named(cell, about=about)
     steps = make_cell(cell, f"{cell.name}_cell", f"One step of {about}.")
     return (*steps, *make_rnn(cell, cell.name, f"{about[:1].upper()}{about[1:]}, over a sequence."))
 
@@ -71,11 +77,12 @@ def make_rnn(
       The first is differentiated by `cell.step_bwd` and `cell.weights_bwd`, the second by JAX,
       through `cell.step_for_jax` where there is one.
     """
-    by_hand, by_jax = (cell, bptt.by_hand), (cell, bptt.autodiff)
+    check_named(cell, name=name, title=title)
+    ours, by_jax = (cell, by_hand), (cell, bptt.autodiff)
     made = (make_rnn, (cell, name, title))
     rule, twin = "Differentiated by its hand-written rule.", "Differentiated by JAX."
     return (
-        bind(run_cell, by_hand, name, f"{title} {rule}", (*made, 0)),
+        bind(run_cell, ours, name, f"{title} {rule}", (*made, 0)),
         bind(run_cell, by_jax, f"{name}_autodiff", f"{title} {twin}", (*made, 1)),
     )
 
@@ -91,6 +98,7 @@ def make_cell(
     Returns:
       cell_fn, cell_autodiff: `(params, state, x) -> (state, h)`, see `jax_lstm.lstm_cell`.
     """
+    check_named(cell, name=name, title=title)
     by_hand, by_jax = (cell, bptt.step_by_hand), (cell, bptt.step_autodiff)
     made = (make_cell, (cell, name, title))
     rule, twin = "Differentiated by its own rule.", "Differentiated by JAX."
@@ -117,7 +125,14 @@ def init_state(cell, params, batch_shape=()):
     Returns:
       The cell's state, fields (*batch_shape, ...): h in the dtype of params, a cell state in the
       wide one.
+
+    Raises:
+      ValueError: parameters of another cell; a batch_shape that is no tuple of sizes.
     """
+    check_fields("params", params, cell.params)
+    if cell.shapes:
+        check_params(cell, params)
+    batch_shape = check_shape("batch_shape", batch_shape)
     if cell.init_state is not None:
         return cell.init_state(params, batch_shape)
     if not cell.fields or not cell.shapes:
@@ -175,7 +190,8 @@ def bind(
             signature.bind(*args, **options)
         except TypeError as error:  # by the name that people call
             raise TypeError(f"{name}() {error}; it takes {signature}") from None
-        return function(*given, *args, **options)
+        with forward_mode_of_the_twin(name):
+            return function(*given, *args, **options)
 
     vars(bound)["__signature__"] = signature
     bound.__name__ = bound.__qualname__ = name
@@ -213,8 +229,15 @@ def step_cell(cell, route, params, state, x, *, consts=None, resets=None, reset_
     fresh = fresh_state(reset_state, state, resets)
     args = (params, state, x, consts, fresh, resets)
     params, state, x, consts, fresh, resets = vary_together(args)
-    state = state if resets is None else where(resets, fresh, state)
-    return route(cell, params, consts, state, x)
+    state = state if resets is None else cast(Any, where(resets, fresh, state))
+    one = jax.tree.map(lambda x: x[None], x)
+    run = over_auto_axes(
+        functools.partial(route, cell),
+        state,
+        one,
+        lambda state_at, _: (state_at(state), state_at(state[0])),
+    )
+    return run(params, consts, state, x)
 
 
 def run_cell(
@@ -239,7 +262,7 @@ def run_cell(
       params: the cell's parameters, one dtype.
       state: the state before the first step, (..., H) per field; see `init_..._state`.
       xs: (T, ..., D), dtype of params, time first; any number of batch axes, also none. T = 0 and
-        an empty batch work.
+        an empty batch work. Under `jax.export` T and the batch may be symbolic, see docs/files.md.
       consts: what the cell takes for the whole sequence, a mask of recurrent dropout say: a
         constant, whose cotangent is zero.
       lengths: integers (...) of any dtype, or a list: the number of valid steps of each example, in
@@ -272,14 +295,11 @@ def run_cell(
       ValueError: shapes, dtypes or options that do not belong together, before tracing.
       TypeError: by JAX, for `jax.jvp` of the hand-written rule: a `custom_vjp` has no forward mode.
         The `..._autodiff` twin has. Reverse mode, and forward over reverse, work.
-      ShardingTypeError: by JAX, for arrays split over an Explicit axis of a mesh, which
-        `jax.make_mesh` gives by default: make the mesh with `axis_types=(AxisType.Auto,)`, or hand
-        the training step to `jax.shard_map` or to `jax.sharding.auto_axes(step, out_sharding=...)`.
 
     Source: Werbos (1990), "Backpropagation through time"; the equations of the cell's file.
     """
     check_cell(cell, params, state, xs, "xs", 1)
-    check_options(residuals, unroll, reverse)
+    residuals, unroll = check_options(residuals, unroll, reverse)
     check_consts(cell, state, consts)
     T, *batch = jax.tree.leaves(xs)[0].shape[: batch_axes(cell, state) + 1]
     mask = valid_steps(lengths, mask, T, batch)
@@ -287,13 +307,36 @@ def run_cell(
     fresh = fresh_state(reset_state, state, resets)
     plan = Plan(cell, reverse, residuals, unroll)
     steps = Steps(xs, mask, resets)
-    return route(plan, *vary_together((params, consts, fresh, state, steps)))
+    arrays = vary_together((params, consts, fresh, state, steps))
+    return in_one_program(run_route, (route, plan), *arrays)
+
+
+def run_route(route, plan, params, consts, fresh, state, steps):
+    """(last state, what has time first), on a mesh of any kind of axes."""
+    run = over_auto_axes(
+        functools.partial(route, plan),
+        state,
+        steps,
+        lambda state_at, hs_at: (state_at(state), hs_at),
+    )
+    return run(params, consts, fresh, state, steps)
 
 
 def fresh_state(reset_state, state, resets):
     """Where resets lead to: what is given, or zeros; None where there are no resets."""
     check_reset_state(reset_state, state, resets)
     return zeros_like(state) if reset_state is None and resets is not None else reset_state
+
+
+def by_hand(plan, params, consts, fresh, state, steps):
+    """The hand-written rule; a symbolic T is filled up to whole segments, and cut again."""
+    batch = jax.tree.leaves(state)[0].shape[: batch_axes(plan.cell, state)]
+    whole = whole_segments(plan.residuals, batch, steps)
+    last, hs = bptt.by_hand(plan, params, consts, fresh, state, vary_together((whole, state))[0])
+    if whole is steps:
+        return last, hs
+    T = jax.tree.leaves(steps.xs)[0].shape[0]
+    return last, jax.tree.map(lambda h: h[:T], hs)
 
 
 def batch_axes(cell, state):

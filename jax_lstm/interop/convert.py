@@ -17,6 +17,7 @@ from jax_lstm.cells import CELLS
 from jax_lstm.cells.elman import ElmanState
 from jax_lstm.cells.lstm import LSTMState
 from jax_lstm.cells.lstmp import LSTMPState
+from jax_lstm.doors import check_arrays
 from jax_lstm.engine.shapes import letters_of, shape_of, sizes_of
 from jax_lstm.interop.layouts import WEIGHTS, from_ours
 from jax_lstm.interop.order import by_number
@@ -171,7 +172,7 @@ def cell_of(arrays, forms, where="", join=None):
     return params(*(to_jax(f"{k}{at}", found[k]) for k in params._fields))
 
 
-def arrays_of(params, forms, bias=True, again=None):
+def arrays_of(params, forms, bias=True, again=None, name="params"):
     """A system's arrays from the parameters of a cell, {name: NumPy array}: the way back.
 
     Args:
@@ -179,19 +180,20 @@ def arrays_of(params, forms, bias=True, again=None):
       forms: of `layouts.WEIGHTS`.
       bias: whether there are biases; if not, b must be zero.
       again: what becomes of a second bias, a function of b; zeros if None.
+      name: of params, for complaints.
     """
-    name = next((k for k, kind in PARAMS.items() if isinstance(params, kind)), None)
+    cell = next((k for k, kind in PARAMS.items() if isinstance(params, kind)), None)
     known: dict[str, Any] = {}
     for form in forms:
         known.setdefault(form.cell, form)
-    if name is None or name not in known:
+    if cell is None or cell not in known:
         takes = ", ".join(PARAMS[k].__name__ for k in known)
         abouts = ", ".join(form.about for form in known.values())
-        raise ValueError(f"{abouts} take {takes}; got {type(params).__name__}")
-    form, ours = known[name], WEIGHTS["ours"]
+        raise ValueError(f"`{name}`: {abouts} take {takes}; got {type(params).__name__}")
+    form, ours = known[cell], WEIGHTS["ours"]
     arrays = {k: array_of(k, x) for k, x in zip(params._fields, params, strict=True)}
     check_one_dtype(arrays)
-    own = next(f for f in ours if f.cell == name)
+    own = next(f for f in ours if f.cell == cell)
     wrong = misfits(arrays, own)
     if wrong:
         raise ValueError(complaint(arrays, (own,)))
@@ -243,7 +245,8 @@ def as_layers(name, tree, is_one):
             f"`{name}` must be that of a cell, or [(forward[, reverse]), ...] with those of each "
             f"layer; got {type(tree).__name__}"
         )
-    layers = tuple((layer,) if is_one(layer) else tuple(layer) for layer in tree)
+    several = [layer if isinstance(layer, tuple | list) else (layer,) for layer in tree]
+    layers = tuple((x,) if is_one(x) else tuple(y) for x, y in zip(tree, several, strict=True))
     for n, layer in enumerate(layers):
         if len(layer) not in (1, 2) or not all(is_one(one) for one in layer):
             raise ValueError(
@@ -251,6 +254,16 @@ def as_layers(name, tree, is_one):
                 f"of {', '.join(sorted({type(one).__name__ for one in layer})) or 'no type'}"
             )
     return layers
+
+
+def check_state(state):
+    """(h,) or (h, c), under these names."""
+    if getattr(state, "_fields", None) not in (("h",), ("h", "c")):
+        raise ValueError(
+            "`state` must be a state with fields h, or h and c, say an LSTMState; got "
+            f"{type(state).__name__}"
+        )
+    check_arrays("state", state)
 
 
 def state_of(where, h, c=None) -> CellState:

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jax_lstm.cells.elman import ELMAN, ElmanState, elman, elman_cell
 from jax_lstm.cells.lstm import LSTM, LSTMParams, LSTMState, lstm, lstm_cell
 from jax_lstm.cells.regularised import Around, surround
+from jax_lstm.doors import check_array, check_flag
 from jax_lstm.engine import doors
 from jax_lstm.engine.routes import make_rnn
 from jax_lstm.notation import wide
@@ -122,7 +123,12 @@ def sequence(
 
     Options that are None are those of `rnn`; a carry that is None is `draw(shape of x)`.
     """
-    given = lambda name, value: bool(getattr(rnn, name) if value is None else value)
+
+    def given(name, value):
+        flag = getattr(rnn, name) if value is None else value
+        check_flag(name, flag)
+        return flag
+
     time_major, reverse = given("time_major", time_major), given("reverse", reverse)
     check_functions(cell := rnn.cell)
     check_inputs(
@@ -238,9 +244,9 @@ def check_loop(resets, reset_carry):
 
 
 def check_inputs(inputs, least, form):
-    if getattr(inputs, "ndim", 0) < least:
-        got = inputs.shape if hasattr(inputs, "shape") else type(inputs).__name__
-        raise ValueError(f"`inputs` must be {form}, an array; got {got}")
+    check_array("inputs", inputs, f"{form}, an array")
+    if inputs.ndim < least:
+        raise ValueError(f"`inputs` must be {form}, an array; got {inputs.shape}")
 
 
 def check_carry(name, cell, carry, batch):

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from jax_lstm.doors import check_flag
 from jax_lstm.interop.convert import (
     READERS,
     CellState,
@@ -23,6 +24,7 @@ from jax_lstm.interop.convert import (
     arrays_of,
     cell_of,
     cells_among,
+    check_state,
     layers_of,
     listing,
     state_of,
@@ -84,6 +86,7 @@ def to_weights(params: Tree, *, use_bias: bool = True) -> list[list[np.ndarray]]
 
     Source: this file's.
     """
+    check_flag("use_bias", use_bias)
     return [
         [x for p in layer for x in arrays_of(p, WEIGHTS["keras"], use_bias).values()]
         for layer in layers_of(params)
@@ -112,6 +115,7 @@ def from_states(states: Sequence[Any]) -> CellState:
 
 def to_states(state: Tree) -> list[Tree]:
     """Keras' list, [h, c] or [h], from the state of a cell; arrays as they are."""
+    check_state(state)
     return list(state)
 
 

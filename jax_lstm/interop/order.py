@@ -17,8 +17,9 @@ MOST_TRIED = 6  # layers whose orders are all tried: 720
 
 
 def by_number(name):
-    """A key to sort by: layer 10 comes after layer 2."""
-    return [int(x) if x.isdecimal() else x for x in re.split(r"(\d+)", name)]
+    """A key to sort by: layer 10 comes after layer 2, also where the digits are thousands."""
+    digits = lambda x: (len(x.lstrip("0")), x.lstrip("0"), x)
+    return [digits(x) if n % 2 else x for n, x in enumerate(re.split(r"([0-9]+)", name))]
 
 
 def in_order(layers: Mapping[str, Sizes], how: str) -> list[str]:

@@ -27,11 +27,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_lstm.doors import check_flag, check_text
 from jax_lstm.interop.convert import (
     READERS,
     TORCH_NAME,
     array_of,
     arrays_of,
+    as_layers,
     cell_of,
     cells_among,
     join_parts,
@@ -147,8 +149,10 @@ def from_hx(hx: Tree, *, bidirectional: bool = False) -> Layers:
 
     Source: this file's.
     """
+    check_flag("bidirectional", bidirectional)
     given = hx if isinstance(hx, tuple | list) else (hx,)
-    fields = [array_of(name, x) for name, x in zip(("h_0", "c_0"), given, strict=False)]
+    names = ("h_0 of hx", "c_0 of hx")
+    fields = [array_of(name, x) for name, x in zip(names, given, strict=False)]
     directions = 2 if bidirectional else 1
     sizes = {x.shape[:-1] for x in fields}
     n = fields[0].shape[0] if fields and fields[0].ndim > 1 else 0
@@ -178,7 +182,8 @@ def to_hx(states: AnyLayers, *, dtype: Any = None) -> np.ndarray | tuple[np.ndar
 
     Source: this file's.
     """
-    each = [state for layer in states for state in layer]
+    layers = as_layers("states", states, lambda x: hasattr(x, "_fields"))
+    each = [state for layer in layers for state in layer]
     kinds = {(type(s).__name__, *(np.shape(x) for x in s)) for s in each}
     if len(kinds) != 1:
         raise ValueError(f"torch has one H for all layers; got states {sorted(kinds)}")
@@ -260,7 +265,8 @@ def group_by_cell(d, prefix, whole):
     if not isinstance(d, Mapping) or not d:
         got = f"{type(d).__name__}; give its state_dict()"
         got = got if hasattr(d, "state_dict") else f"{type(d).__name__} {d!r:.40}"
-        raise ValueError(f"a state_dict must be {{name: array}}; got {got}")
+        raise ValueError(f"`d` is none: a state_dict must be {{name: array}}; got {got}")
+    check_text("prefix", prefix)
     cells, strange, start = {}, [], f"{prefix.removesuffix('.')}." if prefix else ""
     below = {str(k): x for k, x in d.items() if str(k).startswith(start)}
     for name, x in plain_names(below).items():
@@ -335,6 +341,9 @@ def check_fit(layers):
 
 def write(params, bias, prefix, again):
     """{name: array} in torch's order; `again` makes the second bias of the first."""
+    check_flag("bias", bias)
+    check_text("prefix", prefix)
+    name = "params" if again is None else "dparams"
     layers = layers_of(params)
     start = f"{prefix.removesuffix('.')}." if prefix else ""
     d = {}
@@ -342,7 +351,7 @@ def write(params, bias, prefix, again):
         for r, p in enumerate(layer):
             if not bias and again is not None and hasattr(p, "b"):
                 p = p._replace(b=np.zeros_like(p.b))
-            arrays = arrays_of(p, WEIGHTS["torch"], bias, again)
-            d |= {f"{start}{name[:-1]}{k}{'_reverse' * r}": x for name, x in arrays.items()}
+            arrays = arrays_of(p, WEIGHTS["torch"], bias, again, name)
+            d |= {f"{start}{key[:-1]}{k}{'_reverse' * r}": x for key, x in arrays.items()}
     check_fit(layers)
     return d

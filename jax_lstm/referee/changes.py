@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from jax_lstm.doors import check_size, check_texts, refuse
+
 Change: TypeAlias = tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]  # what it says, and does
 
 
@@ -23,6 +25,12 @@ def scalings(sizes: Mapping[str, int], weights: Sequence[str]) -> dict[str, Chan
       sizes: {"time": T, "batch": B, "features": H}, over which one may take a mean.
       weights: the leaves that belong to weights.
     """
+    whole = isinstance(sizes, Mapping) and all(isinstance(k, str) for k in sizes)
+    if not whole or not {"time", "batch"} <= set(sizes):
+        refuse("sizes", 'a dict of sizes, {"time": T, "batch": B, ...}', sizes)
+    for n in sizes.values():
+        check_size("sizes", n, 0)
+    check_texts("weights", weights, "the names of the weights' leaves, a tuple of texts")
     table = {"sign": ("the sign", times(-1.0, None))}
     several = itertools.chain(*(itertools.combinations(sizes, r) for r in (1, 2, 3)))
     for axes in several:

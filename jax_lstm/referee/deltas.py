@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_lstm.doors import refuse
 from jax_lstm.referee.comparison import (
     EPS,
     FACTOR,
@@ -34,6 +35,7 @@ from jax_lstm.referee.comparison import (
     quick_jit,
     random_cotangents,
 )
+from jax_lstm.referee.doors import check_record
 from jax_lstm.referee.tapped import Tap, TapReport, Taps
 
 
@@ -64,6 +66,9 @@ def taps(
       ValueError: no time step, 16-bit arrays, float64 where JAX has it switched off, or names of
         gates that are not one per block.
     """
+    check_record(cell, seed, params=params, state=state, xs=xs)
+    if inside is not None and not all(hasattr(inside, name) for name in Taps._fields):
+        refuse("inside", "None or a jax_lstm.referee.Taps", inside)
     own, inside = inside, inside or Taps(gates=getattr(cell, "gates", ()))
     dtype = lowest_dtype((params, state, xs))
     if jnp.finfo(dtype).bits == 16:

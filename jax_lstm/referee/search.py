@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jax_lstm import printing
+from jax_lstm.doors import check_dtype, check_flag, refuse
 from jax_lstm.referee.agreement import Given, distances, first_disagreement, multiples
 from jax_lstm.referee.changes import FITTED, clippings
 
@@ -182,6 +183,12 @@ def diagnose(
     Returns:
       Diagnosis.
     """
+    if not isinstance(given, tuple | list) or not all(isinstance(g, Given) for g in given):
+        refuse("given", "a list of jax_lstm.referee.Given", given)
+    if not isinstance(table, Table):
+        refuse("table", "a jax_lstm.referee.Table", table)
+    check_dtype("dtype", dtype)
+    check_flag("pairs", bool(pairs) if pairs is None else pairs)
     right = copied(table.gradients([()]))
     roundings = tuple(dict.fromkeys((dtype, "float32" if dtype == "float64" else dtype)))
     every, nearest = search(given, table, right, roundings, pairs)

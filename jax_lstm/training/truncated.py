@@ -27,15 +27,25 @@ from typing import Concatenate, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.export import is_symbolic_dim
 
 from jax_lstm.cells.lstm import lstm
-from jax_lstm.doors import check_function
-from jax_lstm.engine.doors import check_reset_state, check_resets, valid_steps
+from jax_lstm.doors import (
+    as_array,
+    check_arrays,
+    check_function,
+    describe,
+    is_array,
+    refuse,
+    whole_number,
+)
+from jax_lstm.engine.doors import check_forward, check_reset_state, check_resets, valid_steps
 from jax_lstm.engine.functions import P, P_contra, Result, Result_co, S, X, X_contra
 from jax_lstm.engine.made import Made
+from jax_lstm.engine.programs import with_sequence
 from jax_lstm.engine.segments import Steps, where
 from jax_lstm.notation import ArrayOrList, Tree
-from jax_lstm.sharding import vary_together
+from jax_lstm.sharding import over_auto_axes, vary_together
 
 
 class Window(NamedTuple):
@@ -121,15 +131,18 @@ def tbptt(
     Raises:
       ValueError: k1 or k2 not whole numbers with 1 <= k1 <= k2; what `sequence` raises.
     """
-    begin = tbptt_stream(k1, k2, sequence).begin
+    begin, k1, k2 = tbptt_stream(k1, k2, sequence).begin, *check_reach(k1, k2)
 
     def truncated(params, state, xs, *, lengths=None, mask=None, resets=None, reset_state=None):
         check_one_way(params)
+        check_begin(state, xs)
         steps = check_steps_of(state, xs, lengths, mask, resets, k2 > k1)
         check_reset_state(reset_state, state, resets)
         window = begin(state, xs, resets=resets)
         params, fresh, window, steps = vary_together((params, reset_state, window, steps))
-        return walk_to_the_end(k1, runner(sequence, params, fresh), window, steps)
+        return with_sequence(
+            truncate, (walk_to_the_end, k1), sequence, params, fresh, window, steps
+        )
 
     truncated.__qualname__ = f"tbptt({k1}, {k2})"  # by which Python complains
     return Made(truncated, tbptt, (k1, k2, sequence))
@@ -154,7 +167,7 @@ def tbptt_stream(k1: int, k2: int, sequence: Callable[..., Tree] = lstm) -> Stre
 
     Returns:
       begin: `begin(state, xs, *, resets=None) -> Window`, before the first step. Only shapes and
-        dtypes of xs count; `resets` must be given (any) if `advance` is going to get some.
+        dtypes of xs count; `resets` must be given (of any steps) if `advance` is going to get some.
       advance: `advance(params, window, xs, *, mask=None, resets=None, reset_state=None) -> (Window,
         hs)`, with T a multiple of k1. `window.state` is the state after the chunk. `reset_state` is
         the same in every chunk: the resets of the last k2 - k1 steps lead there again.
@@ -162,33 +175,55 @@ def tbptt_stream(k1: int, k2: int, sequence: Callable[..., Tree] = lstm) -> Stre
     Raises:
       ValueError: as `tbptt`; a chunk that is not a multiple of k1; resets here and not there.
     """
-    check_reach(k1, k2)
-    check_sequence(sequence)
+    k1, k2 = check_reach(k1, k2)
+    check_function("sequence", sequence)
+    check_forward("sequence", sequence)
 
     def begin(state, xs, *, resets=None):
+        check_begin(state, xs)
+        _, batch = size_of(state, xs)
+        if resets is not None:  # of any number of steps
+            flags = as_array("resets", resets, bool, "boolean (T, ...)")
+            check_resets(flags, flags.shape[:1], batch)
         if k1 == k2:
             return Window(state, None, state)
-        _, batch = size_of(state, xs)
         none = jnp.zeros((k2 - k1, *batch), bool)
         past = jax.tree.map(lambda x: jnp.zeros((k2 - k1, *x.shape[1:]), x.dtype), xs)
         return Window(state, Steps(past, none, None if resets is None else none), state)
 
     def advance(params, window, xs, *, mask=None, resets=None, reset_state=None):
         check_one_way(params)
+        check_window(window, xs, k1, k2)
         steps = check_steps_of(window.state, xs, None, mask, resets, k2 > k1)
         check_reset_state(reset_state, window.state, resets)
+        check_blocks(len_of(xs), k1)
         if len_of(xs) % k1:
             raise ValueError(f"a chunk must have a multiple of k1 = {k1} steps; got {len_of(xs)}")
         if window.steps is not None and (window.steps.resets is None) != (resets is None):
             raise ValueError("`resets` must be given to `begin` and to every `advance`, or to none")
         params, fresh, window, steps = vary_together((params, reset_state, window, steps))
-        return walk(k1, runner(sequence, params, fresh), window, steps)
+        return with_sequence(truncate, (walk, k1), sequence, params, fresh, window, steps)
 
     made = (tbptt_stream, (k1, k2, sequence), ())
     return Stream(Made(begin, *made, part=0), Made(advance, *made, part=1))
 
 
 # Block after block ----------------------------------------------------------------------------
+
+
+def truncate(way, k1, sequence, params, fresh, window, steps):
+    """`walk`, to the next window, or `walk_to_the_end`, to the last state; and the outputs."""
+
+    def run(params, fresh, window, steps):
+        return way(k1, runner(sequence, params, fresh), window, steps)
+
+    def places(state_at, hs_at):
+        if way is walk_to_the_end:
+            return state_at(window.state), hs_at
+        past = None if window.steps is None else jax.tree.map(lambda _: hs_at, window.steps)
+        return Window(state_at(window.before), past, state_at(window.state)), hs_at
+
+    return over_auto_axes(run, window.state, steps.xs, places)(params, fresh, window, steps)
 
 
 def walk(k1, run, window, steps):
@@ -208,6 +243,7 @@ def walk_to_the_end(k1, run, window, steps):
     It begins so many steps after the window of the block before it as it has outputs.
     """
     T = len_of(steps.xs)
+    check_blocks(T, k1)
     more = T % k1
     walked = T - more if more == 0 or k1 > T else T - more - k1
     window, hs = walk(k1, run, window, take_time(steps, slice(walked)))
@@ -272,25 +308,64 @@ def join_time(earlier, later):
 
 def check_reach(k1, k2):
     for name, k in (("k1", k1), ("k2", k2)):
-        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-            raise ValueError(f"`{name}` must be a number of steps >= 1; got {k!r}")
+        if (whole_number(k) or 0) < 1:
+            refuse(name, "a number of steps >= 1", k)
+    k1, k2 = int(k1), int(k2)
     if k2 < k1:
         raise ValueError(
             f"`k2` must be >= k1: of each k1 = {k1} outputs, the first {k1 - k2} would teach the "
             f"cell nothing if their errors went back only as far as k2 = {k2} steps from the last"
         )
+    return k1, k2
 
 
-def check_sequence(sequence):
-    check_function("sequence", sequence)
-    if getattr(sequence, "keywords", {}).get("reverse"):
-        raise ValueError("`sequence` must run forward in time; for the other way turn xs round")
+def check_begin(state, xs):
+    """A state, and what has time on axis 0; these two are easily swapped."""
+    check_arrays("state", state, "the state before the first step, arrays (..., H)")
+    if is_array(state):
+        raise ValueError(
+            "`state` must be a state of the cell, say of jax_lstm.init_lstm_state, or a tree of "
+            f"them; got {describe(state)}"
+        )
+    check_arrays("xs", xs, "arrays with time on axis 0, (T, ..., D)")
+
+
+def check_window(window, xs, k1, k2):
+    """A Window of this stream, begun for steps like these."""
+    if not isinstance(window, Window):
+        kind = describe(window) if is_array(window) else type(window).__name__
+        raise ValueError(f"`window` must be a Window, of begin(state, xs) at first; got {kind}")
+    check_arrays("xs", xs, "arrays with time on axis 0, (T, ..., D)")
+    kept = 0 if window.steps is None else len_of(window.steps.xs)
+    if kept != k2 - k1:
+        raise ValueError(
+            f"`window` must be one of this stream, tbptt_stream({k1}, {k2}), which keeps k2 - k1 = "
+            f"{k2 - k1} steps; got one that keeps {kept}"
+        )
+    if window.steps is None:
+        return
+    form = lambda x: f"{x.dtype} (T, {', '.join(map(str, x.shape[1:]))})"
+    kind = lambda tree: jax.tree.map(form, tree)
+    begun, given = kind(window.steps.xs), kind(xs)
+    if begun != given:
+        raise ValueError(f"`xs` must be like those that `begin` was given, {begun}; got {given}")
 
 
 def check_one_way(params):
     """A stack in two directions has no adjoint to cut: its reverse half starts at the end."""
+    if not any(is_array(leaf) for leaf in jax.tree.leaves(params)) or is_array(params):
+        raise ValueError(f"`params` must be those of `sequence`; got {describe(params)}")
     if any(len(layer) > 1 for layer in getattr(params, "layers", ())):
         raise ValueError("`params` is a stack in two directions, which cannot be truncated in time")
+
+
+def check_blocks(T, k1):
+    """Whole blocks, where the number of steps is not known."""
+    if is_symbolic_dim(T) and T % k1 != 0:
+        raise ValueError(
+            f"`xs` has the symbolic length {T}, which may be no multiple of k1 = {k1}; export it "
+            f"with T = {k1}*n"
+        )
 
 
 def len_of(xs):
