@@ -61,7 +61,6 @@ class Traced(NamedTuple):
     forward, backward: {name: (T, ..., features)}; the names are those of textbook.py.
     gradients: {"dW_i": (D, H), ...} summed over time; dxs (T, ..., D), dh0, dc0.
     loss: over steps and examples; None where only cotangents are known. stages: as computed.
-
     Printed are its names, equations and shapes; teaching.paper.table(traced) has every number.
     """
 
