@@ -1,0 +1,33 @@
+"""What sLSTM and mLSTM share: gates that are exponentials, with a stabiliser.
+
+    l = log_sigmoid(a_f) + m_prev                                             (22), (14)
+    m = max(l, a_i)                                                           (23)
+    i = exp(a_i - m);  f = exp(l - m)                                         (24)
+
+m is one more field of the state: it scales c and n down by exp(m), so that no exponential
+overflows, and cancels in h. Its cotangent is what the final c, n and m are asked for; the maximum
+hands it to the larger branch. States of zeros are the beginning: c = n = 0 whatever m is.
+"""
+
+import jax.numpy as jnp
+
+from jax_lstm.stages import fork_bwd, log_sigmoid, log_sigmoid_bwd
+
+
+def exponential_gates(a_i, a_f, m_prev):
+    """i, f, m, and what the twin wants: log_sigmoid(a_f), and 1 where m_{t-1} decides, else 0."""
+    log_f = log_sigmoid(a_f)  # (22)
+    stay = log_f + m_prev  # (14)
+    stays = jnp.real(stay) > jnp.real(a_i)
+    m = jnp.where(stays, stay, a_i)  # (23)
+    return jnp.exp(a_i - m), jnp.exp(stay - m), m, (log_f, stays.astype(log_f.dtype))
+
+
+def exponential_gates_bwd(residual, di, df, dm):
+    """da_i, da_f, dm_prev                                                    (24'), (23'), (22')"""
+    i, f, (log_f, stays) = residual
+    di, df = di * i, df * f  # (24'): an exponential is its own derivative
+    dm, _ = fork_bwd(None, (dm, -di, -df))  # (F') at m_t
+    dstay, _ = fork_bwd(None, (df, stays * dm))  # (23'), (F')
+    da_i, _ = fork_bwd(None, (di, (1 - stays) * dm))  # (23'), (F')
+    return da_i, log_sigmoid_bwd(log_f, dstay), dstay  # (22'), (14')
