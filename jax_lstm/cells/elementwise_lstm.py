@@ -22,6 +22,7 @@ from jax_lstm.cells.initial import make_init
 from jax_lstm.cells.lstm import LSTMState
 from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.routes import make_init_state, routes
+from jax_lstm.sharding import vary_together
 from jax_lstm.stages import (
     bias,
     bias_bwd,
@@ -84,7 +85,8 @@ def step_bwd(w, prev, slopes, dstate):
     da_o = da_o * dstate.h
     dc, _ = fork_bwd(None, (dstate.c, dstate.h * dc, linear_bwd_input(w.V, da_o)))  # (F') at c_t
     da = packed.side_by_side(packed.in_every_block(da, dc), da_o)
-    return LSTMState(jnp.zeros_like(dstate.h), dc * dc_prev), da
+    dh_prev, _ = vary_together((jnp.zeros_like(dstate.h), dc))
+    return LSTMState(dh_prev, dc * dc_prev), da
 
 
 def weights_bwd(w, xs, prevs, saved, das):

@@ -6,12 +6,26 @@
 
 m is one more field of the state: it scales c and n down by exp(m), so that no exponential
 overflows, and cancels in h. Its cotangent is what the final c, n and m are asked for; the maximum
-hands it to the larger branch. States of zeros are the beginning: c = n = 0 whatever m is.
+hands it to the larger branch. A sequence begins with c = n = 0 and with m so low that the first a_i
+decides; m = 0, where resets lead that name no state, is the same h.
 """
 
 import jax.numpy as jnp
 
+from jax_lstm.engine.routes import init_state
 from jax_lstm.stages import fork_bwd, log_sigmoid, log_sigmoid_bwd
+
+LOWEST = -1e30  # exp of it is 0, and nothing overflows on the way
+
+
+def begin(cell):
+    """`init_state` of a cell: zeros, and the lowest stabiliser."""
+
+    def first(params, batch_shape):
+        state = init_state(cell, params, batch_shape)
+        return state._replace(m=jnp.full_like(state.m, LOWEST))
+
+    return first
 
 
 def exponential_gates(a_i, a_f, m_prev):

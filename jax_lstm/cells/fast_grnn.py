@@ -15,7 +15,6 @@ recurrent neural network"; the equations as in EdgeML's FastGRNNCell, which was 
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from jax_lstm.cells import packed
 from jax_lstm.cells.initial import make_init, ones
@@ -97,7 +96,7 @@ init_fast_grnn = make_init(
     SHAPES,
     b=ones,
     zeta=ones,
-    nu=lambda key, shape: jnp.full(shape, -4.0),
+    nu=jax.nn.initializers.constant(-4.0),
 )
 FAST_GRNN = Cell(
     name="fast_grnn",

@@ -8,7 +8,7 @@ What is drawn otherwise a cell says by the name of the array.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from jax_lstm.engine.shapes import axes_of, shape_of
 from jax_lstm.notation import wide
 
 P_co = TypeVar("P_co", covariant=True)
+Draw: TypeAlias = Callable[[jax.Array, tuple[int, ...], DTypeLike], jax.Array]
 
 
 class Init(Protocol[P_co]):
@@ -39,13 +40,13 @@ def make_init(
     name: str,
     kind: type[Params],
     shapes: tuple[tuple[str, str], ...],
-    **own: Callable[[jax.Array, tuple[int, ...]], jax.Array],
+    **own: Draw,
 ) -> Init[Params]:
     """`init_NAME(key, input_size, hidden_size, dtype=)` of a cell.
 
     Args:
       name, kind, shapes: of the cell's record; the letters are D and H.
-      own: by the name of an array `draw(key, shape)`, where it is drawn otherwise.
+      own: by the name of an array `draw(key, shape, dtype)`, where it is drawn otherwise.
     """
 
     def init(
@@ -56,7 +57,7 @@ def make_init(
         drawn = []
         for one, (array, text) in zip(jax.random.split(key, len(shapes)), shapes, strict=True):
             draw, shape = own.get(array, usual(text)), shape_of(text, {"D": D, "H": H})
-            drawn.append(draw(one, shape).astype(dtype))
+            drawn.append(draw(one, shape, wide(dtype)).astype(dtype))
         return kind(*drawn)
 
     init.__name__ = init.__qualname__ = f"init_{name}"
@@ -77,34 +78,29 @@ def make_init(
     return init
 
 
-def usual(text: str) -> Callable[[jax.Array, tuple[int, ...]], jax.Array]:
-    axes = axes_of(text)
-    if len(axes) == 1:
-        return lambda key, shape: jnp.zeros(shape)
-    return lecun_normal if axes[0] == "D" else orthogonal
+def usual(text: str) -> Draw:
+    if len(axes_of(text)) == 1:
+        return jax.nn.initializers.zeros
+    return jax.nn.initializers.lecun_normal() if text.startswith("D,") else orthogonal
 
 
-def lecun_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    return jax.nn.initializers.lecun_normal()(key, shape, wide(jnp.result_type(float)))
-
-
-def orthogonal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
     """Blocks (H, H) side by side, each orthogonal."""
     H, width = shape
     one = jax.nn.initializers.orthogonal()
     keys = jax.random.split(key, width // H)
-    return jnp.concatenate([one(k, (H, H), jnp.result_type(float)) for k in keys], axis=1)
+    return jnp.concatenate([one(k, (H, H), dtype) for k in keys], axis=1)
 
 
-def ones_in_block(n: int, k: int) -> Callable[[jax.Array, tuple[int, ...]], jax.Array]:
+def ones_in_block(n: int, k: int) -> Draw:
     """An offset with 1 in block k of n, 0 elsewhere: a forget gate that begins open."""
 
-    def draw(key: jax.Array, shape: tuple[int, ...]) -> Any:
-        H = shape[0] // n
-        return jnp.zeros(shape).at[k * H : (k + 1) * H].set(1.0)
+    def draw(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+        (width,) = shape
+        H = width // n
+        return jnp.zeros(shape, dtype).at[k * H : (k + 1) * H].set(1.0)
 
     return draw
 
 
-def ones(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    return jnp.ones(shape)
+ones: Draw = jax.nn.initializers.ones

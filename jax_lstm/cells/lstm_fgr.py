@@ -100,11 +100,14 @@ def step_bwd(w, prev, slopes, dstate):
     return LSTMFGRState(dh_prev, dc_prev, dq_prev), da
 
 
+def tuple_of(*parts):
+    return parts
+
+
 def weights_bwd(w, xs, prevs, gates, das):
-    kind = lambda *parts: parts
-    parts, dxs = odyssey.weights_bwd(VANILLA, kind, w, xs, prevs, gates, das)
+    (dW, dU, db, dp), dxs = odyssey.weights_bwd(VANILLA, tuple_of, w, xs, prevs, gates, das)
     dV = linear_bwd_weight(prevs.q, three_of(packed.blocks_of(das, 4)))  # (1'W)
-    return LSTMFGRParams(*parts, dV), dxs
+    return LSTMFGRParams(dW, dU, db, dp, dV), dxs
 
 
 LSTM_FGR = Cell(

@@ -22,11 +22,12 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jax_lstm.cells import packed
-from jax_lstm.cells.exponential import exponential_gates, exponential_gates_bwd
+from jax_lstm.cells.exponential import begin, exponential_gates, exponential_gates_bwd
 from jax_lstm.doors import check_size
 from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.notation import wide
+from jax_lstm.sharding import vary_together
 from jax_lstm.stages import (
     bias,
     bias_bwd,
@@ -90,9 +91,11 @@ def init_mlstm(
     K = H if key_size is None else check_size("key_size", key_size, 1)
     normal = jax.nn.initializers.lecun_normal()
     keys, widths = jax.random.split(key, 3), (2 * K, 2 * H, 2)
-    W = (normal(k, (D, n), wide(dtype)).astype(dtype) for k, n in zip(keys, widths, strict=True))
+    W_qk, W_vo, W_if = (
+        normal(k, (D, n), wide(dtype)).astype(dtype) for k, n in zip(keys, widths, strict=True)
+    )
     b_qk, b_vo = jnp.zeros((2 * K,), dtype), jnp.zeros((2 * H,), dtype)
-    return MLSTMParams(*W, b_qk, b_vo, jnp.asarray([0.0, 3.0]).astype(dtype))
+    return MLSTMParams(W_qk, W_vo, W_if, b_qk, b_vo, jnp.asarray([0.0, 3.0]).astype(dtype))
 
 
 def project(w, xs):
@@ -151,7 +154,8 @@ def step_bwd(w, prev, saved, dstate):
         packed.side_by_side(dv, sigmoid_bwd(o, do)),  # (2')
         packed.side_by_side(da_i, da_f),
     )
-    return MLSTMState(jnp.zeros_like(dh), f[..., None] * dC, f * dn, dm_prev), das
+    dh_prev, _ = vary_together((jnp.zeros_like(dh), dC))
+    return MLSTMState(dh_prev, f[..., None] * dC, f * dn, dm_prev), das
 
 
 def weights_bwd(w, xs, prevs, saved, deltas):
@@ -162,7 +166,7 @@ def weights_bwd(w, xs, prevs, saved, deltas):
     return MLSTMParams(*dW, *db), dxs
 
 
-MLSTM = Cell(
+RECORD = Cell(
     name="mlstm",
     params=MLSTMParams,
     state=MLSTMState,
@@ -183,5 +187,6 @@ MLSTM = Cell(
     sizes=(("K", "key_size"),),
     kept=("h",),
 )
+MLSTM = RECORD._replace(init_state=begin(RECORD))
 init_mlstm_state = make_init_state(MLSTM)
 mlstm_cell, mlstm_cell_autodiff, mlstm, mlstm_autodiff = routes(MLSTM, "the mLSTM of the xLSTM")

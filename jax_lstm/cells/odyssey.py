@@ -138,7 +138,7 @@ def slopes(v, w, prevs, saved):
     if i is not None:
         da["i"] = sigmoid_bwd(i, g - c_prev if v.coupled else g)  # (3'), (2')
         dc_prev = dc_prev + p["i"] * da["i"]  # (F') at c_{t-1}
-    if "f" in v.blocks:
+    if f is not None and not v.coupled:
         da["f"] = sigmoid_bwd(f, c_prev)  # (3'), (2')
         dc_prev = dc_prev + p["f"] * da["f"]  # (F') at c_{t-1}
     return packed.side_by_side(*(da[k] for k in v.blocks)), dc, dc_prev

@@ -10,8 +10,7 @@ Parameters: 4 (D H + H² + H), one head. n sums the same gates as c, so that h i
 the z, in (-1, 1). zoneout may hold h alone: c, n and m belong together.
 
 Source: Beck et al. (2024), "xLSTM: Extended long short-term memory"; the step as in slstm.py of
-NX-AI/xlstm, which was read: its m of an empty memory is a_i, ours the larger of a_i and the forget
-gate's logarithm, which is the same h. The forget gate's offset begins at 1.
+NX-AI/xlstm, which was read. The forget gate's offset begins at 1.
 """
 
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from typing import NamedTuple
 import jax
 
 from jax_lstm.cells import packed
-from jax_lstm.cells.exponential import exponential_gates, exponential_gates_bwd
+from jax_lstm.cells.exponential import begin, exponential_gates, exponential_gates_bwd
 from jax_lstm.cells.initial import make_init, ones_in_block
 from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.routes import make_init_state, routes
@@ -87,7 +86,7 @@ def step_bwd(w, prev, slopes, dstate):
 
 SHAPES = (("W", "D,4H"), ("U", "H,4H"), ("b", "4H"))
 init_slstm = make_init("slstm", SLSTMParams, SHAPES, b=ones_in_block(4, 1))
-SLSTM = Cell(
+RECORD = Cell(
     name="slstm",
     params=SLSTMParams,
     state=SLSTMState,
@@ -102,5 +101,6 @@ SLSTM = Cell(
     weights_bwd=packed.weights_of(SLSTMParams),
     kept=("h",),
 )
+SLSTM = RECORD._replace(init_state=begin(RECORD))
 init_slstm_state = make_init_state(SLSTM)
 slstm_cell, slstm_cell_autodiff, slstm, slstm_autodiff = routes(SLSTM, "the sLSTM of the xLSTM")

@@ -122,7 +122,8 @@ def backward(plan, residual, dy):
     dfresh = jax.tree.map(jnp.zeros_like, fresh)
     if steps.resets is not None:
         dh = clear_masked(steps.resets, dprevs).sum(0)
-        seen, dfresh = where(steps.resets, fresh, seen), cast_like(type(fresh)(dh), fresh)
+        every = jax.tree.map(lambda x: x[None], fresh)
+        seen, dfresh = where(steps.resets, every, seen), cast_like(type(fresh)(dh), fresh)
         dprevs = clear_masked(~steps.resets, dprevs)
     dfirst = last_of(dprevs, dlast[0], not reverse)
     seen, xs = clear_masked(steps.mask, (seen, steps.xs))

@@ -89,12 +89,12 @@ def relu(a: Array) -> Array:
     Returns:
       y: shape and dtype of a; at 0 its derivative is 0.
     """
-    return jnp.where(jnp.real(a) > 0, a, jnp.zeros_like(a))
+    return jnp.where(jnp.real(a) <= 0, jnp.zeros_like(a), a)  # NaN stays NaN
 
 
 def relu_bwd(y: Array, dy: Array) -> Array:
-    """da = dy where y > 0, 0 elsewhere                                       (21')"""
-    return jnp.where(y > 0, dy, jnp.zeros_like(dy))
+    """da = 0 where y = 0, dy elsewhere                                       (21')"""
+    return jnp.where(y <= 0, jnp.zeros_like(dy), dy)
 
 
 def log_sigmoid(a: Array) -> Array:
