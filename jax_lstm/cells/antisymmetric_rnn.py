@@ -1,6 +1,6 @@
 """The antisymmetric network: a stable differential equation, in steps of ε.
 
-    M = U - Uᵀ - γ I                                                          (prepare)
+    M = U - Uᵀ - γ I                                                          (28)
     h = h_prev + ε tanh(x W + h_prev M + b)                                   (1), (2), (14)
 
 Parameters: D H + H² + H. The eigenvalues of U - Uᵀ are imaginary, so the state neither dies out nor

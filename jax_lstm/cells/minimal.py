@@ -24,7 +24,7 @@ from jax_lstm.cells import packed
 from jax_lstm.cells.initial import make_init
 from jax_lstm.cells.packed import HiddenState
 from jax_lstm.engine.cell import Cell
-from jax_lstm.engine.parallel import make_parallel
+from jax_lstm.engine.parallel import make_parallel_rnn
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.stages import bias, blend, linear, sigmoid
 
@@ -120,7 +120,7 @@ MIN_GRU = Cell(
 )
 init_min_gru_state = make_init_state(MIN_GRU)
 min_gru_cell, min_gru_cell_autodiff, min_gru, min_gru_autodiff = routes(MIN_GRU, "the minGRU")
-min_gru_parallel = make_parallel(MIN_GRU, "min_gru_parallel")
+min_gru_parallel = make_parallel_rnn(MIN_GRU, "min_gru_parallel")
 
 LSTM_SHAPES = (("W", "D,3H"), ("b", "3H"))
 init_min_lstm = make_init("min_lstm", MinLSTMParams, LSTM_SHAPES)
@@ -141,4 +141,4 @@ MIN_LSTM = Cell(
 )
 init_min_lstm_state = make_init_state(MIN_LSTM)
 min_lstm_cell, min_lstm_cell_autodiff, min_lstm, min_lstm_autodiff = routes(MIN_LSTM, "the minLSTM")
-min_lstm_parallel = make_parallel(MIN_LSTM, "min_lstm_parallel")
+min_lstm_parallel = make_parallel_rnn(MIN_LSTM, "min_lstm_parallel")

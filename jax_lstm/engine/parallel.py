@@ -27,7 +27,7 @@ from jax_lstm.engine.segments import Steps, cast_like, clear_masked, shift, wher
 from jax_lstm.sharding import vary_together
 
 
-def make_parallel(cell: AnyCell, name: str = "parallel_rnn") -> Callable[..., Any]:
+def make_parallel_rnn(cell: AnyCell, name: str = "parallel_rnn") -> Callable[..., Any]:
     """A whole-sequence function for a cell with `affine`, by a parallel scan.
 
     Args:

@@ -268,14 +268,24 @@ FORMULAS = {
 }
 
 
-def numpy_run(name):
-    """`(params, state, xs) -> [*last state, *hs]` in NumPy alone, for complex steps."""
+def numpy_run(name, valid=None, resets=None):
+    """`(params, state, xs) -> [*last state, *hs]` in NumPy alone, for complex steps.
 
-    def run(params, state, xs):
-        hs = []
-        for x in xs:
-            state = type(state)(*FORMULAS[name](NUMPY, params, state, x))
-            hs.append(state[0])
+    valid, resets: booleans (T, B): a step that is no step, and where the state is that of a
+    sequence's beginning, which is the fourth argument.
+    """
+
+    def choose(flag, yes, no):
+        pairs = zip(yes, no, strict=True)
+        return [np.where(flag.reshape(-1, *(1,) * (y.ndim - 1)), y, n) for y, n in pairs]
+
+    def run(params, state, xs, fresh=None):
+        hs, kind = [], type(state)
+        for t, x in enumerate(xs):
+            seen = state if resets is None else kind(*choose(resets[t], fresh, state))
+            new = kind(*FORMULAS[name](NUMPY, params, seen, x))
+            state = new if valid is None else kind(*choose(valid[t], new, seen))
+            hs.append(new[0] if valid is None else np.where(valid[t][:, None], new[0], 0))
         return [*state, *hs]
 
     return run
