@@ -33,8 +33,8 @@ from jax_lstm.referee.comparison import (
 )
 from jax_lstm.referee.report import NOT_ANALYTIC, Row, failure
 
-STEP = 2.0**-6
-LEVELS = 5
+STEP = 2.0**-9
+LEVELS = 4
 IMAGINARY = 1e-30
 LOST = 1e-4  # of the largest derivative: complex steps that are further off are none
 CENTRAL = Tolerances(relative=1e-10, worst=np.inf)
