@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +18,10 @@ TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "bfloat16": 2e-2, "float16": 2e-
 
 QUICK = {"xla_backend_optimization_level": 0}  # for programs that run once: LLVM takes longer
 quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
+
+# What undoes conftest's flags: a program as users get it, in a module with the fixture `optimised`.
+EMITTERS = "xla_cpu_use_fusion_emitters"
+AS_FOR_USERS = {EMITTERS: True} if EMITTERS in os.environ.get("XLA_FLAGS", "") else {}
 
 SIZE = (7, 2, 3, 5)  # T, B, D, H: small and all different, so that no transposed axis can pass
 
@@ -70,19 +75,25 @@ def normal_like(seed, tree, scale=1.0):
     return jax.tree.map(lambda x: jnp.asarray(scale * rng.normal(size=x.shape), x.dtype), tree)
 
 
-def random_state(seed, row, state):
+def random_state(seed, row, params, batch):
     """Random numbers in the fields that may be held; a clock or a normaliser as the cell begins."""
-    drawn, kept = normal_like(seed, state, 0.5), row.cell.kept or state._fields
-    return state._replace(**{name: getattr(drawn, name) for name in kept})
+    begin = functools.partial(row.init_state, batch_shape=batch)
+    state = jax.eval_shape(begin, params)
+    kept = row.cell.kept or state._fields
+    drawn = normal_like(seed, state, 0.5)
+    if set(kept) == set(state._fields):
+        return drawn
+    return begin(params)._replace(**{name: getattr(drawn, name) for name in kept})
 
 
 def problem(row, size=SIZE, dtype=jnp.float64, seed=0, scale=1.0, batch=None):
-    """Random params, state and xs; `scale` multiplies what makes the net inputs."""
+    """Random params, state and xs; `scale` multiplies what makes the net inputs. By NumPy: nothing
+    is compiled."""
     T, B, D, H = size
     batch = (B,) if batch is None else batch
-    params = normal_like(seed, row.init(jax.random.key(seed), D, H, dtype=jnp.float64), scale)
-    params = jax.tree.map(lambda p: (p / max(D, H) ** 0.5).astype(dtype), params)
-    state = random_state(seed + 1, row, row.init_state(params, batch))
+    shapes = jax.eval_shape(lambda: row.init(jax.random.key(seed), D, H, dtype=dtype))
+    params = normal_like(seed, shapes, scale / max(D, H) ** 0.5)
+    state = random_state(seed + 1, row, params, batch)
     return params, state, normal_like(seed + 2, jax.ShapeDtypeStruct((T, *batch, D), dtype))
 
 
@@ -98,8 +109,13 @@ def pullback(f, args, dy, options=None):
 
 
 def value_and_cotangents(f, args, seed=9, options=None):
-    """The same for a random cotangent on every output."""
-    return pullback(f, args, normal_like(seed, jax.eval_shape(f, *args)), options)
+    """The same for a random cotangent on every output. f is traced once."""
+
+    def both(args):
+        y, vjp = jax.vjp(f, *args)
+        return y, vjp(normal_like(seed, y))
+
+    return jax.jit(both, compiler_options=options)(args)
 
 
 def errors(got, want):

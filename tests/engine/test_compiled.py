@@ -11,7 +11,7 @@ from jax import lax
 
 import jax_lstm as jl
 from experiments.speed import hlo
-from tests.tables import plain_scan
+from tests.tables import AS_FOR_USERS, plain_scan
 
 pytestmark = pytest.mark.usefixtures("optimised")
 
@@ -29,7 +29,7 @@ def compiled_gradient(sequence, size, argnums=(0, 1, 2), loss_on_last=False, **o
         return jnp.sum(last.h) if loss_on_last else jnp.vdot(hs, dhs)
 
     grad = jax.jit(jax.grad(loss, argnums))
-    return grad.lower(params, state, f32(T, B, H), f32(T, B, H)).compile()
+    return grad.lower(params, state, f32(T, B, H), f32(T, B, H)).compile(AS_FOR_USERS)
 
 
 def temp_bytes(compiled):
