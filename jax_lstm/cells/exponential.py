@@ -10,22 +10,25 @@ hands it to the larger branch. A sequence begins with c = n = 0 and with m so lo
 decides; m = 0, where resets lead that name no state, is the same h.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 
+from jax_lstm.engine.cell import Cell, Params, State
 from jax_lstm.engine.routes import init_state
 from jax_lstm.stages import fork_bwd, log_sigmoid, log_sigmoid_bwd
 
 LOWEST = -1e30  # exp of it is 0, and nothing overflows on the way
 
 
-def begin(cell):
-    """`init_state` of a cell: zeros, and the lowest stabiliser."""
+def with_beginning(cell: Cell[Params, State]) -> Cell[Params, State]:
+    """The cell, whose state begins with zeros and the lowest stabiliser."""
 
-    def first(params, batch_shape):
-        state = init_state(cell, params, batch_shape)
+    def first(params: Any, batch_shape: tuple[int, ...]) -> Any:
+        state: Any = init_state(cell, params, batch_shape)
         return state._replace(m=jnp.full_like(state.m, LOWEST))
 
-    return first
+    return cell._replace(init_state=first)
 
 
 def exponential_gates(a_i, a_f, m_prev):

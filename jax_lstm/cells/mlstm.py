@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jax_lstm.cells import packed
-from jax_lstm.cells.exponential import begin, exponential_gates, exponential_gates_bwd
+from jax_lstm.cells.exponential import exponential_gates, exponential_gates_bwd, with_beginning
 from jax_lstm.doors import check_size
 from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.routes import make_init_state, routes
@@ -166,27 +166,28 @@ def weights_bwd(w, xs, prevs, saved, deltas):
     return MLSTMParams(*dW, *db), dxs
 
 
-RECORD = Cell(
-    name="mlstm",
-    params=MLSTMParams,
-    state=MLSTMState,
-    shapes=(
-        ("W_qk", "D,2K"),
-        ("W_vo", "D,2H"),
-        ("W_if", "D,2"),
-        ("b_qk", "2K"),
-        ("b_vo", "2H"),
-        ("b_if", "2"),
-    ),
-    fields=(("h", "H"), ("C", "wide K,H"), ("n", "wide K"), ("m", "wide 1")),
-    init=init_mlstm,
-    project=project,
-    step=step,
-    step_bwd=step_bwd,
-    weights_bwd=weights_bwd,
-    sizes=(("K", "key_size"),),
-    kept=("h",),
+MLSTM = with_beginning(
+    Cell(
+        name="mlstm",
+        params=MLSTMParams,
+        state=MLSTMState,
+        shapes=(
+            ("W_qk", "D,2K"),
+            ("W_vo", "D,2H"),
+            ("W_if", "D,2"),
+            ("b_qk", "2K"),
+            ("b_vo", "2H"),
+            ("b_if", "2"),
+        ),
+        fields=(("h", "H"), ("C", "wide K,H"), ("n", "wide K"), ("m", "wide 1")),
+        init=init_mlstm,
+        project=project,
+        step=step,
+        step_bwd=step_bwd,
+        weights_bwd=weights_bwd,
+        sizes=(("K", "key_size"),),
+        kept=("h",),
+    )
 )
-MLSTM = RECORD._replace(init_state=begin(RECORD))
 init_mlstm_state = make_init_state(MLSTM)
 mlstm_cell, mlstm_cell_autodiff, mlstm, mlstm_autodiff = routes(MLSTM, "the mLSTM of the xLSTM")

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 
 from jax_lstm.cells import packed
-from jax_lstm.cells.exponential import begin, exponential_gates, exponential_gates_bwd
+from jax_lstm.cells.exponential import exponential_gates, exponential_gates_bwd, with_beginning
 from jax_lstm.cells.initial import make_init, ones_in_block
 from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.routes import make_init_state, routes
@@ -86,21 +86,22 @@ def step_bwd(w, prev, slopes, dstate):
 
 SHAPES = (("W", "D,4H"), ("U", "H,4H"), ("b", "4H"))
 init_slstm = make_init("slstm", SLSTMParams, SHAPES, b=ones_in_block(4, 1))
-RECORD = Cell(
-    name="slstm",
-    params=SLSTMParams,
-    state=SLSTMState,
-    shapes=SHAPES,
-    fields=(("h", "H"), ("c", "wide H"), ("n", "wide H"), ("m", "wide H")),
-    gates=("i", "f", "z", "o"),
-    init=init_slstm,
-    project=packed.project,
-    step=step,
-    slopes=slopes,
-    step_bwd=step_bwd,
-    weights_bwd=packed.weights_of(SLSTMParams),
-    kept=("h",),
+SLSTM = with_beginning(
+    Cell(
+        name="slstm",
+        params=SLSTMParams,
+        state=SLSTMState,
+        shapes=SHAPES,
+        fields=(("h", "H"), ("c", "wide H"), ("n", "wide H"), ("m", "wide H")),
+        gates=("i", "f", "z", "o"),
+        init=init_slstm,
+        project=packed.project,
+        step=step,
+        slopes=slopes,
+        step_bwd=step_bwd,
+        weights_bwd=packed.weights_of(SLSTMParams),
+        kept=("h",),
+    )
 )
-SLSTM = RECORD._replace(init_state=begin(RECORD))
 init_slstm_state = make_init_state(SLSTM)
 slstm_cell, slstm_cell_autodiff, slstm, slstm_autodiff = routes(SLSTM, "the sLSTM of the xLSTM")
