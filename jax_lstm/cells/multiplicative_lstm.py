@@ -86,7 +86,7 @@ def step_bwd(w, prev, slopes, dstate):
     factors, x_M, h_R = slopes
     (dm, dc_prev), da = lstm.step_bwd(w, prev, factors, dstate)
     dx_M, dh_R = product_bwd((x_M, h_R), dm)  # (16')
-    dh_prev, _ = fork_bwd(None, (linear_bwd_input(w.R, dh_R),))  # (1'x): h_{t-1} goes into m alone
+    dh_prev = linear_bwd_input(w.R, dh_R)  # (1'x): h_{t-1} goes into m alone
     return LSTMState(dh_prev, dc_prev), (da, dx_M, dh_R)
 
 
