@@ -11,7 +11,6 @@ the documentation of tf.contrib.rnn.IndyLSTMCell, which was read. The forget gat
 1, u at 0.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -28,7 +27,6 @@ from jax_lstm.stages import (
     bias_bwd,
     cell_state,
     fork_bwd,
-    gates,
     hidden_state,
     plain_gates,
 )
@@ -51,9 +49,9 @@ def in_four_blocks(h, u):
     return blocks.reshape((*h.shape[:-1], u.shape[0]))
 
 
-def step(w, prev, z, gates=gates):
+def step(w, prev, z):
     a = bias(z + in_four_blocks(prev.h, w.u.astype(z.dtype)), w.b)  # (1)
-    i, f, g, o = gates(a)  # (2)
+    i, f, g, o = plain_gates(a)  # (2)
     c = cell_state(f, prev.c, i, g)  # (3)
     return LSTMState(hidden_state(o, c).astype(prev.h.dtype), c), (i, f, g, o)  # (4)
 
@@ -87,7 +85,6 @@ INDY_LSTM = Cell(
     slopes=lstm.slopes,
     step_bwd=step_bwd,
     weights_bwd=weights_bwd,
-    step_for_jax=functools.partial(step, gates=plain_gates),
 )
 init_indy_lstm_state = make_init_state(INDY_LSTM)
 indy_lstm_cell, indy_lstm_cell_autodiff, indy_lstm, indy_lstm_autodiff = routes(

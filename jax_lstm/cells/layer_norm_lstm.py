@@ -13,7 +13,6 @@ Source: Ba, Kiros & Hinton (2016), "Layer normalization"; the step as in a Layer
 torch users, which was read. The forget gate's offset begins at 1, gains at 1.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -31,7 +30,6 @@ from jax_lstm.stages import (
     cell_state,
     cell_state_bwd,
     fork_bwd,
-    gates,
     gates_bwd,
     hidden_state_bwd,
     layer_norm,
@@ -71,9 +69,9 @@ def project(w, xs):
     return bias(layer_norm(linear(xs, w.W), w.gain_x), w.b)
 
 
-def step(w, prev, z, gates=gates):
+def step(w, prev, z):
     u = linear(prev.h, w.U)
-    i, f, g, o = gates(z + layer_norm(u, w.gain_h))  # (20), (1), (2)
+    i, f, g, o = plain_gates(z + layer_norm(u, w.gain_h))  # (20), (1), (2)
     c = cell_state(f, prev.c, i, g)  # (3)
     h = product(o, tanh(bias(layer_norm(c, w.gain_c), w.shift_c)))  # (20), (4)
     return LSTMState(h.astype(prev.h.dtype), c), (i, f, g, o, u)
@@ -147,7 +145,6 @@ LAYER_NORM_LSTM = Cell(
     slopes=slopes,
     step_bwd=step_bwd,
     weights_bwd=weights_bwd,
-    step_for_jax=functools.partial(step, gates=plain_gates),
 )
 init_layer_norm_lstm_state = make_init_state(LAYER_NORM_LSTM)
 layer_norm_lstm_cell, layer_norm_lstm_cell_autodiff, layer_norm_lstm, layer_norm_lstm_autodiff = (

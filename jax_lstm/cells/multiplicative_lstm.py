@@ -13,7 +13,6 @@ torchrecurrent's multiplicativelstm_cell.py, which was read, with no offsets in 
 offset begins at 1.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -69,11 +68,11 @@ def project(w, xs):
     return linear(xs, w.W), linear(xs, w.M)  # (1)
 
 
-def step(w, prev, z, lstm_step=lstm.step):
+def step(w, prev, z):
     x_W, x_M = z
     h_R = linear(prev.h, w.R)  # (1)
     m = product(x_M, h_R).astype(prev.h.dtype)  # (16)
-    (h, c), saved = lstm_step(w, LSTMState(m, prev.c), x_W)  # (1) to (4)
+    (h, c), saved = lstm.plain_step(w, LSTMState(m, prev.c), x_W)  # (1) to (4)
     return LSTMState(h, c), (saved, x_M, h_R)
 
 
@@ -118,7 +117,6 @@ MULTIPLICATIVE_LSTM = Cell(
     slopes=slopes,
     step_bwd=step_bwd,
     weights_bwd=weights_bwd,
-    step_for_jax=functools.partial(step, lstm_step=lstm.plain_step),
 )
 init_multiplicative_lstm_state = make_init_state(MULTIPLICATIVE_LSTM)
 (
