@@ -35,7 +35,7 @@ from tyro.conf import arg
 
 from experiments.kit import command, plots, record, report
 from experiments.kit import language_model as lm
-from experiments.kit.config import BadInput, Bounds, Count, Positive
+from experiments.kit.config import BadInput, Bounds, Count, Positive, Size
 from jax_lstm import lstm_cell, tbptt
 from jax_lstm.training.update import AUTODIFF, BITS, BY_HAND
 
@@ -53,7 +53,7 @@ class Config(lm.LanguageModelConfig):
     hidden: Count = 128
     embedding: Count = 32
     window: Count = 50
-    steps: Annotated[int, Bounds(low=2)] = 300
+    steps: Annotated[int, Bounds(low=2), Size] = 300
     """updates of each route; each reads T x B characters"""
     truncate: Annotated[str, arg(metavar="K,...")] = "5,10,25"
     """k of each truncated route, smaller than the window"""

@@ -1,6 +1,6 @@
 """The LSTM, its gradient derived and written by hand, checked against jax.grad."""
 
-from jax_lstm import interop, referee, stages
+from jax_lstm import interop, referee, stages, training
 from jax_lstm.analysis.attribution import Attribution, attribute
 from jax_lstm.analysis.flow import (
     GradientNorms,
@@ -18,6 +18,7 @@ from jax_lstm.cells.family import *
 from jax_lstm.cells.regularised import recurrent_dropout, zoneout
 from jax_lstm.diagnosis.diagnose import diagnose
 from jax_lstm.engine.cell import Cell
+from jax_lstm.engine.made import partial
 from jax_lstm.engine.parallel import make_parallel_rnn
 from jax_lstm.engine.routes import make_cell, make_rnn, routes
 from jax_lstm.files.checkpoint import load, save
@@ -108,6 +109,7 @@ __all__ = [
     "make_trace",
     "memory_plan",
     "over_devices",
+    "partial",
     "recurrent_dropout",
     "recurrent_dropout_masks",
     "referee",
@@ -123,6 +125,7 @@ __all__ = [
     "tbptt",
     "tbptt_stream",
     "trace",
+    "training",
     "zoneout",
     "zoneout_mask",
     "zoneout_masks",

@@ -1,11 +1,82 @@
-"""DOORS that every level shares: complaints before anything is traced, in the reader's letters."""
+"""DOORS that every level shares: complaints before anything is traced, in the reader's letters.
 
+Each says which argument, what to pass, and what was given: "`name` must be ...; got ...".
+"""
+
+import contextlib
+import math
 import operator
+import os
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.export import is_symbolic_dim
+
+BACKWARD = "its hand-written rule, which goes backward only"
+NO_NUMBERS = "OSUMm"  # kinds of dtypes: objects, words, times
+TOLERATED = 8  # eps beyond the ends of an interval: a mean of ones may round to more than 1
+
+
+# Words ----------------------------------------------------------------------------------------
+
+
+def describe(x):
+    """An array by its dtype and shape, a function by its name, what is short as it prints."""
+    if is_array(x):
+        return f"{'a traced ' if isinstance(x, Tracer) else ''}{x.dtype} {x.shape}"
+    if hasattr(x, "dtype"):  # torch's, say: it prints all of its numbers
+        return f"{type(x).__module__.partition('.')[0]}.{type(x).__name__}"
+    if callable(x) and hasattr(x, "__name__"):
+        return f"{'the class' if isinstance(x, type) else 'the function'} {x.__name__}"
+    words = repr(x)
+    return words if len(words) <= 40 else type(x).__name__
+
+
+def refuse(name: str, want: str, x: object, hint: str = "") -> NoReturn:
+    """The one form of a complaint."""
+    raise ValueError(f"`{name}` must be {want}; got {describe(x)}{hint}")
+
+
+@contextlib.contextmanager
+def forward_mode_of_the_twin(name):
+    """JAX says that a rule by hand has no forward mode; this says where there is one."""
+    try:
+        yield
+    except TypeError as error:
+        if "custom_vjp" not in str(error) and BACKWARD not in str(error):
+            raise
+        raise TypeError(  # of a stack, not of its layer
+            f"{name}() is differentiated by {BACKWARD}; for jax.jvp, jax.jacfwd or jax.linearize "
+            f"take its twin, {name}_autodiff"
+        ) from None
+
+
+# Arrays ---------------------------------------------------------------------------------------
+
+
+def is_array(x):
+    """Whether x is an array as NumPy and JAX have them. Other libraries' dtypes are none to JAX."""
+    return hasattr(x, "shape") and isinstance(getattr(x, "dtype", None), np.dtype)
+
+
+def as_jax_would(x):
+    """How to make an array of what is one elsewhere."""
+    return "; jnp.asarray(tensor.numpy()) makes one of it" if hasattr(x, "numpy") else ""
+
+
+def check_array(name, x, want="an array"):
+    if not is_array(x) or x.dtype.kind in NO_NUMBERS:
+        kind = describe(x) if hasattr(x, "dtype") else type(x).__name__
+        raise ValueError(f"`{name}` must be {want}; got {kind}{as_jax_would(x)}")
+
+
+def check_arrays(name, tree, want="arrays"):
+    """A tree of at least one array, and of nothing else: None is no leaf of it."""
+    for leaf in jax.tree.leaves(tree, is_leaf=lambda leaf: leaf is None) or [None]:
+        check_array(name, leaf, want)
 
 
 def check_range(name, values, highest, legend):
@@ -17,42 +88,140 @@ def check_range(name, values, highest, legend):
         raise ValueError(f"`{name}` must lie in {legend}; got {values.min()} to {values.max()}")
 
 
+def check_interval(name, values):
+    """Complain about floats outside [0, 1], by more than rounding. NaN lies nowhere, and passes."""
+    if isinstance(values, Tracer) or values.size == 0:
+        return
+    beyond = TOLERATED * float(jnp.finfo(values.dtype).eps)
+    least, most = (float(f(np.asarray(values, np.float64))) for f in (np.min, np.max))
+    if least < -beyond or most > 1 + beyond:
+        raise ValueError(f"`{name}` must lie in [0, 1]; got {least:g} to {most:g}")
+
+
 def check_floats(name, x, form, least):
-    """Complain about what is no floating point array with at least so many axes."""
-    if not hasattr(x, "dtype"):
-        raise ValueError(f"`{name}` must be an array; got {type(x).__name__}")
-    if not jnp.issubdtype(x.dtype, jnp.inexact) or x.ndim < least:
+    """Complain about what is no real floating point array with at least so many axes."""
+    check_array(name, x)
+    if not jnp.issubdtype(x.dtype, jnp.floating) or x.ndim < least:
         raise ValueError(f"`{name}` must be floating point {form}; got {x.dtype} {x.shape}")
-
-
-def check_size(name, size, least):
-    """The size as a Python integer (NumPy's would wrap in 4H), or a complaint."""
-    try:
-        whole = operator.index(size)
-    except TypeError:
-        whole = None
-    if whole is None or isinstance(size, bool) or whole < least:
-        raise ValueError(f"`{name}` must be a whole number >= {least}; got {size!r}")
-    return whole
-
-
-def check_function(name, function):
-    if not callable(function):
-        raise ValueError(f"`{name}` must be a function; got {function!r}")
 
 
 def as_array(name, given, dtype, want):
     """An array of what is one, or of lists; an empty list has `dtype`. Words have none."""
     parts = jax.tree.leaves(given)
     try:
-        if any(isinstance(part, str | bytes) for part in parts):  # "f" would be taken for a dtype
+        for part in parts:  # "f" would be taken for a dtype
+            if isinstance(part, str | bytes) or (hasattr(part, "dtype") and not is_array(part)):
+                raise TypeError
+        if jnp.issubdtype(dtype, jnp.integer) and any(isinstance(p, bool | np.bool) for p in parts):
             raise TypeError
         return jnp.asarray(given, None if parts else dtype)
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"`{name}` must be {want}; got {given!r}") from None
+        words = describe(given) if hasattr(given, "numpy") else repr(given)
+        raise ValueError(f"`{name}` must be {want}; got {words}") from None
 
 
 def broadcasts(mask, x):
     """Whether the mask can be broadcast to x, which keeps its shape."""
     padded = (1,) * (x.ndim - mask.ndim) + mask.shape
     return mask.ndim <= x.ndim and all(m in (1, n) for m, n in zip(padded, x.shape, strict=True))
+
+
+# Numbers, flags, words ------------------------------------------------------------------------
+
+
+def whole_number(x):
+    """x as a Python integer, or None: truth values and traced numbers are none."""
+    if isinstance(x, bool) or (is_array(x) and x.dtype.kind == "b"):
+        return None
+    try:
+        return operator.index(x)
+    except TypeError:
+        return None
+
+
+def check_size(name, size, least):
+    """The size as a Python integer (NumPy's would wrap in 4H), or a complaint."""
+    whole = whole_number(size)
+    if whole is None or whole < least:
+        refuse(name, f"a whole number >= {least}", size)
+    return whole
+
+
+def check_shape(
+    name: str, shape: Any, want: str = "a tuple of whole numbers >= 0, say (3,)"
+) -> tuple[Any, ...]:
+    """The shape as a tuple of Python integers, or a complaint."""
+    if not isinstance(shape, tuple | list):
+        refuse(name, want, shape)
+    sizes = tuple(n if is_symbolic_dim(n) else whole_number(n) for n in shape)
+    if any(n is None or (not is_symbolic_dim(n) and n < 0) for n in sizes):
+        refuse(name, want, shape)
+    return sizes
+
+
+def check_number(name, x, want="a number", traced=True):
+    """One real number, finite where it can be looked at, which it must be if not `traced`."""
+    if is_array(x):
+        real = x.dtype.kind not in NO_NUMBERS and jnp.issubdtype(x.dtype, np.number)
+        real = real and x.shape == () and not jnp.issubdtype(x.dtype, jnp.complexfloating)
+    else:
+        real = isinstance(x, int | float) and not isinstance(x, bool)
+    if not real or (not traced if isinstance(x, Tracer) else not math.isfinite(x)):
+        refuse(name, want, x)
+
+
+def check_flag(name, flag):
+    if not isinstance(flag, bool | np.bool):
+        refuse(name, "True or False", flag)
+
+
+def check_text(name, text, want="a text"):
+    if not isinstance(text, str):
+        refuse(name, want, text)
+
+
+def check_path(name, path):
+    if not isinstance(path, str | os.PathLike):
+        refuse(name, "the path of a file", path)
+
+
+def check_texts(name, texts, want="a tuple of texts"):
+    if not isinstance(texts, tuple | list) or not all(isinstance(text, str) for text in texts):
+        refuse(name, want, texts)
+
+
+def check_function(name, function):
+    if not callable(function):
+        raise ValueError(f"`{name}` must be a function; got {describe(function)}")
+
+
+def check_dtype(name, dtype):
+    """A real floating point dtype. None is none: NumPy would take it for float64."""
+    try:
+        kind = None if dtype is None or is_array(dtype) else jnp.dtype(dtype)
+    except TypeError:
+        kind = None
+    if kind is None or not jnp.issubdtype(kind, jnp.floating):
+        given = dtype if kind is None or isinstance(dtype, str) else kind.name
+        refuse(name, "floating point", given, "; jnp.float32 is one")
+
+
+# Random keys, and what is drawn by them -------------------------------------------------------
+
+
+def check_key(name, key):
+    """One key of `jax.random.key`, or one as `jax.random.PRNGKey` has them."""
+    keys = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    old = is_array(key) and key.dtype == np.uint32
+    if (keys and key.shape == ()) or (old and key.shape in ((2,), (4,))):
+        return
+    kind = f"keys {key.shape}" if keys else describe(key)
+    raise ValueError(f"`{name}` must be one key, say jax.random.key(0); got {kind}")
+
+
+def check_init(key, dtype, **sizes):
+    """The door of what draws parameters: the sizes as Python integers, in the order given."""
+    check_key("key", key)
+    found = [check_size(name, size, 1) for name, size in sizes.items()]
+    check_dtype("dtype", dtype)
+    return found

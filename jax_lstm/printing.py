@@ -82,8 +82,16 @@ def side(cells):
 def text_of(x, form):
     """A cell: `form` is for numbers, and one with a point for floats alone."""
     if x is None or not is_number(x):
-        return "" if x is None else str(x)
+        return "" if x is None else printable(str(x))
     return str(x) if isinstance(x, int | np.integer) and "." in form else format(x, form)
+
+
+def printable(text: str) -> str:
+    r"""A text without what a terminal would obey: \x1b for an escape code, \n for a new line."""
+    if text.isprintable():
+        return text
+    escaped = lambda x: x.encode("unicode_escape").decode("ascii")
+    return "".join(x if x.isprintable() else escaped(x) for x in text)
 
 
 def pad(text, width):
@@ -261,7 +269,11 @@ def laid_out(x, step, newline):
 
 
 def dump(x):
-    return json.dumps(x, ensure_ascii=False, allow_nan=False)
+    """On one line; what cannot be printed as JSON escapes it, which every reader takes."""
+    text = json.dumps(x, ensure_ascii=False, allow_nan=False)
+    if text.isprintable():
+        return text
+    return "".join(x if x.isprintable() else json.dumps(x)[1:-1] for x in text)
 
 
 # CSV ------------------------------------------------------------------------------------------

@@ -1,5 +1,8 @@
 """Strict switches for every test: eight host devices, float64, no silent promotion, no warning.
 
+Neither dtypes nor ranks are promoted; `relaxed` of tables.py stands around the code of others that
+wants it. What uses the fixture `checked` runs under JAX's own checks as well.
+
 Most of the tests' time is compilation. Programs are compiled without optimising, and by XLA's older
 emitters, which need a third of the time for the same programs. What looks at optimised programs,
 or at their rounding, uses the fixture `optimised` and compiles with `tables.AS_FOR_USERS`. A worker
@@ -25,6 +28,7 @@ FASTER_TO_COMPILE = (
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)
 
 
@@ -56,6 +60,13 @@ def optimised():
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(scope="module")
+def checked():
+    """JAX looks for NaN in what every program returns, and checks its own invariants."""
+    with jax.debug_nans(True), jax.enable_checks(True):
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,5 +1,6 @@
 """What the tests share: the table of cells, the table of tolerances, random numbers."""
 
+import contextlib
 import functools
 import math
 import os
@@ -22,6 +23,27 @@ quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
 # What undoes conftest's flags: a program as users get it, in a module with the fixture `optimised`.
 EMITTERS = "xla_cpu_use_fusion_emitters"
 AS_FOR_USERS = {EMITTERS: True} if EMITTERS in os.environ.get("XLA_FLAGS", "") else {}
+
+# Whose code does not run under the switches of conftest.py, by the one that is off around it.
+RELAXED = {
+    "optax": "dtype",  # Adam raises floats to integer powers, and counts its steps in int32
+    "flax": "dtype",  # its casts are promotions
+    "Keras": "dtype",  # likewise
+    "the contestants": "dtype rank",  # of experiments/speed: libraries, and what people write
+    "what people write": "rank",  # x @ W + b
+}
+
+
+@contextlib.contextmanager
+def relaxed(whose):
+    """Around calls of code that is not written for strict promotion; also a decorator."""
+    with contextlib.ExitStack() as switches:
+        if "dtype" in RELAXED[whose]:
+            switches.enter_context(jax.numpy_dtype_promotion("standard"))
+        if "rank" in RELAXED[whose]:
+            switches.enter_context(jax.numpy_rank_promotion("allow"))
+        yield
+
 
 SIZE = (7, 2, 3, 5)  # T, B, D, H: small and all different, so that no transposed axis can pass
 
@@ -55,6 +77,7 @@ def row_of(cell):
 CELLS = {name: row_of(cell) for name, cell in jl.CELLS.items()}
 
 
+@relaxed("what people write")
 def plain_scan(params, state, xs):
     """What people write: the baseline A0, differentiated by JAX."""
     W, U, b = params
@@ -67,6 +90,11 @@ def plain_scan(params, state, xs):
         return jl.LSTMState(h, c), h
 
     return lax.scan(body, state, xs)
+
+
+def within(lengths, T):
+    """Booleans (T, B): whether a step is one of its example."""
+    return jnp.arange(T)[:, None] < jnp.asarray(lengths)[None]
 
 
 def normal_like(seed, tree, scale=1.0):

@@ -1,10 +1,13 @@
 """What the networks read: random numbers, numbers of one's own, a text; and whether it fits."""
 
+import math
+
 import numpy as np
 
 from experiments.gradient_flow.measure import EXACT
-from experiments.kit.config import BadInput
+from experiments.kit.config import BadInput, check_memory
 from experiments.kit.language_model import length_option
+from jax_lstm.files.arrays import array_of_npy
 
 LONGEST = 2000  # steps: a picture has a column for each
 LARGEST = 2**27  # numbers in the Jacobians of one network: 1 GiB
@@ -13,20 +16,22 @@ LARGEST = 2**27  # numbers in the Jacobians of one network: 1 GiB
 def random_input(config):
     """Standard normal numbers, which is what a fresh embedding consists of as well."""
     shape = (config.window, config.examples, config.embedding)
+    check_memory("--examples", 8 * math.prod(shape), "random input")
     return np.random.default_rng(config.seed).normal(size=shape)
 
 
 def read_input(path):
     """Numbers (T, B, D) of a .npy file."""
     try:
-        xs = np.load(path, allow_pickle=False)
+        xs = array_of_npy(path)
     except OSError as error:
         raise BadInput("--input", f"cannot read {path}: {error.strerror or error}") from None
-    except ValueError:
-        raise BadInput("--input", f"{path} is not a .npy file of numbers") from None
-    if not isinstance(xs, np.ndarray) or xs.dtype.kind not in "fiu" or xs.ndim != 3:
-        kind = f"{xs.dtype} {xs.shape}" if isinstance(xs, np.ndarray) else "several arrays"
-        raise BadInput("--input", f"must be numbers (T, B, D), time first; {path} holds {kind}")
+    except ValueError as error:
+        raise BadInput("--input", f"{path} is not a .npy file of numbers: {error}") from None
+    if xs.dtype.kind not in "fiu" or xs.ndim != 3:
+        raise BadInput(
+            "--input", f"must be numbers (T, B, D), time first; {path} holds {xs.dtype} {xs.shape}"
+        )
     if not all(xs.shape):
         T, B, D = xs.shape
         raise BadInput("--input", f"{path} is empty: T = {T}, B = {B}, D = {D}; each must be >= 1")

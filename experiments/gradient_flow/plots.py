@@ -28,7 +28,7 @@ def draw(directory):
         for kind, options in SAVE.items():
             drawn.append(directory / f"{name}.{kind}")
             with matplotlib.rc_context(STABLE):
-                figure.savefig(drawn[-1], **options)
+                plots.write_picture(drawn[-1], figure, **options)
     return drawn
 
 

@@ -96,8 +96,8 @@ class Config(lm.LanguageModelConfig):
 def run(config):
     """The experiment, from a Config to what is in flow.json."""
     networks = networks_of(config)
-    xs = random_input(config) if config.input is None else read_input(config.input)
     check_room(config, "--window", config.window, config.examples)
+    xs = random_input(config) if config.input is None else read_input(config.input)
     check_room(config, "--input", *xs.shape[:2])
     source = lm.read_text(config)
     data = lm.cut(config, source.characters)

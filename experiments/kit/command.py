@@ -14,6 +14,8 @@ from tyro.conf import arg
 
 from experiments.kit.config import BadInput, flag
 
+SO_FAR = "what was written before it can be read"
+
 
 class Failed(Exception):
     """The run was done and its answer is no: one line, and exit status 1."""
@@ -54,7 +56,7 @@ def parse(Config, program, description, argv):
 def main(Config, run, program, description, argv=None):
     """Parse, run, and turn what went wrong into an exit status: 2 bad input, 130 Ctrl-C.
 
-    1 is a loss that is no number, or Failed.
+    1 is a loss that is no number, Failed, a disk that is full, or memory that does not suffice.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a sample may hold what a terminal cannot show
@@ -66,6 +68,16 @@ def main(Config, run, program, description, argv=None):
         raise SystemExit(2) from None
     except (FloatingPointError, Failed) as error:
         print(f"{program}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{program}: {where}{error.strerror or error}; {SO_FAR}", file=sys.stderr)
+        return 1
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
+            raise
+        said = str(error).split("\n")[0]
+        print(f"{program}: not enough memory ({said:.200}); {SO_FAR}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

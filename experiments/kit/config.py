@@ -7,6 +7,7 @@ breaks a bound, so nothing is traced before a complaint.
 import dataclasses
 import math
 import operator
+import os
 import typing
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
@@ -29,8 +30,9 @@ class Bounds(NamedTuple):
     below: float | None = None
 
 
-Count = Annotated[int, Bounds(low=1)]
-CountOrZero = Annotated[int, Bounds(low=0)]
+Size = Bounds(below=2**31)  # of what an array can have along an axis
+Count = Annotated[int, Bounds(low=1), Size]
+CountOrZero = Annotated[int, Bounds(low=0), Size]
 Positive = Annotated[float, Bounds(above=0)]
 Fraction = Annotated[float, Bounds(above=0, below=1)]
 FractionOrZero = Annotated[float, Bounds(low=0, below=1)]
@@ -83,6 +85,26 @@ def check_bounds(option, value, bounds):
         )
         if bound is not None
     ]
-    if not (math.isfinite(value) and all(holds(value, bound) for _, holds, bound in rules)):
+    finite = isinstance(value, int) or math.isfinite(value)
+    if not (finite and all(holds(value, bound) for _, holds, bound in rules)):
         wanted = " and ".join(f"{sign} {bound}" for sign, _, bound in rules)
-        raise BadInput(option, f"must be {wanted}; got {value}")
+        raise BadInput(option, f"must be {wanted}; got {value!s:.60}")
+
+
+def memory():
+    """Bytes of this machine's memory, or None where it does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def check_memory(option, needed, what):
+    """Complain about what takes more bytes than the machine has, by the option's name."""
+    there = memory()
+    if there is not None and needed > there:
+        raise BadInput(
+            option,
+            f"{what} takes {needed / 2**30:,.0f} GiB at least; this machine has "
+            f"{there / 2**30:,.0f}",
+        )

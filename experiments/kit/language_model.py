@@ -25,6 +25,7 @@ from experiments.kit.config import (
     FractionOrZero,
     OptionalFile,
     Positive,
+    check_memory,
 )
 from jax_lstm import init_lstm_state
 from jax_lstm.training.update import init_language_model, language_model_loss, make_update
@@ -127,9 +128,19 @@ def cut(config, characters):
                 f"{needed}; a longer text, or a smaller --streams (now {B}) or --window (now {T})",
             )
     vocabulary = "".join(sorted(set(characters)))
+    check_room(config, len(vocabulary))
     tokens, V = text.tokens_of(characters, vocabulary), len(vocabulary)
     B_held_out = min(B, (len(characters) - n) // (T + 1))
     return Data(vocabulary, text.streams(tokens[:n], B, V), text.streams(tokens[n:], B_held_out, V))
+
+
+def check_room(config, V):
+    """Complain about a model that the machine's memory does not hold in training."""
+    T, B, D, H = config.window, config.streams, config.embedding, config.hidden
+    numbers = V * D + 4 * H * (D + H + 1) + (H + 1) * V
+    needed = 4 * (4 * numbers + 6 * T * B * H)  # the gradient and Adam's two; gates, c and h
+    option = "--hidden" if H >= D else "--embedding"
+    check_memory(option, needed, f"training a model of {numbers:,} numbers")
 
 
 def batches(config, data):

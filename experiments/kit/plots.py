@@ -1,7 +1,11 @@
 """What the pictures of all runs have in common."""
 
+import io
+
 import numpy as np
 from matplotlib.figure import Figure
+
+from jax_lstm.files.disk import write
 
 HAND, AUTO, TRUTH, PALE = "#1f6feb", "#d9480f", "#2b8a3e", "#a9c7f7"
 
@@ -9,7 +13,14 @@ HAND, AUTO, TRUTH, PALE = "#1f6feb", "#d9480f", "#2b8a3e", "#a9c7f7"
 def save(path, picture, *args):
     figure = Figure(figsize=(11, 4.6), layout="constrained", dpi=120)
     picture(figure, *args)
-    figure.savefig(path)
+    write_picture(path, figure)
+
+
+def write_picture(path, figure, **options):
+    """The picture as a whole, or the one that was there."""
+    data = io.BytesIO()
+    figure.savefig(data, format=path.suffix[1:], **options)
+    write(path, data.getvalue())
 
 
 def column(lines, key):

@@ -1,7 +1,7 @@
 """What a run leaves behind, so that an interruption at any moment leaves it readable.
 
-A line of metrics.jsonl is one system call. Every other file is written beside its place and then
-moved there, so it is either the old one or the new one.
+A line of metrics.jsonl is whole or not there, also on a full disk. Every other file is written
+beside its place and then moved there, so it is either the old one or the new one.
 """
 
 import contextlib
@@ -13,13 +13,16 @@ from pathlib import Path
 import jax
 
 from experiments.kit.config import BadInput
-from jax_lstm.files.arrays import write
+from jax_lstm.files import disk
+from jax_lstm.files.disk import write
 
 
 def new_directory(results, experiment, run=None):
     """results/experiment/run, which must not exist yet; without a name, that of this second."""
     parent = Path(results) / experiment
-    if run is not None and run != Path(run).name:
+    if not results:
+        raise BadInput("--results", "must be a folder; got ''")
+    if run is not None and (run in ("", "..") or "\0" in run or run != Path(run).name):
         raise BadInput("--run", f"must be a plain name without separators; got {run!r}")
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     names = [run] if run is not None else [now, *(f"{now}_{k}" for k in range(2, 100))]
@@ -63,18 +66,27 @@ def compact(tree):
 
 
 def read_json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The JSON of a file, which may be anybody's."""
+    with disk.reading(path):
+        return json.loads(disk.read(path).decode("utf-8"))
 
 
 def append(path, **line):
-    """One more line of JSON, in one unbuffered write."""
-    with open(path, "ab", buffering=0) as file:
-        file.write((json.dumps(line, allow_nan=False) + "\n").encode())
+    """One more line of JSON, whole or not at all."""
+    disk.append(path, (json.dumps(line, allow_nan=False) + "\n").encode())
 
 
 def read_lines(path, **kind):
-    """The lines of a file of JSON lines, those with the given values."""
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """The lines of a file of JSON lines, those with the given values; a last one may be broken."""
+    lines, texts = [], disk.read(path).split(b"\n")
+    while texts and not texts[-1].strip(b"\0 "):  # a power cut leaves zeros
+        texts.pop()
+    for n, text in enumerate(texts, 1):
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            if n < len(texts):
+                raise ValueError(f"{path}, line {n}, is no JSON") from None
     return [line for line in lines if all(line.get(k) == v for k, v in kind.items())]
 
 

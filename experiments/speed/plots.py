@@ -67,7 +67,7 @@ def picture(path, cases, variant, hardware):
     figure.legend(
         handles=handles, loc="outside lower center", ncols=5 if columns > 1 else 2, fontsize=8
     )
-    figure.savefig(path)
+    plots.write_picture(path, figure)
 
 
 def panel(axes, case):

@@ -30,7 +30,15 @@ from tyro.conf import arg
 
 import jax_lstm
 from experiments.kit import command, record, report
-from experiments.kit.config import BaseConfig, Bounds, Count, CountOrZero, Positive
+from experiments.kit.config import (
+    BaseConfig,
+    Bounds,
+    Count,
+    CountOrZero,
+    Positive,
+    Size,
+    check_memory,
+)
 from experiments.vowels import plots
 from experiments.vowels.classifier import SEGMENT
 from experiments.vowels.training import judge, train
@@ -53,6 +61,7 @@ class Config(BaseConfig):
     pad: Annotated[
         int | None,
         Bounds(low=1),
+        Size,
         arg(
             help="steps that every batch is padded to, rounded up to a multiple of "
             f"{SEGMENT}; it changes no result (default: the longest utterance)",
@@ -90,6 +99,9 @@ def run(config):
     labels = files["training"].labels
     data = {name: pad(config, file, labels) for name, file in files.items()}
     split = split_utterances(config, data["training"])
+    numbers = 8 * config.hidden * (config.hidden + data["training"].xs.shape[-1] + 1)
+    size = 16 * len(split.seeds) * numbers  # with the gradient and Adam's two
+    check_memory("--hidden", size, f"training {len(split.seeds)} classifiers")
     directory = record.new_directory(config.results, "vowels", config.run)
     with record.explain_interruption(directory):
         return experiment(config, files, data, split, directory)

@@ -32,9 +32,7 @@ def train(config, training, labels, split, scale, directory):
 
     def update(params, opt_state, scale, *batch):
         xs, lengths, speakers = batch
-        nats, dparams = jax.value_and_grad(loss)(
-            params, (xs - scale[0]) / scale[1], lengths, speakers
-        )
+        nats, dparams = jax.value_and_grad(loss)(params, standardise(xs, scale), lengths, speakers)
         with jax.numpy_dtype_promotion("standard"):  # as training.make_update has it
             updates, opt_state = optimizer.update(dparams, opt_state, params)
             return optax.apply_updates(params, updates), opt_state, nats
@@ -70,12 +68,18 @@ def train(config, training, labels, split, scale, directory):
     return params
 
 
+def standardise(xs, scale):
+    """Mean 0 and variance 1 by feature: xs (T, B, D), scale a pair (D,)."""
+    mean, deviation = (x[None, None] for x in scale)
+    return (xs - mean) / deviation
+
+
 @jax.jit
 def is_right(params, scale, xs, lengths, speakers):
     """Which utterances each classifier gets right, (S, N)."""
 
     def each(params, scale):
-        guessed = jnp.argmax(logits(params, (xs - scale[0]) / scale[1], lengths), axis=-1)
+        guessed = jnp.argmax(logits(params, standardise(xs, scale), lengths), axis=-1)
         return guessed.astype(speakers.dtype) == speakers
 
     return jax.vmap(each)(params, scale)

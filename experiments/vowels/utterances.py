@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.kit.config import BadInput
+from experiments.kit.config import BadInput, check_memory
 from experiments.vowels.classifier import SEGMENT
 
 FILES = {"training": "JapaneseVowels_TRAIN.ts", "test": "JapaneseVowels_TEST.ts"}
@@ -87,7 +87,9 @@ def pad(config, file, labels):
         raise BadInput("--data", f"the two files have different classes: {labels}, {file.labels}")
     T = math.ceil((config.pad or lengths.max()) / SEGMENT) * SEGMENT
     T = max(T, 2 * SEGMENT)  # a single segment would be another program
-    xs = np.full((T, len(lengths), file.sequences[0].shape[1]), np.nan, np.float32)
+    channels = file.sequences[0].shape[1]
+    check_memory("--pad", 4 * T * len(lengths) * channels, f"padding to {T} steps")
+    xs = np.full((T, len(lengths), channels), np.nan, np.float32)
     for n, x in enumerate(file.sequences):
         xs[: len(x), n] = x
     return Utterances(xs, lengths, np.array([labels.index(s) for s in file.speakers], np.int32))

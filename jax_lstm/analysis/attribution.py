@@ -38,6 +38,7 @@ from jax_lstm.analysis.opened import (
     nonzero,
     step_back,
 )
+from jax_lstm.doors import check_function
 from jax_lstm.engine.bptt import through_prepare
 from jax_lstm.engine.segments import cast_like, clear_masked, widen, zeros_like
 from jax_lstm.notation import Tree
@@ -92,6 +93,8 @@ def attribute(
     through c, which they call the linear temporal path, beside the others.
     """
     dstate = check_cotangents(run, dhs, dstate)
+    if of is not None:
+        check_function("of", of)
     gates, steps = len(run.gates), run.steps
 
     def body(dstate, now):
@@ -145,7 +148,7 @@ def apart(dstate, dh):
 def measure(parts, duals):
     """‖part‖ and <part, total> / <total, total> of parts (ways, gates, ...)."""
     flat = lambda x: x.reshape((*x.shape[:2], -1))
-    share = lambda part, whole: flat(part * whole).sum(-1)
+    share = lambda part, whole: flat(part * whole[None]).sum(-1)
     norm = jax.tree.map(lambda part: length(flat(part)), parts)
     return norm, jax.tree.map(share, parts, duals)
 

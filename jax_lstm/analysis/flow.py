@@ -27,11 +27,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jax_lstm.analysis.opened import (
     Linearised,
     check_cotangents,
+    check_run,
     every_step,
     length,
     node,
@@ -40,7 +42,7 @@ from jax_lstm.analysis.opened import (
 )
 from jax_lstm.cells.elman import ELMAN
 from jax_lstm.cells.lstm import LSTM
-from jax_lstm.doors import check_size
+from jax_lstm.doors import check_size, is_array, refuse
 from jax_lstm.engine.bptt import fork_of_h
 from jax_lstm.engine.segments import clear_masked, where, widen, zeros_like
 from jax_lstm.notation import Tree
@@ -125,6 +127,8 @@ def jacobians(run: Linearised) -> Tree:
     Source: Bengio, Simard & Frasconi (1994); Pascanu, Mikolov & Bengio (2013).
     """
 
+    check_run(run)
+
     def of(n):
         def body(dstate, now):
             here = jax.vmap(lambda d: node(now, d)[n])(dstate)
@@ -179,7 +183,9 @@ def jacobian_norms(
 
     Source: Golub & Van Loan, "Matrix Computations", the power method.
     """
-    check_size("iterations", iterations, 1)
+    check_run(run)
+    iterations = check_size("iterations", iterations, 1)
+    seed = check_size("seed", seed, 0)
     T = run.states[0].shape[0]
     at = check_places(at, T)
     state = widen(run.state)
@@ -223,9 +229,15 @@ def jacobian_norms(
 
 
 def check_places(at, T):
-    places = np.asarray(at)
+    want = "a list of whole numbers, known before the run"
+    if isinstance(at, Tracer) or not (is_array(at) or isinstance(at, tuple | list | range)):
+        refuse("at", want, at)
+    try:
+        places = np.asarray(at, int if not is_array(at) and not len(at) else None)
+    except (TypeError, ValueError):  # lists of unequal length, traced numbers
+        refuse("at", want, at)
     if places.ndim != 1 or not np.issubdtype(places.dtype, np.integer):
-        raise ValueError(f"`at` must be a list of whole numbers; got {at!r}")
+        refuse("at", want, at)
     if places.size and not 0 <= places.min() <= places.max() < T:
         raise ValueError(f"`at` must lie in [0, T = {T}); got {places.min()} to {places.max()}")
     return jnp.asarray(places, jnp.int32)
@@ -292,5 +304,6 @@ def later(run, factors):
 
 
 def check_cell(run, cell, name):
+    check_run(run)
     if run.cell is not cell:
         raise ValueError(f"`run` must be {name}'s: see `linearised_...`")

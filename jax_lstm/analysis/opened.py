@@ -18,8 +18,10 @@ import jax.numpy as jnp
 
 from jax_lstm.cells.elman import ELMAN
 from jax_lstm.cells.lstm import LSTM
+from jax_lstm.doors import check_function, check_texts, describe, is_array
 from jax_lstm.engine import bptt
 from jax_lstm.engine.cell import AnyCell, Cell, Params, State
+from jax_lstm.engine.doors import check_named
 from jax_lstm.engine.functions import RunFunction
 from jax_lstm.engine.routes import bind, run_cell
 from jax_lstm.engine.segments import Steps, widen, zeros_like
@@ -78,9 +80,16 @@ def make_linearised(
 
     Source: the engine's own loop, jax_lstm/engine/bptt.py.
     """
+    check_named(cell, name=name)
+    if gates is not None:
+        check_texts("gates", gates, "None or the names of the delta's blocks, a tuple of texts")
+    if follows is not None:
+        check_function("follows", follows)
+    gates = gates and tuple(gates)
+    made = (make_linearised, (cell, gates, follows, name), None)
     follows = follows or FOLLOWS.get(cell.name, lambda slopes: ())
-    route = functools.partial(linearise, gates and tuple(gates), follows)
-    return bind(run_cell, (cell, route), name, TITLE)
+    route = functools.partial(linearise, gates, follows)
+    return bind(run_cell, (cell, route), name, TITLE, made)
 
 
 TITLE = """A whole sequence, and the derivative of each of its steps: a Linearised.
@@ -139,15 +148,25 @@ def node(now, dstate):
     return type(dstate)(h, *rest)
 
 
+def check_run(run):
+    """What the readers of this folder read."""
+    if not isinstance(run, Linearised):
+        kind = describe(run) if is_array(run) else type(run).__name__
+        raise ValueError(
+            "`run` must be a Linearised, say of linearised_lstm(params, state, xs); got " + kind
+        )
+
+
 def check_cotangents(run, dhs, dstate):
     """The door for what the loss says of hs and of the last state; zeros if not given."""
+    check_run(run)
     h = run.states[0]
-    if not hasattr(dhs, "dtype") or dhs.shape != h.shape or dhs.dtype != h.dtype:
-        got = f"{dhs.dtype} {dhs.shape}" if hasattr(dhs, "dtype") else type(dhs).__name__
-        raise ValueError(f"`dhs` must be (T, ..., H) = {h.shape} and {h.dtype}; got {got}")
+    if not is_array(dhs) or dhs.shape != h.shape or dhs.dtype != h.dtype:
+        given = describe(dhs) if hasattr(dhs, "dtype") else type(dhs).__name__
+        raise ValueError(f"`dhs` must be (T, ..., H) = {h.shape} and {h.dtype}; got {given}")
     if dstate is None:
         return zeros_like(run.state)
-    kind = lambda tree: [f"{jnp.result_type(x)} {jnp.shape(x)}" for x in jax.tree.leaves(tree)]
+    kind = lambda tree: [describe(x) for x in jax.tree.leaves(tree)]
     if type(dstate) is not type(run.state) or kind(dstate) != kind(run.state):
         raise ValueError(
             f"`dstate` must be like `state`, {type(run.state).__name__} of "

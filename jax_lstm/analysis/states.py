@@ -10,6 +10,7 @@ import jax
 
 from jax_lstm.engine import bptt
 from jax_lstm.engine.cell import Cell, Params, State
+from jax_lstm.engine.doors import check_named
 from jax_lstm.engine.functions import RunFunction
 from jax_lstm.engine.routes import bind, run_cell
 from jax_lstm.engine.segments import clear_masked
@@ -42,7 +43,9 @@ def make_states(
 
     Source: the engine's own forward, see jax_lstm/engine/bptt.py.
     """
-    return bind(run_cell, (cell, show), name, f"{title} Differentiated by JAX.")
+    check_named(cell, name=name, title=title)
+    made = (make_states, (cell, name, title), None)
+    return bind(run_cell, (cell, show), name, f"{title} Differentiated by JAX.", made)
 
 
 def show(plan, params, consts, fresh, state, steps):

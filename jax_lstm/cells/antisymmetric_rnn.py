@@ -23,6 +23,7 @@ from jax_lstm.cells import packed
 from jax_lstm.cells.initial import make_init
 from jax_lstm.cells.packed import HiddenState
 from jax_lstm.engine.cell import Cell
+from jax_lstm.engine.made import partial
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.stages import fork_bwd, linear_bwd_input, tanh, tanh_bwd
 
@@ -79,11 +80,11 @@ def make_antisymmetric_rnn(
         fields=(("h", "H"),),
         gates=("a",),
         init=init_antisymmetric_rnn,
-        prepare=functools.partial(prepare, gamma),
+        prepare=partial(prepare, gamma),
         prepare_bwd=prepare_bwd,
         project=packed.project,
-        step=functools.partial(step, epsilon),
-        step_bwd=functools.partial(step_bwd, epsilon),
+        step=partial(step, epsilon),
+        step_bwd=partial(step_bwd, epsilon),
         weights_bwd=packed.weights_of(AntisymmetricRNNParams),
         options=(("epsilon", epsilon), ("gamma", gamma)),
     )

@@ -22,6 +22,7 @@ import jax
 from jax_lstm.cells import packed
 from jax_lstm.cells.initial import make_init
 from jax_lstm.engine.cell import Cell
+from jax_lstm.engine.made import partial
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.stages import (
     bias,
@@ -101,8 +102,8 @@ def make_cornn(
         gates=("a",),
         init=init_cornn,
         project=packed.project,
-        step=functools.partial(step, constants),
-        step_bwd=functools.partial(step_bwd, constants),
+        step=partial(step, constants),
+        step_bwd=partial(step_bwd, constants),
         weights_bwd=weights_bwd,
         options=tuple(constants._asdict().items()),
     )

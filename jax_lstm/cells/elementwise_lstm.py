@@ -24,6 +24,7 @@ from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.sharding import vary_together
 from jax_lstm.stages import (
+    align,
     bias,
     bias_bwd,
     blend,
@@ -61,7 +62,7 @@ def project(w, xs):
 
 def step(w, prev, a):
     a_f, a_g, a_o = packed.blocks_of(a, 3)
-    u_f, u_g = packed.blocks_of(w.u.astype(a.dtype), 2)
+    u_f, u_g = packed.blocks_of(align(w.u, a).astype(a.dtype), 2)
     f, g = sigmoid(a_f + u_f * prev.c), tanh(a_g + u_g * prev.c)  # (16), (2)
     c = blend(f, prev.c, g)  # (19)
     o = sigmoid(a_o + linear(c.astype(w.V.dtype), w.V))  # (1), (2)
@@ -72,7 +73,7 @@ def slopes(w, prevs, saved):
     """By dh: to o's block and to c. By dc: to the blocks f, g and to c_{t-1}."""
     f, g, o = saved
     one = jnp.ones_like(f)
-    u_f, u_g = packed.blocks_of(w.u.astype(f.dtype), 2)
+    u_f, u_g = packed.blocks_of(align(w.u, f).astype(f.dtype), 2)
     do, dc = product_bwd((o, blend(f, prevs.c, g)), one)  # (16')
     df, dold, dg = blend_bwd((f, prevs.c, g), one)  # (19')
     da_f, da_g = sigmoid_bwd(f, df), tanh_bwd(g, dg)  # (2')

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jax_lstm.doors import check_size
+from jax_lstm.doors import check_init
 from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.notation import wide
@@ -54,9 +54,13 @@ class ElmanState(NamedTuple):
 def init_elman(
     key: jax.Array, input_size: int, hidden_size: int, *, dtype: DTypeLike = jnp.float32
 ) -> ElmanParams:
-    """ElmanParams: W lecun-normal (D, H), U orthogonal (H, H), b zero (H,)."""
-    D = check_size("input_size", input_size, 1)
-    H = check_size("hidden_size", hidden_size, 1)
+    """ElmanParams: W lecun-normal (D, H), U orthogonal (H, H), b zero (H,).
+
+    Raises:
+      ValueError: what is no key, a size that is no whole number >= 1, a dtype that is not floating
+        point.
+    """
+    D, H = check_init(key, dtype, input_size=input_size, hidden_size=hidden_size)
     key_W, key_U = jax.random.split(key)
     W = jax.nn.initializers.lecun_normal()(key_W, (D, H), wide(dtype))
     U = jax.nn.initializers.orthogonal()(key_U, (H, H), wide(dtype))

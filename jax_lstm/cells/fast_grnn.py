@@ -22,6 +22,7 @@ from jax_lstm.cells.packed import HiddenState
 from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.stages import (
+    align,
     bias_bwd,
     fork_bwd,
     linear,
@@ -47,23 +48,23 @@ class FastGRNNParams(NamedTuple):
     nu: jax.Array
 
 
-def scales(w, dtype):
-    """s(ζ), s(ν)."""
-    return sigmoid(w.zeta.astype(dtype)), sigmoid(w.nu.astype(dtype))
+def scales(w, like):
+    """s(ζ), s(ν), with as many axes as what they scale."""
+    return tuple(sigmoid(align(x, like).astype(like.dtype)) for x in (w.zeta, w.nu))
 
 
 def step(w, prev, x_W):
     a = x_W + linear(prev.h, w.U)  # (1)
-    b_z, b_n = packed.blocks_of(w.b.astype(a.dtype), 2)
+    b_z, b_n = packed.blocks_of(align(w.b, a).astype(a.dtype), 2)
     z, n = sigmoid(a + b_z), tanh(a + b_n)  # (1), (2)
-    zeta, nu = scales(w, a.dtype)
+    zeta, nu = scales(w, a)
     h = z * prev.h.astype(a.dtype) + (zeta * (1 - z) + nu) * n  # (16), (14)
     return HiddenState(h.astype(prev.h.dtype)), (z, n)
 
 
 def slopes(w, prevs, saved):
     z, n = saved
-    zeta, nu = scales(w, z.dtype)
+    zeta, nu = scales(w, z)
     dz = prevs.h.astype(z.dtype) - zeta * n  # (F') at z: it keeps, and 1 - z writes
     return sigmoid_bwd(z, dz), tanh_bwd(n, zeta * (1 - z) + nu), z  # (2')
 
@@ -84,7 +85,9 @@ def weights_bwd(w, xs, prevs, saved, deltas):
     da, _ = fork_bwd(None, packed.blocks_of(das, 2))
     dW, _, dxs = packed.input_bwd(w, xs, da)
     _, db = bias_bwd(None, das)  # (1'b)
-    reads = zip(scales(w, z.dtype), (dhs * (1 - z) * n, dhs * n), strict=True)  # (16')
+    reads = zip(
+        scales(w, w.zeta.astype(z.dtype)), (dhs * (1 - z) * n, dhs * n), strict=True
+    )  # (16')
     dscales = [sigmoid_bwd(scale, read.sum().reshape(1)) for scale, read in reads]  # (2')
     return FastGRNNParams(dW, linear_bwd_weight(prevs.h, da), db, *dscales), dxs
 

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jax_lstm.doors import check_size
+from jax_lstm.doors import check_init
 from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.notation import wide
@@ -82,10 +82,10 @@ def init_gru(
       GRUParams: W lecun-normal (D, 3H), U orthogonal per gate (H, 3H), b and c zero (3H,).
 
     Raises:
-      ValueError: a size that is no whole number >= 1.
+      ValueError: what is no key, a size that is no whole number >= 1, a dtype that is not floating
+        point.
     """
-    D = check_size("input_size", input_size, 1)
-    H = check_size("hidden_size", hidden_size, 1)
+    D, H = check_init(key, dtype, input_size=input_size, hidden_size=hidden_size)
     key_W, key_U = jax.random.split(key)
     W = jax.nn.initializers.lecun_normal()(key_W, (D, 3 * H), wide(dtype))
     orthogonal = jax.nn.initializers.orthogonal()

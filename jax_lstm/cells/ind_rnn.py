@@ -21,7 +21,7 @@ from jax_lstm.cells.initial import make_init, ones
 from jax_lstm.cells.packed import HiddenState
 from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.routes import make_init_state, routes
-from jax_lstm.stages import bias, bias_bwd, relu, relu_bwd
+from jax_lstm.stages import align, bias, bias_bwd, relu, relu_bwd
 
 __all__ = ["IND_RNN", "IndRNNParams", "init_ind_rnn", "init_ind_rnn_state"]
 __all__ += ["ind_rnn", "ind_rnn_autodiff", "ind_rnn_cell", "ind_rnn_cell_autodiff"]
@@ -36,13 +36,15 @@ class IndRNNParams(NamedTuple):
 
 
 def step(w, prev, z):
-    h = relu(bias(z + w.u.astype(z.dtype) * prev.h.astype(z.dtype), w.b))  # (1), (16), (21)
+    h = relu(
+        bias(z + align(w.u, z).astype(z.dtype) * prev.h.astype(z.dtype), w.b)
+    )  # (1), (16), (21)
     return HiddenState(h.astype(prev.h.dtype)), h
 
 
 def step_bwd(w, prev, h, dstate):
     da = relu_bwd(h, dstate.h)  # (21')
-    return HiddenState(da * w.u.astype(da.dtype)), da  # (16'): the half of the state
+    return HiddenState(da * align(w.u, da).astype(da.dtype)), da  # (16'): the half of the state
 
 
 def weights_bwd(w, xs, prevs, saved, das):

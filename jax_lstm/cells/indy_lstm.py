@@ -23,6 +23,7 @@ from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.notation import GATES
 from jax_lstm.stages import (
+    align,
     bias,
     bias_bwd,
     cell_state,
@@ -45,7 +46,8 @@ class IndyLSTMParams(NamedTuple):
 
 def in_four_blocks(h, u):
     """[h, h, h, h] ⊙ u: one h for JAX to keep, not four."""
-    blocks = h.astype(u.dtype)[..., None, :] * u.reshape((4, h.shape[-1]))  # (16)
+    blocks = h.astype(u.dtype)[..., None, :]
+    blocks = blocks * align(u.reshape((4, h.shape[-1])), blocks)  # (16)
     return blocks.reshape((*h.shape[:-1], u.shape[0]))
 
 
@@ -60,7 +62,9 @@ def step_bwd(w, prev, slopes, dstate):
     da, dc, dc_prev = slopes
     dc, _ = fork_bwd(None, (dstate.c, dstate.h * dc))  # (4'), (F') at c_t
     da = da * packed.side_by_side(dc, dc, dc, dstate.h)  # (3'), (2')
-    dh_prev, _ = fork_bwd(None, packed.blocks_of(da * w.u.astype(da.dtype), 4))  # (16'), (F')
+    dh_prev, _ = fork_bwd(
+        None, packed.blocks_of(da * align(w.u, da).astype(da.dtype), 4)
+    )  # (16'), (F')
     return LSTMState(dh_prev, dc * dc_prev), da
 
 

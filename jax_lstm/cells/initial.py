@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jax_lstm.doors import check_size
+from jax_lstm.doors import check_init
 from jax_lstm.engine.cell import Params
 from jax_lstm.engine.shapes import axes_of, shape_of
 from jax_lstm.notation import wide
@@ -52,8 +52,7 @@ def make_init(
     def init(
         key: jax.Array, input_size: int, hidden_size: int, *, dtype: DTypeLike = jnp.float32
     ) -> Params:
-        D = check_size("input_size", input_size, 1)
-        H = check_size("hidden_size", hidden_size, 1)
+        D, H = check_init(key, dtype, input_size=input_size, hidden_size=hidden_size)
         drawn = []
         for one, (array, text) in zip(jax.random.split(key, len(shapes)), shapes, strict=True):
             draw, shape = own.get(array, usual(text)), shape_of(text, {"D": D, "H": H})
@@ -73,7 +72,8 @@ def make_init(
       jax_lstm/cells/initial.py for how, and the cell's file for what is drawn otherwise.
 
     Raises:
-      ValueError: a size that is no whole number >= 1.
+      ValueError: what is no key, a size that is no whole number >= 1, a dtype that is not floating
+        point.
     """
     return init
 

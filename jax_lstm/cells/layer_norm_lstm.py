@@ -25,6 +25,7 @@ from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.notation import GATES
 from jax_lstm.stages import (
+    align,
     bias,
     bias_bwd,
     cell_state,
@@ -83,7 +84,7 @@ def slopes(w, prevs, saved):
     i, f, g, o, u = saved
     c = cell_state(f, prevs.c, i, g)
     normal_c = normalise(c)
-    out = bias(normal_c[0] * w.gain_c.astype(c.dtype), w.shift_c)
+    out = bias(normal_c[0] * align(w.gain_c, c).astype(c.dtype), w.shift_c)
     one = jnp.ones_like(c)
     do, dout = hidden_state_bwd((o, out), one)  # (4')
     df, dc_prev, di, dg = cell_state_bwd((f, prevs.c, i, g), one)  # (3')

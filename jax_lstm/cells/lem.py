@@ -22,6 +22,7 @@ import jax
 from jax_lstm.cells import packed
 from jax_lstm.cells.initial import make_init
 from jax_lstm.engine.cell import Cell
+from jax_lstm.engine.made import partial
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.stages import (
     bias,
@@ -108,9 +109,9 @@ def make_lem(dt: float = 1.0) -> Cell[LEMParams, LEMState]:
         gates=("s", "f", "z", "h"),
         init=init_lem,
         project=project,
-        step=functools.partial(step, dt),
-        step_bwd=functools.partial(step_bwd, dt),
-        weights_bwd=functools.partial(weights_bwd, dt),
+        step=partial(step, dt),
+        step_bwd=partial(step_bwd, dt),
+        weights_bwd=partial(weights_bwd, dt),
         options=(("dt", dt),),
     )
 

@@ -3,15 +3,15 @@
 Source: Hochreiter & Schmidhuber (1997); the forget gate: Gers, Schmidhuber & Cummins (2000).
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jax_lstm.doors import check_size
+from jax_lstm.doors import check_init, check_number
 from jax_lstm.engine.cell import Cell
+from jax_lstm.engine.made import partial
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.notation import GATES, wide
 from jax_lstm.stages import (
@@ -77,9 +77,13 @@ def init_lstm(
 
     Returns:
       LSTMParams: W lecun-normal (D, 4H), U orthogonal per gate (H, 4H), b (4H,).
+
+    Raises:
+      ValueError: what is no key, a size that is no whole number >= 1, a dtype that is not floating
+        point, a forget_bias that is no number.
     """
-    D = check_size("input_size", input_size, 1)
-    H = check_size("hidden_size", hidden_size, 1)
+    D, H = check_init(key, dtype, input_size=input_size, hidden_size=hidden_size)
+    check_number("forget_bias", forget_bias)
     key_W, key_U = jax.random.split(key)
     W = jax.nn.initializers.lecun_normal()(key_W, (D, 4 * H), wide(dtype))
     orthogonal = jax.nn.initializers.orthogonal()
@@ -153,7 +157,7 @@ def weights_bwd(w, xs, prevs, saved, das):
 
 # What people call -----------------------------------------------------------------------------
 
-plain_step = functools.partial(step, gates=plain_gates)
+plain_step = partial(step, gates=plain_gates)
 
 LSTM = Cell(
     name="lstm",

@@ -12,7 +12,6 @@ Source: Sak, Senior & Beaufays (2014), "Long Short-Term Memory Recurrent Neural 
 Architectures for Large Scale Acoustic Modeling", without peepholes; torch.nn.LSTM with proj_size.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -20,8 +19,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jax_lstm.cells import lstm
-from jax_lstm.doors import check_size
+from jax_lstm.doors import check_init, check_number
 from jax_lstm.engine.cell import Cell
+from jax_lstm.engine.made import partial
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.notation import GATES, wide
 from jax_lstm.stages import cell_state, hidden_state, linear, linear_bwd_weight
@@ -75,10 +75,14 @@ def init_lstmp(
     Returns:
       LSTMPParams: W lecun-normal (D, 4H), U orthogonal per gate (R, 4H), b (4H,), P lecun-normal
       (H, R).
+
+    Raises:
+      ValueError: what is no key, a size that is no whole number >= 1, a dtype that is not floating
+        point, a forget_bias that is no number.
     """
-    D = check_size("input_size", input_size, 1)
-    H = check_size("hidden_size", hidden_size, 1)
-    R = check_size("projection_size", projection_size, 1)
+    sizes = {"input_size": input_size, "hidden_size": hidden_size}
+    D, H, R = check_init(key, dtype, **sizes, projection_size=projection_size)
+    check_number("forget_bias", forget_bias)
     key_W, key_U, key_P = jax.random.split(key, 3)
     normal, orthogonal = jax.nn.initializers.lecun_normal(), jax.nn.initializers.orthogonal()
     W = normal(key_W, (D, 4 * H), wide(dtype))
@@ -152,7 +156,7 @@ LSTMP = Cell(
     slopes=lstm.slopes,
     step_bwd=step_bwd,
     weights_bwd=weights_bwd,
-    step_for_jax=functools.partial(step, lstm_step=lstm.plain_step),
+    step_for_jax=partial(step, lstm_step=lstm.plain_step),
     sizes=(("R", "projection_size"),),
 )
 init_lstmp_state = make_init_state(LSTMP)

@@ -23,7 +23,7 @@ from jax.typing import DTypeLike
 
 from jax_lstm.cells import packed
 from jax_lstm.cells.exponential import exponential_gates, exponential_gates_bwd, with_beginning
-from jax_lstm.doors import check_size
+from jax_lstm.doors import check_init
 from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.notation import wide
@@ -84,11 +84,11 @@ def init_mlstm(
       MLSTMParams: W_qk (D, 2K), W_vo (D, 2H), W_if (D, 2), b_qk (2K,), b_vo (2H,), b_if (2,).
 
     Raises:
-      ValueError: a size that is no whole number >= 1.
+      ValueError: what is no key, a size that is no whole number >= 1, a dtype that is not floating
+        point.
     """
-    D = check_size("input_size", input_size, 1)
-    H = check_size("hidden_size", hidden_size, 1)
-    K = H if key_size is None else check_size("key_size", key_size, 1)
+    K = hidden_size if key_size is None else key_size
+    D, H, K = check_init(key, dtype, input_size=input_size, hidden_size=hidden_size, key_size=K)
     normal = jax.nn.initializers.lecun_normal()
     keys, widths = jax.random.split(key, 3), (2 * K, 2 * H, 2)
     W_qk, W_vo, W_if = (

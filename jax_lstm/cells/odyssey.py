@@ -22,7 +22,6 @@ OpenVINO's documentation of LSTMCell, the variants as in the code of RNNLayers a
 class SpaceOdisseyLSTM, which were read. The forget gate's offset begins at 1.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -32,9 +31,11 @@ from jax_lstm.cells import packed
 from jax_lstm.cells.initial import Init, make_init, ones_in_block
 from jax_lstm.cells.lstm import LSTMState
 from jax_lstm.engine.cell import Cell, Params
+from jax_lstm.engine.made import partial
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.notation import GATES
 from jax_lstm.stages import (
+    align,
     bias_bwd,
     fork_bwd,
     linear_bwd_input,
@@ -82,10 +83,10 @@ VARIANTS = {
 }
 
 
-def peepholes(v, p, dtype):
+def peepholes(v, p, c):
     """{gate: (H,)} of p, the blocks of the gates that see c, side by side."""
     names = [k for k in v.blocks if k != "g"]
-    return dict(zip(names, jnp.split(p.astype(dtype), len(names)), strict=True))
+    return dict(zip(names, packed.blocks_of(align(p, c).astype(c.dtype), len(names)), strict=True))
 
 
 def times(gate, x):
@@ -104,7 +105,7 @@ def gates_of(v, saved):
 def step_from(v, w, prev, a):
     """(2) to (4) of a net input: h, c, and the blocks in their order."""
     a, c_prev = dict(zip(v.blocks, packed.blocks_of(a, len(v.blocks)), strict=True)), prev.c
-    p = peepholes(v, w.p, c_prev.dtype)
+    p = peepholes(v, w.p, c_prev)
     gates = {k: sigmoid(a[k] + p[k] * c_prev) for k in ("i", "f") if k in a}  # (16), (2)
     gates["g"] = tanh(a["g"]) if v.input_tanh else a["g"]  # (2)
     i, f, g, _ = gates_of(v, [gates.get(k) for k in v.blocks])
@@ -123,7 +124,7 @@ def step(v, w, prev, z):
 def slopes(v, w, prevs, saved):
     """What dh is going to be multiplied with on its way to da_o and c_t, and dc on its way to the
     other blocks and c_{t-1}: da, dc, dc_prev. c is recomputed."""
-    c_prev, p = prevs.c, peepholes(v, w.p, prevs.c.dtype)
+    c_prev, p = prevs.c, peepholes(v, w.p, prevs.c)
     i, f, g, o = gates_of(v, saved)
     c = times(f, c_prev) + times(i, g)
     one = jnp.ones_like(c)
@@ -183,10 +184,10 @@ def variant(name: str, kind: type[Params], init: Init[Params]) -> Cell[Params, L
         gates=v.blocks,
         init=init,
         project=packed.project,
-        step=functools.partial(step, v),
-        slopes=functools.partial(slopes, v),
-        step_bwd=functools.partial(step_bwd, v),
-        weights_bwd=functools.partial(weights_bwd, v, kind),
+        step=partial(step, v),
+        slopes=partial(slopes, v),
+        step_bwd=partial(step_bwd, v),
+        weights_bwd=partial(weights_bwd, v, kind),
     )
 
 

@@ -20,6 +20,8 @@ import jax
 import jax.numpy as jnp
 
 from jax_lstm.engine.cell import AnyCell, Cell, Params, State
+from jax_lstm.engine.doors import check_record
+from jax_lstm.engine.made import make_comparable
 from jax_lstm.stages import drop, drop_bwd, keep, keep_bwd
 
 Make = TypeVar("Make", bound=Callable[..., Any])
@@ -118,8 +120,16 @@ def fields_of(cell: AnyCell) -> tuple[str, ...]:
 
 
 def remember(make: Make) -> Make:
-    """`functools.cache`, which would lose the types."""
-    return cast(Make, functools.cache(make))
+    """`functools.cache`, which would lose the types; and what it makes can be pickled. In front of
+    it is a door: a cache hashes what it is given."""
+
+    @functools.wraps(make)
+    def remembered(cell):
+        check_record("cell", cell)
+        return kept(cell)
+
+    kept = functools.cache(lambda cell: make_comparable(make, remembered, cell))
+    return cast(Make, remembered)
 
 
 @remember

@@ -16,7 +16,6 @@ al. (2016), "Minimal gated unit for recurrent neural networks", as in torchrecur
 which was read.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -26,6 +25,7 @@ from jax_lstm.cells import packed
 from jax_lstm.cells.initial import make_init
 from jax_lstm.cells.packed import HiddenState
 from jax_lstm.engine.cell import Cell
+from jax_lstm.engine.made import partial
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.stages import (
     bias,
@@ -150,10 +150,10 @@ GRU_RESET_BEFORE = Cell(
     init=init_gru_reset_before,
     prepare=prepare,
     project=project,
-    step=functools.partial(step, 3),
-    slopes=functools.partial(slopes, 3),
-    step_bwd=functools.partial(step_bwd, 3),
-    weights_bwd=functools.partial(weights_bwd, GRUResetBeforeParams),
+    step=partial(step, 3),
+    slopes=partial(slopes, 3),
+    step_bwd=partial(step_bwd, 3),
+    weights_bwd=partial(weights_bwd, GRUResetBeforeParams),
 )
 init_gru_reset_before_state = make_init_state(GRU_RESET_BEFORE)
 (
@@ -174,10 +174,10 @@ MGU = Cell(
     init=init_mgu,
     prepare=prepare,
     project=project,
-    step=functools.partial(step, 2),
-    slopes=functools.partial(slopes, 2),
-    step_bwd=functools.partial(step_bwd, 2),
-    weights_bwd=functools.partial(weights_bwd, MGUParams),
+    step=partial(step, 2),
+    slopes=partial(slopes, 2),
+    step_bwd=partial(step_bwd, 2),
+    weights_bwd=partial(weights_bwd, MGUParams),
 )
 init_mgu_state = make_init_state(MGU)
 mgu_cell, mgu_cell_autodiff, mgu, mgu_autodiff = routes(MGU, "the minimal gated unit")

@@ -7,6 +7,7 @@ import sys
 import jax_lstm
 from jax_lstm import referee
 from jax_lstm.commands import check, diagnose, exercise, grade, inspect, trace
+from jax_lstm.commands.options import plainly
 
 COMMANDS = check, diagnose, exercise, grade, trace, inspect
 
@@ -33,5 +34,5 @@ def main(argv=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, OSError) as error:
-        print(f"jax-lstm: error: {error}", file=sys.stderr)
+        print(f"jax-lstm: error: {plainly(str(error))}", file=sys.stderr)
         return 2

@@ -6,6 +6,10 @@ import os
 import sys
 from pathlib import Path
 
+from jax_lstm import printing
+
+LONGEST = 18  # digits: what is longer fits no integer of a machine
+
 
 def size(text):
     """T,B,D,H"""
@@ -22,10 +26,14 @@ def size(text):
     return T, B, D, H
 
 
-def seed(text):
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number >= 0; got {text!r}")
+def seed(text, least=0):
+    if not text.isdecimal() or len(text) > LONGEST or int(text) < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number >= {least}; got {text!r:.60}")
     return int(text)
+
+
+def count(text):
+    return seed(text, 1)
 
 
 def several(one):
@@ -62,7 +70,13 @@ def writable(path):
 
 
 def say(*lines):
-    print(*lines, sep="\n", flush=True)
+    """Print lines, without what a terminal would obey."""
+    print(plainly("\n".join(map(str, lines))), flush=True)
+
+
+def plainly(text):
+    """Lines that can be printed."""
+    return "\n".join(map(printing.printable, text.split("\n")))
 
 
 def write(file, text):

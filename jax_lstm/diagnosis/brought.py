@@ -5,17 +5,20 @@ exact as they were printed: 0.0697 is 0.0697 ± 0.00005.
 """
 
 import json
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm.files.arrays import arrays_of_npz, read_tensors
+from jax_lstm.files.arrays import MOST, arrays_of_npz, read_tensors
+from jax_lstm.files.disk import read as read_bytes
+from jax_lstm.files.disk import reading
 
 FEWEST = 4  # decimal places; where no number of an array has as many, they are taken as exact
 EXACT = 1000
+MOST_TEXT = 64 * 2**20  # bytes of JSON: its numbers take fifty times as many in Python
 
 
 def read(path):
@@ -30,12 +33,14 @@ def read(path):
     readers = {".json": read_json, ".npz": read_npz, ".safetensors": read_safetensors}
     if path.suffix not in readers:
         raise ValueError(f"{path} must end in {', '.join(readers)}")
-    return readers[path.suffix](path)
+    with reading(path):
+        return readers[path.suffix](path)
 
 
 def read_json(path):
+    data = read_bytes(path, MOST_TEXT)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"), parse_float=read_number)
+        found = json.loads(data.decode("utf-8"), parse_float=read_number)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from None
     if not isinstance(found, dict):
@@ -56,7 +61,7 @@ def read_npz(path):
 
 
 def read_safetensors(path):
-    return sort_out(read_tensors(path).arrays)
+    return sort_out(read_tensors(path, MOST).arrays)
 
 
 def sort_out(arrays):
@@ -118,6 +123,10 @@ class Typed(float):
 
 
 def read_number(text):
-    number, digits = Typed(text), Decimal(text).as_tuple()
+    """A Typed number, or a ValueError for one whose exponent nobody means."""
+    try:
+        number, digits = Typed(text), Decimal(text).as_tuple()
+    except InvalidOperation:
+        raise ValueError(f"{text:.60} has an exponent that no float64 has") from None
     number.places = EXACT if len(digits.digits) >= 15 else -int(digits.exponent)
     return number

@@ -1,7 +1,7 @@
 """THE MISTAKES: their names, what they are in a sentence, and how a backward switches them on.
 
-A setting is a tuple of names; none is the truth. Many settings run at once: they stand on the first
-axis, and where a switch is off nothing of it is computed. The backwards are in slow_backward.py.
+A setting is a tuple of names; none is the truth. The switches are in switches.py, the backwards in
+slow_backward.py.
 
 Sources of the mistakes: the answer key of the Coursera exercise (nothing carried), Gomez' example
 run on from a remembered state (zeros in the backward), WildML (truncation), and the mutants that
@@ -12,8 +12,6 @@ import functools
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from jax_lstm.notation import GATES
 
@@ -45,6 +43,7 @@ class Mutants(NamedTuple):
     """The table of a cell.
 
     inside(problem) -> {name: sentence}    mistakes of the recurrence and of the loss
+    local(problem) -> {name: leaves}    those of them that change these leaves and no others
     gradients(problem, settings) -> {leaf: (settings, ...)}
     after(problem) -> {name: (sentence, change)}    mistakes of layout; change(gradient) -> gradient
     states(problem) -> a state per time step, the one before it
@@ -53,6 +52,7 @@ class Mutants(NamedTuple):
     """
 
     inside: Callable[..., Any]
+    local: Callable[..., Any]
     gradients: Callable[..., Any]
     after: Callable[..., Any]
     states: Callable[..., Any]
@@ -116,6 +116,7 @@ MEMORY = {
 NAMES: dict[str, str] = dict(
     zip(GATES, ("input gate", "forget gate", "candidate", "output gate"), strict=True)
 )
+ELMAN_GATES = {"a": "tanh"}
 PERMUTED = {
     " ".join(GATES[n] for n in order): order
     for order in itertools.permutations(range(4))
@@ -133,6 +134,67 @@ def gate_table(gates):
         }
         | {f"input of {k}": f"the {v}'s term missing in dx_t" for k, v in gates.items()}
     )
+
+
+def branch_table(gates):
+    """A fork into the gates whose branches are not added: one is left. gates: {letter: name}."""
+    says = "{} overwritten by gate after gate (= for +=): only the {}'s share is left"
+    return (
+        {f"dx of {k} alone": says.format("dx_t", v) for k, v in gates.items()}
+        | {f"dh of {k} alone": says.format("dh_{t-1}", v) for k, v in gates.items()}
+        | {f"dx and dh of {k} alone": says.format("dx_t and dh_{t-1}", v) for k, v in gates.items()}
+    )
+
+
+class Overwritten(NamedTuple):
+    """A sum of which one summand is left: `=` where `+=` belongs.
+
+    leaves: of the gradient. gate: whose block, None for all. axis: 0 for time, 1 for examples.
+    left: whose share is left.
+    """
+
+    leaves: tuple[str, ...]
+    gate: str | None
+    axis: int
+    left: int
+
+    def sentence(self):
+        every = ", ".join(self.leaves[:-1])
+        what = " and ".join([*([every] if every else []), self.leaves[-1]])
+        what += f" of the {NAMES[self.gate]}" if self.gate else ""
+        step, share = (("step", "t="), ("example", "example "))[self.axis]
+        what += f" overwritten at each {step} (= for +=)"
+        return f"{what}: only the share of {share}{self.left} is left"
+
+
+@functools.cache
+def overwritten(weights, gates, T, B):
+    """{name: Overwritten} for the sums over steps, gate by gate as well, and over examples."""
+    table = {}
+    for leaves in (weights, *((k,) for k in weights)):
+        for gate in (None, *(gates if len(gates) > 1 and leaves != ("dP",) else ())):
+            for axis, size in ((0, T), (1, 1 if gate else B)):
+                for left in (0, size - 1) if size > 1 else ():
+                    name = " ".join(["weights" if leaves == weights else leaves[0], *(gate or "")])
+                    title = f"{name} overwritten: {'t' if axis == 0 else 'example'}={left} left"
+                    gated = tuple(k for k in leaves if not gate or k != "dP")
+                    table[title] = Overwritten(gated, gate, axis, left)
+    return table
+
+
+def overwritten_in(problem, gates):
+    weights = tuple(f"d{k}" for k in problem.params)
+    return overwritten(weights, tuple(gates), *problem.xs.shape[:2])
+
+
+def local_to_leaves(problem, gates):
+    """{name: leaves} of the mistakes after which every other leaf is what it was."""
+    table = {"x of t-1": ("dW",), "x of t+1": ("dW",), "h of t": ("dU",)}
+    table |= {f"{what} of {k}{end}": ("dxs",) for what, end in BRANCH for k in gates}
+    return table | {k: x.leaves for k, x in overwritten_in(problem, gates).items()}
+
+
+BRANCH = (("input", ""), ("dx", " alone"))
 
 
 def loss_table(problem):
@@ -158,7 +220,9 @@ def lstm_inside(problem):
         for name in PERMUTED
     }
     square = TRANSPOSED if problem.params["U"].shape[0] * 4 == problem.params["b"].size else {}
+    sums = {k: x.sentence() for k, x in overwritten_in(problem, NAMES).items()}
     tables = (MEMORY, CARRY, TIME, LAST, square, gate_table(NAMES), loss_table(problem))
+    tables += (sums, branch_table(NAMES))
     table = functools.reduce(dict.__or__, tables, {})
     first = ("dc not carried", "dh not carried", "nothing carried", "own loss")
     table = {k: table[k] for k in first} | table
@@ -166,186 +230,8 @@ def lstm_inside(problem):
 
 
 def elman_inside(problem):
-    tables = (CARRY, TIME, LAST, TRANSPOSED, gate_table({"a": "tanh"}), loss_table(problem))
+    sums = {k: x.sentence() for k, x in overwritten_in(problem, ELMAN_GATES).items()}
+    tables = (CARRY, TIME, LAST, TRANSPOSED, gate_table(ELMAN_GATES), loss_table(problem), sums)
     table = functools.reduce(dict.__or__, tables, {})
     table.pop("nothing carried")  # there is only dh
     return table | truncations(len(problem.xs))
-
-
-# Switches, and how cotangents flow through time ----------------------------------------------
-
-
-def switch(settings):
-    """pick(name, wrong, right): per setting, what it asks for; settings stand on the first axis."""
-
-    @functools.cache
-    def flags(name):
-        on = np.array([name in names for names in settings])
-        return on.reshape(-1, 1, 1, 1) if on.any() else None
-
-    def pick(name, wrong, right):
-        on = flags(name)
-        return right if on is None else np.where(on, wrong, right)
-
-    return pick
-
-
-class Flow(NamedTuple):
-    """Several runs whose gradients are added: (runs, T) each, but `ends` (runs,).
-
-    enters: the outside's dh_t is seen. ends: the last state's cotangent is. cut: nothing comes
-    from t+1 to t.
-    """
-
-    enters: Any
-    ends: Any
-    cut: Any
-
-
-def flow(names, T):
-    """Which cotangent goes where: the truth, in windows, a short reach, or its own step alone."""
-    (name,) = names or ("",)
-    t = np.arange(T)
-    if (
-        name == "own loss"
-    ):  # the steps' losses alone; and what the last state's cotangent sends back
-        return Flow(np.array([t >= 0, t < 0]), np.array([False, True]), np.array([t >= 0, t < 0]))
-    k = int(name.rsplit(" ", 1)[-1]) if name else T
-    if name.startswith("reach"):
-        enters = t[:, None] == t
-        return Flow(enters, t == T - 1, t[:, None] - t >= k)
-    return Flow(
-        (t >= 0)[None], np.array([True]), ((t + 1) % k == 0)[None] if name else (t < 0)[None]
-    )
-
-
-def is_flow(name):
-    return name == "own loss" or name.startswith(("windows", "reach"))
-
-
-def is_forward(name):
-    return name in ("h0 zero", "c0 zero", "state zero", "forget offset") or name.startswith(
-        "forward"
-    )
-
-
-def clash(a, b):
-    """Two names for one thing: two flows at once, two orders of gates."""
-    return any(both(a) and both(b) for both in (is_flow, lambda k: k.startswith("forward in")))
-
-
-def in_groups(run):
-    """gradients(problem, settings), for run(problem, flow, forward mistakes, settings).
-
-    The forward and the flow are shared by many settings: one run for each group of them.
-    """
-
-    @np.errstate(all="ignore")  # a mutant may overflow
-    def gradients(problem, settings):
-        groups: dict[Any, list[int]] = {}
-        for n, names in enumerate(settings):
-            key = (tuple(filter(is_flow, names)), tuple(filter(is_forward, names)))
-            groups.setdefault(key, []).append(n)
-        every = {}
-        for (flows, changed), members in groups.items():
-            through = flow(flows, len(problem.xs))
-            T, B, D = problem.xs.shape
-            numbers = len(through.cut) * T * B * (D + 6 * problem.params["U"].shape[1])
-            room = max(1, 2**23 // max(numbers, 1))  # settings side by side
-            for part in (members[n : n + room] for n in range(0, len(members), room)):
-                found = run(problem, through, changed, [settings[n] for n in part])
-                for leaf, x in found.items():
-                    shape = (len(settings), *x.shape[1:])
-                    every.setdefault(leaf, np.zeros(shape, x.dtype))[part] = x
-        return every
-
-    return gradients
-
-
-def sigmoid(a):
-    return 0.5 * (1 + np.tanh(0.5 * a))
-
-
-def softmax(y):
-    e = np.exp(y - y.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
-
-
-def from_outside(problem, hs, pick, t):
-    """dL/dh_t of the loss, per setting."""
-    T = len(hs)
-
-    def of(t):
-        if not 0 <= t < T:
-            return np.zeros_like(hs[0])
-        if problem.loss == "cotangents":
-            return problem.dhs[t]
-        h, y = hs[t], problem.ys[t]
-        if problem.loss == "squared_error":
-            dh = h - y
-        elif problem.loss == "binary_cross_entropy":
-            dh = pick("one half of cross-entropy", (sigmoid(h) - 1) * y, sigmoid(h) - y)
-            dh = pick("softmax for sigmoid", softmax(h) * y.sum(-1, keepdims=True) - y, dh)
-        else:
-            dh = softmax(h) * y.sum(-1, keepdims=True) - y
-            dh = pick("sigmoid for softmax", sigmoid(h) - y, dh)
-        return problem.scale * dh
-
-    dh = pick("last loss", of(t) if t == T - 1 else 0 * of(t), of(t))
-    dh = pick("dh of t-1", of(t - 1), dh)
-    return pick("dh of t+1", of(t + 1), dh)
-
-
-def begin(problem, through, pick, field):
-    """The cotangent of the last state, in the runs that see it."""
-    d = pick(f"d{field}_T dropped", 0 * problem.dlast[field], problem.dlast[field])
-    return np.where(through.ends[:, None, None], d, 0 * d)
-
-
-def factors(problem, pick, t, xs, h, h_prev):
-    """What the weight products multiply da_t with: x_t and h_{t-1}, or what is taken for them."""
-    zero = np.zeros_like(xs[0])
-    x = pick("x of t-1", xs[t - 1] if t > 0 else zero, xs[t])
-    x = pick("x of t+1", xs[t + 1] if t + 1 < len(xs) else zero, x)
-    if t == 0:
-        h_prev = pick("h0 zero in backward", 0 * h_prev, h_prev)
-        h_prev = pick("state zero in backward", 0 * h_prev, h_prev)
-    h_prev = pick("h of t", h, h_prev)
-    return x, pick("state of t", h, h_prev)
-
-
-def carry(through, pick, t, d, name):
-    """What step t+1 hands to step t."""
-    d = np.where(through.cut[:, t, None, None], 0 * d, d)
-    return pick("nothing carried", 0 * d, pick(name, 0 * d, d))
-
-
-def total(d):
-    """The runs of a flow added; their axis stays, with size 1."""
-    return d.sum(-3, keepdims=True) if d.ndim > 2 else d
-
-
-def rows(x):
-    """xᵀ, so that rows(x) @ dy is a weight's cotangent."""
-    return np.swapaxes(x, -1, -2)
-
-
-def without(pick, kind, da, gates):
-    """da with the block of one gate left out."""
-    parts = zip(gates, np.split(da, len(gates), -1), strict=True)
-    return join([pick(f"{kind} of {k}", 0 * block, block) for k, block in parts])
-
-
-def join(parts):
-    """Side by side, though only some have an axis of settings."""
-    return np.concatenate(np.broadcast_arrays(*parts), -1)
-
-
-def per_setting(n, x):
-    """(settings, B, ...) of what may lack the axis of settings, and has one for runs."""
-    x = x.reshape((-1, *x.shape[-2:]))
-    return np.broadcast_to(x, (n, *x.shape[1:]))
-
-
-def over_time(n, xs):
-    return np.stack([per_setting(n, x) for x in xs], axis=1)

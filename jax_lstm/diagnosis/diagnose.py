@@ -21,16 +21,15 @@ import numpy as np
 from jax_lstm import referee
 from jax_lstm.cells import CELLS
 from jax_lstm.diagnosis.brought import dtype_of, numbers, read
-from jax_lstm.diagnosis.catalogue import LOSSES, Problem, clash
+from jax_lstm.diagnosis.catalogue import LOSSES, Problem
 from jax_lstm.diagnosis.slow_backward import MUTANTS
+from jax_lstm.diagnosis.tables import table_for, table_of
+from jax_lstm.doors import check_flag, check_text, refuse
 from jax_lstm.engine.shapes import shape_of, sizes_of
 from jax_lstm.interop.layouts import LAYOUTS, from_ours
 
 SETTINGS = ("loss", "scale")  # of a problem, beside its arrays
 ENTRY = re.compile(r"(\w+)((?:\[\d+\])+)")
-PER_STEP = ("das", "dhs", "dcs")  # leaves that few people have
-LARGE = 5e4  # T B H (D + H) from which two mistakes at once take longer than people wait
-DRAWS = 4  # runs that show how large rounding is
 
 Arrays: TypeAlias = dict[str, Any] | str | Path  # by name, or the file that holds them
 
@@ -47,14 +46,15 @@ def diagnose(
 
     Args:
       gradient: {name: array}, None where an array is not known; or the path of a .npz, .json or
-        .safetensors file; or a function that is given the problem's arrays, {name: array}, and
-        returns such a dict.
+        .safetensors file; or a function that is given copies of the problem's arrays, {name:
+        array}, and returns such a dict. Where no mistake explains it, it is asked again for each
+        time step by itself.
       problem: {name: array}, or the path of a file: weights, states, inputs, and either cotangents
         of h_t or targets with "loss" ("squared_error", ½ Σ (h - y)²; "binary_cross_entropy" and
         "softmax_cross_entropy" of h as logits) and "scale", a factor on the sum. None: it stands in
         the gradient's file. States and what is not given of them are zero.
-      layout: "ours", "torch", "keras", "coursera" or "tmva"; see `describe` for the names of each.
-        Default: what the file says, or "ours".
+      layout: "ours", "torch", "keras", "coursera" or "tmva". Default: what the file says, or
+        "ours". `python -m jax_lstm diagnose --template LAYOUT` shows the names of each.
       cell: "lstm", "lstmp" or "elman". Default: what the file says, or "lstm".
       pairs: whether two mistakes at once are tried; None: where no single one explains and the
         problem is small.
@@ -65,6 +65,13 @@ def diagnose(
     Raises:
       ValueError: names, shapes or numbers that cannot be, or a file that is not what it claims.
     """
+    if not isinstance(gradient, dict | str | Path) and not callable(gradient):
+        refuse("gradient", "a dict, a file or a function", gradient)
+    if not isinstance(problem, dict | str | Path | None):
+        refuse("problem", "a dict or a file", problem)
+    for name, text in (("layout", layout), ("cell", cell)):
+        check_text(name, "" if text is None else text, "None or a name")
+    check_flag("pairs", bool(pairs) if pairs is None else pairs)
     asked = {"layout": layout, "cell": cell}
     files = [read(x) if isinstance(x, str | Path) else None for x in (gradient, problem)]
     found, problem = files[0] or {}, find_problem(files, problem)
@@ -78,98 +85,100 @@ def diagnose(
     arrays, settings = split_problem(problem)
     sizes = check_problem(arrays, form, layout)
     function = gradient if callable(gradient) else None
+    ours = problem_of(form.to_ours(arrays), settings, cell, sizes)
+    table = table_of(cell, ours)  # the truth, before a function that is on trial runs
     if function:
         gradient = call(function, arrays)
     elif files[0]:
         gradient = found.get("gradient") or {}
     if not isinstance(gradient, dict):
-        got = type(gradient).__name__
-        raise ValueError(f"`gradient` must be a dict, a file or a function; got {got}")
-    ours = problem_of(form.to_ours(arrays), settings, cell, sizes)
+        refuse("gradient", "a dict, a file or a function", gradient)
     given, dtype = given_of(gradient, form, layout, sizes)
-    verdict = referee.diagnose(given, table_of(cell, ours, given), dtype=dtype, pairs=pairs)
-    if function and not verdict.explanations and len(ours.xs) > 1:
-        alone = one_step_each(function, arrays, settings, form, layout, cell, sizes)
+    verdict = referee.diagnose(given, table_for(table, given), dtype=dtype, pairs=pairs)
+    if function and not verdict.explanations and not verdict.lost and len(ours.xs) > 1:
+        leaves = [*zip(verdict.leaves, (g.leaf for g in given), strict=True)]
+        asked = layout, cell, sizes
+        alone = one_step_each(function, arrays, settings, form, asked, leaves)
         verdict = verdict._replace(first=f"{verdict.first}; {alone}")
     return verdict
 
 
-def table_of(cell, problem, given=()):
-    """The truth and the mistakes for one problem, as the referee wants them."""
-    kind = MUTANTS[cell]
-    (T, B, D), H = problem.xs.shape, problem.state["h"].shape[-1]
-    sizes = {"time": T, "batch": B, "features": H}
-    changes = kind.after(problem) | referee.scalings(sizes, kind.weights)
-    noise = noise_of(kind, problem)
-    every, gates = {g.leaf for g in given}, kind.blocks["dW"]
+def one_step_each(function, arrays, settings, form, asked, verdict):
+    """A function is asked again, for each step by itself: is a step wrong, or what is carried?
 
-    def gradients(settings):
-        found = kind.gradients(problem, settings)
-        found = {k: x for k, x in found.items() if k in every or k not in PER_STEP}
-        return found if "db again" not in every else found | {"db again": found["db"]}
-
-    def again(change):  # the second bias of torch: what happens to db happens to both
-        return lambda d: change(d) | ({"db again": change(d)["db"]} if "db again" in d else {})
-
-    return referee.Table(
-        kind.inside(problem),
-        gradients,
-        {k: (says, again(change)) for k, (says, change) in changes.items()},
-        clash,
-        noise | {"db again": noise["db"]},
-        (*kind.weights, "db again"),
-        kind.steps,
-        kind.blocks | {"db again": kind.blocks["db"]},
-        {"dxs": dict(zip(gates, np.split(problem.params["W"].T, len(gates)), strict=True))},
-        T * B * H * (D + H) > LARGE,
-    )
-
-
-def noise_of(kind, problem):
-    """{leaf: norm of the truth's rounding error per eps}, by what float32 makes of the problem.
-
-    Every number is moved by less than its last digit, a few times; the largest error counts, up
-    to a hundredth of the whole gradient: where float32 overflows it says nothing.
+    First nothing comes from t+1. Where the problem has cotangents of the last state, each step is
+    then asked with some. A function that looks at no state, where the problem has none, can be
+    asked for the first step alone.
     """
-    truth, rng, largest = kind.gradients(problem, [()]), np.random.default_rng(0), {}
-    eps = float(np.finfo(np.float32).eps)
-    most = 0.01 * np.sqrt(sum(np.sum(x * x) for x in truth.values())) / eps
-
-    def nudge(x):
-        if not isinstance(x, np.ndarray):
-            return x
-        return (x * (1 + eps * rng.uniform(-0.5, 0.5, x.shape))).astype(np.float32)
-
-    for _ in range(DRAWS):
-        found = kind.gradients(jax.tree.map(nudge, problem), [()])
-        for k, x in truth.items():
-            error = np.linalg.norm(found[k].astype(np.float64) - x) / eps
-            error = float(error) if error < most else float(most)
-            largest[k] = max(largest.get(k, 0.0), error)
-    return largest
-
-
-def one_step_each(function, arrays, settings, form, layout, cell, sizes):
-    """A function is asked again, for each step by itself: is a step wrong, or what is carried?"""
+    layout, cell, sizes = asked
     kind, ours = MUTANTS[cell], form.to_ours(arrays)
-    before = kind.states(problem_of(ours, settings, cell, sizes))
-    ours = {k: x for k, x in ours.items() if k not in ("dh_T", "dc_T")}
-    sizes = sizes | {"T": 1}
-    names = [k for k in form.problem if not set(of_ours(form, k, sizes)) & {"dh_T", "dc_T"}]
-    shapes = {k: form.problem[k] for k in names}
-    for t in reversed(range(len(before))):
+    whole, sizes = problem_of(ours, settings, cell, sizes), sizes | {"T": 1}
+    before, truth = kind.states(whole), kind.gradients(whole, [()])
+    last = [k for k in ("dh_T", "dc_T") if k in ours]
+    unsaid = [f"{k}0" for k in whole.state if f"{k}0" not in ours]
+
+    def arrays_of(t, beyond):
         cut = {k: ours[k][t : t + 1] for k in ("xs", "dhs", "ys") if k in ours}
-        one = ours | cut | {f"{k}0": x for k, x in before[t].items()}
-        known = {k: v for k, v in shapes.items() if set(of_ours(form, k, sizes)) <= set(one)}
-        asked = from_ours(form.to_ours, known, sizes, one)
-        given, dtype = given_of(call(function, asked), form, layout, sizes)
-        given = [g for g in given if g.leaf in kind.blocks]
-        problem = problem_of(one, settings, cell, sizes)
-        found = referee.diagnose(given, table_of(cell, problem, given), dtype=dtype, pairs=False)
-        if not found:
-            said = found.sentence() if found.explanations else f"wrong {found.first}"
-            return f"step t={t} by itself: {said}"
-    return "every step by itself is right: look at what is carried from step to step"
+        ends = {k: truth[f"{k[:2]}s"][0, t] if beyond else 0 * ours[k] for k in last}
+        return ours | cut | ends | {f"{k}0": x for k, x in before[t].items()}
+
+    def ask(one):
+        known = {k: v for k, v in form.problem.items() if set(of_ours(form, k, sizes)) <= set(one)}
+        return call(function, from_ours(form.to_ours, known, sizes, one))
+
+    def sees_no_state(one):
+        bare = {k: x for k, x in one.items() if k not in unsaid}
+        a, b = ask(one), ask(bare)
+        return all(k in b and np.array_equal(x, b[k]) for k, x in a.items())
+
+    right, t, given = "", len(before) - 1, []
+    try:
+        blind = bool(unsaid) and sees_no_state(arrays_of(t, False))
+        for beyond in (False, True) if last else (False,):
+            for t in [0] if blind else reversed(range(len(before))):
+                one = arrays_of(t, beyond)
+                given, dtype = given_of(ask(one), form, layout, sizes)
+                table = table_of(cell, problem_of(one, settings, cell, sizes))
+                found = referee.diagnose(given, table_for(table, given), dtype=dtype, pairs=False)
+                if not found and beyond:
+                    wrong = wrong_step(found, given, table, dtype)
+                    return f"{right}; with what comes from t+1, step t={t}: {wrong}"
+                if not found:
+                    return f"step t={t} by itself: {wrong_step(found, given, table, dtype)}"
+            names = ", ".join(g.name for g in given)
+            right = f"{'step t=0' if blind else 'every step'} by itself is right ({names})"
+    except Exception as error:  # it may have been made for this problem alone
+        return f"step t={t} by itself could not be asked: {referee.first_line(error)}"
+    if blind:
+        return f"{right}; the others need {' and '.join(unsaid)}, at which the function never looks"
+    return right + between(verdict, kind)
+
+
+def wrong_step(found, given, table, dtype):
+    """What is wrong in a step: the deltas, which the weights show gate by gate, or what follows."""
+    if found.explanations:
+        return found.sentence()
+    wrong = [name for name, *_, ok in found.leaves if not ok]
+    blocks = set(table.blocks) - set(table.steps)
+    weights = [g for g in given if g.name in wrong and g.leaf in blocks]
+    if weights:
+        mine = referee.diagnose(weights, table_for(table, weights), dtype=dtype, pairs=False)
+        return f"wrong {mine.first}"
+    right = [name for name, *_, ok in found.leaves if ok]
+    times = [
+        f", {factor:.6g} times the right one" for _, factor in found.multiples[: len(wrong) < 2]
+    ]
+    beside = f"; {', '.join(right)} right" if right else ""
+    return f"wrong in {', '.join(wrong)}{''.join(times)}{beside}"
+
+
+def between(verdict, kind):
+    """Where to look when every step is right: at what is carried, or at what is summed."""
+    carried = [ok for (*_, ok), leaf in verdict if leaf not in kind.blocks]
+    wrong = [name for (name, *_, ok), _ in verdict if not ok]
+    if carried and all(carried):
+        return f", and so is what is carried: look at how {', '.join(wrong)} is summed over steps"
+    return ": look at what is carried from step to step, or is done otherwise at some t"
 
 
 def of_ours(form, name, sizes):
@@ -187,13 +196,6 @@ def find_layout(layout, cell):
         known = ", ".join(LAYOUTS[cell])
         raise ValueError(f"`layout` of {cell} must be among {known}; got {layout!r}")
     return LAYOUTS[cell][layout]
-
-
-def describe(layout, cell="lstm"):
-    """The names and shapes of a layout, as text."""
-    form = find_layout(layout, cell)
-    show = lambda shapes: ", ".join(f"{k} ({v})" for k, v in shapes.items())
-    return f"{form.about}\nproblem: {show(form.problem)}\ngradient: {show(form.gradient)}"
 
 
 def find_problem(files, problem):
@@ -225,7 +227,8 @@ def check_problem(arrays, form, layout):
     what = f"the problem in layout {layout}"
     if unknown or missing:
         raise ValueError(
-            f"{what} {wrong_names(unknown, missing)}; it has {', '.join(form.problem)}"
+            f"{what} {wrong_names(unknown, missing)}; the names of that layout are "
+            f"{', '.join(form.problem)}"
             f"{would_fit(arrays, layout, 'problem')}"
         )
     sizes = sizes_of(form.problem, arrays)
@@ -237,7 +240,7 @@ def check_problem(arrays, form, layout):
 
 
 def wrong_names(unknown, missing):
-    said = [f"has no {', '.join(unknown)}"] if unknown else []
+    said = [f"cannot have {', '.join(unknown)}"] if unknown else []
     return " and ".join(said + ([f"lacks {', '.join(missing)}"] if missing else []))
 
 
@@ -317,7 +320,7 @@ def given_of(gradient, form, layout, sizes):
         if name not in shapes:
             there = {k: np.asarray(v) for k, v in gradient.items() if v is not None}
             raise ValueError(
-                f"the gradient in layout {layout} has no {name}; it has "
+                f"the gradient in layout {layout} cannot have {name}; the names of that layout are "
                 f"{', '.join(form.gradient)}{would_fit(there, layout, 'gradient', sizes)}"
             )
         named.add(name)
@@ -369,7 +372,7 @@ def check_finite(name, x, where):
 
 def call(gradient, arrays):
     """The gradient by a function of the problem's arrays."""
-    found = gradient(dict(arrays))
+    found = gradient({k: x.copy() for k, x in arrays.items()})  # it may write into them
     if not isinstance(found, dict):
         raise ValueError(f"the function must return a dict of arrays; got {type(found).__name__}")
     if jnp.result_type(float) != jnp.float64 and any(

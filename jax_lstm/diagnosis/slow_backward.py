@@ -15,26 +15,34 @@ from typing import Any
 import numpy as np
 
 from jax_lstm.diagnosis.catalogue import (
+    ELMAN_GATES,
     NAMES,
     PERMUTED,
     Mutants,
+    elman_inside,
+    local_to_leaves,
+    lstm_inside,
+)
+from jax_lstm.diagnosis.switches import (
     begin,
     carry,
-    elman_inside,
     factors,
     from_outside,
+    gate_masks,
     in_groups,
+    is_forward,
     join,
-    lstm_inside,
     over_time,
     per_setting,
     rows,
+    share,
+    share_masks,
     sigmoid,
     switch,
     total,
-    without,
 )
 from jax_lstm.notation import GATES
+from jax_lstm.referee.changes import leaf_means, means
 
 # The LSTM, with and without projection --------------------------------------------------------
 
@@ -45,18 +53,40 @@ def blocks(x, order):
     return np.concatenate([parts[n] for n in order], -1)
 
 
-def lstm_forward(problem, changed):
-    """All steps, and the params and gate order they were made with."""
-    p, (h, c) = dict(problem.params), (problem.state["h"], problem.state["c"])
-    order = next(
-        (PERMUTED[k.rsplit("order ", 1)[-1]] for k in changed if "order" in k), (0, 1, 2, 3)
-    )
-    p |= {k: blocks(p[k], np.argsort(order)) for k in "WUb"}
-    if "forget offset" in changed:
-        H = p["b"].size // 4
-        p["b"] = p["b"] + (np.arange(4 * H) // H == 1).astype(p["b"].dtype)
-    h = 0 * h if {"h0 zero", "state zero"} & set(changed) else h
-    c = 0 * c if {"c0 zero", "state zero"} & set(changed) else c
+def columns(settings, H):
+    """Where each column of a wrong order comes from, and where it goes: (settings, 4H) each."""
+    orders = [
+        next(
+            (PERMUTED[k.rsplit("order ", 1)[-1]] for k in names if k.startswith("forward in")),
+            GATES,
+        )
+        for names in settings
+    ]
+    orders = np.array([[0, 1, 2, 3] if order == GATES else order for order in orders])
+    return [
+        (order[:, :, None] * H + np.arange(H)).reshape(len(settings), -1)
+        for order in (np.argsort(orders, -1), orders)
+    ]
+
+
+def lstm_forward(problem, settings=((),)):
+    """All steps, the params they were made with, and the columns of the gradient, or None.
+
+    Where a setting makes the forward wrong, arrays have the axes (settings, 1) in front.
+    """
+    pick, p, order = switch(settings), dict(problem.params), None
+    h, c = problem.state["h"], problem.state["c"]
+    H = p["b"].size // 4
+    if any(map(is_forward, (k for names in settings for k in names))):
+        cols, order = columns(settings, H)
+        p |= {k: np.moveaxis(np.atleast_2d(p[k])[:, cols], 1, 0)[:, None] for k in "WUb"}
+        p["b"] = pick(
+            "forget offset", p["b"] + (np.arange(4 * H) // H == 1).astype(h.dtype), p["b"]
+        )
+    for name in ("h0 zero", "state zero"):
+        h = pick(name, 0 * h, h)
+    for name in ("c0 zero", "state zero"):
+        c = pick(name, 0 * c, c)
     steps = []
     for x in problem.xs:
         h_prev, c_prev = h, c
@@ -70,7 +100,7 @@ def lstm_forward(problem, changed):
 
 
 def lstm_states(problem):
-    _, _, steps = lstm_forward(problem, ())
+    _, _, steps = lstm_forward(problem)
     return [{"h": step[0], "c": step[1]} for step in steps]
 
 
@@ -83,21 +113,23 @@ def slope_of(pick, k, y):
     return pick(f"slope of {k}", one, pick("slope of every gate", one, right))
 
 
-def lstm_run(problem, through, changed, settings):
+def lstm_run(problem, through, settings):
     """All steps in reverse; every `pick` is one place where people went wrong."""
     n, pick = len(settings), switch(settings)
-    p, order, steps = lstm_forward(problem, changed)
-    hs = [step[-1] for step in steps]
+    p, order, steps = lstm_forward(problem, settings)
+    hs, H = [step[-1] for step in steps], problem.params["b"].size // 4
+    recurrent, entering = gate_masks(settings, GATES, H, hs[0])
+    left = share_masks(settings, problem, GATES, H)
     dh_next, dc_next = (begin(problem, through, pick, k) for k in "hc")
     dh_prev, dc_prev = dh_next, dc_next  # of no step at all
     U = pick("U for its transpose", transpose_blocks(p["U"]), p["U"])
-    weights: dict[str, Any] = {f"d{k}": np.zeros_like(x[None]) for k, x in p.items()}
+    weights: dict[str, Any] = {f"d{k}": np.zeros_like(x) for k, x in problem.params.items()}
     every: list[Any] = [None] * len(steps)
     for t in reversed(range(len(steps))):
         h_prev, c_prev, i, f, g, o, c, m, h = steps[t]
         dh_outside = from_outside(problem, hs, pick, t)
         dh = (
-            np.where(through.enters[:, t, None, None], dh_outside, 0 * dh_outside) + dh_next
+            np.where(through.enters[:, :, t, None, None], dh_outside, 0 * dh_outside) + dh_next
         )  # (F')
         dm = dh @ p["P"].T if "P" in p else dh  # (10')
         s = pick("tanh of c of t-1", np.tanh(c_prev), np.tanh(c))
@@ -117,25 +149,33 @@ def lstm_run(problem, through, changed, settings):
         outputs = dict(zip(GATES, (i, f, g, o), strict=True))
         dgates = zip(GATES, (di, df, dg, do), strict=True)
         da = join([d * slope_of(pick, k, outputs[k]) for k, d in dgates])  # (2')
-        dh_prev = without(pick, "recurrence", da, GATES) @ rows(U)  # (1')
-        dx = total(without(pick, "input", da, GATES)) @ p["W"].T
+        dh_prev = (recurrent * da) @ rows(U)  # (1')
+        dx = total(entering * da) @ rows(p["W"])
         x, h_before = factors(problem, pick, t, problem.xs, h, h_prev)
-        weights["dW"] = weights["dW"] + rows(x) @ total(da)
-        weights["dU"] = weights["dU"] + rows(h_before) @ total(da)
-        weights["db"] = weights["db"] + total(da).sum(-2, keepdims=True)
+        weights["dW"] = weights["dW"] + rows(x) @ share(left, "dW", t, total(da))  # (F')
+        weights["dU"] = weights["dU"] + rows(h_before) @ share(left, "dU", t, total(da))
+        weights["db"] = weights["db"] + share(left, "db", t, total(da)).sum(-2, keepdims=True)
         if "P" in p:
-            weights["dP"] = weights["dP"] + rows(m) @ total(dh)
+            weights["dP"] = weights["dP"] + rows(m) @ share(left, "dP", t, total(dh))
         every[t] = dx, total(da), total(dh), total(dc)
         if t:
             dh_next = carry(through, pick, t - 1, dh_prev, "dh not carried")
             dc_next = carry(through, pick, t - 1, dc_prev, "dc not carried")
-    weights["db"] = weights["db"].reshape((-1, 1, p["b"].size))
+    weights["db"] = weights["db"].reshape((-1, 1, problem.params["b"].size))
     found = {k: per_setting(n, x) for k, x in weights.items()}
     found["db"] = found["db"][:, 0]
-    found |= {k: blocks(found[k], order) for k in ("dW", "dU", "db")}
+    if order is not None:
+        found |= {k: in_columns(found[k], order) for k in ("dW", "dU", "db")}
     found |= {"dh0": per_setting(n, total(dh_prev)), "dc0": per_setting(n, total(dc_prev))}
     dxs, das, dhs, dcs = (over_time(n, x) for x in zip(*every, strict=True))
-    return found | {"dxs": dxs, "das": blocks(das, order), "dhs": dhs, "dcs": dcs}
+    das = das if order is None else in_columns(das, order)
+    return found | {"dxs": dxs, "das": das, "dhs": dhs, "dcs": dcs}
+
+
+def in_columns(x, order):
+    """Each setting's last axis in its own order, (settings, columns)."""
+    order = order.reshape((len(order), *(1,) * (x.ndim - 2), -1))
+    return np.take_along_axis(x, np.broadcast_to(order, x.shape), -1)
 
 
 def after_lstm(problem):
@@ -188,6 +228,14 @@ def after_any(problem):
     """What can happen to the gradient of any cell."""
     leaves = [f"d{k}" for k in problem.params] + ["dxs"] + [f"d{k}0" for k in problem.state]
     ends = [f"d{k}0" for k in problem.state]
+    T, B, _ = problem.xs.shape
+    over = means({"time": T, "batch": B})
+    averaged: dict[str, Any] = {}
+    for k in leaves:
+        mine = [(text, n) for text, n in over if k not in ends or text == "batch"]
+        averaged |= leaf_means(k, mine)
+    gates = problem.params["b"].size // problem.state.get("c", problem.state["h"]).shape[-1]
+    averaged |= leaf_means("dxs", [("gates", gates)] if gates > 1 else [])
     return (
         {
             "b doubled": (
@@ -201,7 +249,8 @@ def after_any(problem):
             ),
         }
         | {f"sign of {k}": (f"the sign of {k}", functools.partial(negate, leaf=k)) for k in leaves}
-        | {f"{k} zero": (f"{k} left at zero", functools.partial(zero_leaf, leaf=k)) for k in ends}
+        | {f"{k} zero": (f"{k} left at zero", functools.partial(zero_leaf, leaf=k)) for k in leaves}
+        | averaged
     )
 
 
@@ -216,9 +265,9 @@ def zero_leaf(d, leaf):
 # Elman's network ------------------------------------------------------------------------------
 
 
-def elman_forward(problem, changed):
+def elman_forward(problem, settings=((),)):
     p, h = problem.params, problem.state["h"]
-    h = 0 * h if "h0 zero" in changed else h
+    h = switch(settings)("h0 zero", 0 * h, h)
     steps = []
     for x in problem.xs:
         h_prev, h = h, np.tanh(x @ p["W"] + h @ p["U"] + p["b"])
@@ -227,35 +276,37 @@ def elman_forward(problem, changed):
 
 
 def elman_states(problem):
-    _, steps = elman_forward(problem, ())
+    _, steps = elman_forward(problem)
     return [{"h": h_prev} for h_prev, _ in steps]
 
 
-def elman_run(problem, through, changed, settings):
+def elman_run(problem, through, settings):
     n, pick = len(settings), switch(settings)
-    p, steps = elman_forward(problem, changed)
+    p, steps = elman_forward(problem, settings)
     hs = [h for _, h in steps]
+    recurrent, entering = gate_masks(settings, tuple(ELMAN_GATES), hs[0].shape[-1], hs[0])
+    left = share_masks(settings, problem, tuple(ELMAN_GATES), hs[0].shape[-1])
     U = pick("U for its transpose", transpose_blocks(p["U"]), p["U"])
     dh_next = dh_prev = begin(problem, through, pick, "h")
-    weights: dict[str, Any] = {f"d{k}": np.zeros_like(x[None]) for k, x in p.items()}
+    weights: dict[str, Any] = {f"d{k}": np.zeros_like(x) for k, x in problem.params.items()}
     every: list[Any] = [None] * len(steps)
     for t in reversed(range(len(steps))):
         h_prev, h = steps[t]
         dh_outside = from_outside(problem, hs, pick, t)
         dh = (
-            np.where(through.enters[:, t, None, None], dh_outside, 0 * dh_outside) + dh_next
+            np.where(through.enters[:, :, t, None, None], dh_outside, 0 * dh_outside) + dh_next
         )  # (F')
         da = dh * pick("slope of a", np.ones_like(h), 1 - h * h)  # (2')
-        dh_prev = pick("recurrence of a", 0 * da, da) @ rows(U)  # (1')
-        dx = total(pick("input of a", 0 * da, da)) @ p["W"].T
+        dh_prev = (recurrent * da) @ rows(U)  # (1')
+        dx = total(entering * da) @ p["W"].T
         x, h_before = factors(problem, pick, t, problem.xs, h, h_prev)
-        weights["dW"] = weights["dW"] + rows(x) @ total(da)
-        weights["dU"] = weights["dU"] + rows(h_before) @ total(da)
-        weights["db"] = weights["db"] + total(da).sum(-2, keepdims=True)
+        weights["dW"] = weights["dW"] + rows(x) @ share(left, "dW", t, total(da))  # (F')
+        weights["dU"] = weights["dU"] + rows(h_before) @ share(left, "dU", t, total(da))
+        weights["db"] = weights["db"] + share(left, "db", t, total(da)).sum(-2, keepdims=True)
         every[t] = dx, total(da), total(dh)
         if t:
             dh_next = carry(through, pick, t - 1, dh_prev, "dh not carried")
-    weights["db"] = weights["db"].reshape((-1, 1, p["b"].size))
+    weights["db"] = weights["db"].reshape((-1, 1, problem.params["b"].size))
     found = {k: per_setting(n, x) for k, x in weights.items()}
     found["db"] = found["db"][:, 0]
     dxs, das, dhs = (over_time(n, x) for x in zip(*every, strict=True))
@@ -284,16 +335,22 @@ WEIGHTS = ("dW", "dU", "db")
 
 def table_of_gates(*more):
     """The table of a cell with four gates; `more` are its weights beside W, U and b."""
+    local, gradients = functools.partial(local_to_leaves, gates=NAMES), in_groups(lstm_run)
     weights = *WEIGHTS, *more
-    return Mutants(
-        lstm_inside, in_groups(lstm_run), after_lstm, lstm_states, weights, STEPS, BLOCKS
-    )
+    return Mutants(lstm_inside, local, gradients, after_lstm, lstm_states, weights, STEPS, BLOCKS)
 
 
 MUTANTS = {
     "lstm": table_of_gates(),
     "lstmp": table_of_gates("dP"),
     "elman": Mutants(
-        elman_inside, in_groups(elman_run), after_elman, elman_states, WEIGHTS, STEPS, PLAIN
+        elman_inside,
+        functools.partial(local_to_leaves, gates=ELMAN_GATES),
+        in_groups(elman_run),
+        after_elman,
+        elman_states,
+        WEIGHTS,
+        STEPS,
+        PLAIN,
     ),
 }

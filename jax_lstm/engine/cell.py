@@ -18,8 +18,17 @@ Params = TypeVar("Params", bound=tuple[Any, ...])
 State = TypeVar("State", bound=tuple[Any, ...])
 
 
+def own_params(params, consts):
+    return params
+
+
+def own_saved(w, prevs, saved):
+    return saved
+
+
 class Cell(NamedTuple, Generic[Params, State]):
-    """What a cell says of itself. Hashable, as JAX caches by it: tuples of pairs, no dicts.
+    """What a cell says of itself. Hashable, as JAX caches by it: tuples of pairs, no dicts. It can
+    be pickled where its functions can be.
 
     name: the key everywhere, say "lstm".
     params, state: NamedTuple types.
@@ -67,8 +76,8 @@ class Cell(NamedTuple, Generic[Params, State]):
     gates: tuple[str, ...] = ()
     init: Callable[..., Params] | None = None
     init_state: Callable[..., State] | None = None
-    prepare: Callable[..., Any] = lambda params, consts: params
-    slopes: Callable[..., Any] = lambda w, prevs, saved: saved
+    prepare: Callable[..., Any] = own_params
+    slopes: Callable[..., Any] = own_saved
     step_for_jax: Callable[..., Any] | None = None
     step_jvp: Callable[..., Any] | None = None
     prepare_bwd: Callable[..., Any] | None = None

@@ -3,12 +3,27 @@
 They complain before anything is traced, in the reader's letters. Behind them there are no checks.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jax_lstm.doors import as_array, broadcasts, check_range
+from jax_lstm.doors import (
+    as_array,
+    broadcasts,
+    check_array,
+    check_arrays,
+    check_flag,
+    check_range,
+    check_text,
+    describe,
+    is_array,
+    refuse,
+    whole_number,
+)
+from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.shapes import axes_of, form_of, found_at, is_wide, letters_of, shape_of
 from jax_lstm.notation import wide
 
@@ -21,13 +36,9 @@ def check_cell(cell, params, state, x, name, leading):
       params, state, x: what the user gave.
       name, leading: "xs" and 1 for a sequence, "x" and 0 for one step.
     """
-    for what, tree in (("params", params), ("state", state), (name, x)):
-        for leaf in jax.tree.leaves(tree, is_leaf=lambda leaf: leaf is None) or [None]:
-            if not hasattr(leaf, "dtype"):
-                raise ValueError(f"`{what}` must be arrays; got {type(leaf).__name__}")
-    for what, tree in (("params", params), ("state", state)):
-        if not hasattr(tree, "_fields"):
-            raise ValueError(f"`{what}` must be a NamedTuple of arrays; got {type(tree).__name__}")
+    for what, tree, kind in (("params", params, cell.params), ("state", state, cell.state)):
+        check_fields(what, tree, kind)
+    check_arrays(name, x)
     for path, leaf in jax.tree.leaves_with_path(x):
         here = name + jax.tree_util.keystr(path)
         if leaf.ndim < leading + 1:
@@ -42,6 +53,33 @@ def check_cell(cell, params, state, x, name, leading):
         check_state(cell, sizes, params, state, x, name, leading)
     if cell.beside:
         check_beside(cell, state, x, masks, leading)
+
+
+def check_fields(what, tree, kind):
+    """A NamedTuple of arrays; `kind` is that of the cell, for whoever has none."""
+    check_arrays(what, tree)
+    if not hasattr(tree, "_fields"):
+        example = f"{kind.__name__}({', '.join(kind._fields)})" if hasattr(kind, "_fields") else ""
+        raise ValueError(
+            f"`{what}` must be a NamedTuple of arrays; got {type(tree).__name__}"
+            + (f"; give {example}" if example else "")
+        )
+
+
+def check_record(name, cell):
+    """A cell is its record. Of a function that was made of one, the record has the name."""
+    if not isinstance(cell, Cell):
+        raise ValueError(
+            f"`{name}` must be a Cell, a record such as jax_lstm.LSTM and not its functions; got "
+            f"{describe(cell)}"
+        )
+
+
+def check_named(cell, **texts):
+    """The arguments of what makes functions of a cell: a record, and texts."""
+    check_record("cell", cell)
+    for name, text in texts.items():
+        check_text(name, text)
 
 
 def form(leading):
@@ -73,6 +111,8 @@ def check_params(cell, params):
         for letter, (size, key, n) in found.items()
     }
     first, dtype = cell.shapes[0][0], params[0].dtype
+    if not jnp.issubdtype(dtype, jnp.inexact):  # complex numbers: for complex steps
+        raise ValueError(f"`params` must be floating point; {first} is {dtype}")
     for name, text in cell.shapes:
         lacking = [letter for letter in letters_of(text) if letter not in sizes]
         if lacking:
@@ -161,6 +201,7 @@ def check_beside(cell, state, x, masks, leading):
             "field of the state"
         )
     for field, mask in zip(cell.beside, masks, strict=True):
+        check_array(f"masks.{field}", mask)
         want = (*x.shape[:leading], *getattr(state, field).shape)
         fits = len(want) == mask.ndim and all(
             m in (1, n) for m, n in zip(mask.shape[leading:], want[leading:], strict=True)
@@ -181,25 +222,35 @@ def check_consts(cell, state, consts):
     if cell.consts in (None, "any"):
         return
     h = getattr(state, cell.consts)
-    shape = getattr(consts, "shape", None)
-    if shape is None or not broadcasts(consts, h):
-        got = type(consts).__name__ if shape is None else f"shape {shape}"
+    if not is_array(consts) or not broadcasts(consts, h):
+        shape = getattr(consts, "shape", None)
+        given = f"shape {shape}" if is_array(consts) else type(consts).__name__
         raise ValueError(
             f"`consts` of a {cell.name} cell must be its mask {h.shape}, see "
-            f"jax_lstm.recurrent_dropout_masks; got {got}"
+            f"jax_lstm.recurrent_dropout_masks; got {given}"
         )
 
 
-def check_options(residuals, unroll, reverse=False):
-    frugal = isinstance(residuals, int) and not isinstance(residuals, bool) and residuals > 0
-    if residuals not in ("full", "auto") and not frugal:
-        raise ValueError(
-            f'`residuals` must be "full", "auto" or a number of steps K >= 1; got {residuals!r}'
-        )
-    if not isinstance(unroll, int) or isinstance(unroll, bool) or unroll < 1:
-        raise ValueError(f"`unroll` must be an integer >= 1; got {unroll!r}")
-    if not isinstance(reverse, bool):
-        raise ValueError(f"`reverse` must be True or False; got {reverse!r}")
+def check_options(residuals: Any, unroll: Any, reverse: Any = False) -> tuple[Any, Any]:
+    """residuals and unroll, whole numbers as Python's."""
+    steps = None if isinstance(residuals, str) else whole_number(residuals)
+    if (steps or 0) < 1 and not (isinstance(residuals, str) and residuals in ("full", "auto")):
+        refuse("residuals", '"full", "auto" or a number of steps K >= 1', residuals)
+    times = whole_number(unroll)
+    if (times or 0) < 1:
+        refuse("unroll", "an integer >= 1", unroll)
+    check_flag("reverse", reverse)
+    return steps or residuals, times
+
+
+def check_forward(name, sequence):
+    """Refused: a sequence that runs in reverse by `functools.partial`, around it or inside."""
+    given = getattr(sequence, "keywords", {})
+    if given.get("reverse"):
+        raise ValueError(f"`{name}` must run forward in time; for the other way turn xs round")
+    for inner in (given.get("sequence"), getattr(sequence, "func", None)):
+        if inner is not None:
+            check_forward(name, inner)
 
 
 def valid_steps(lengths, mask, T, batch):
@@ -212,7 +263,7 @@ def valid_steps(lengths, mask, T, batch):
         return mask
     lengths = check_lengths(lengths, T, batch)
     lengths = jnp.clip(lengths, 0, min(T, jnp.iinfo(lengths.dtype).max)).astype(jnp.int32)
-    valid = jnp.arange(T, dtype=jnp.int32).reshape((T, *(1,) * len(batch))) < lengths
+    valid = jnp.arange(T, dtype=jnp.int32).reshape((T, *(1,) * len(batch))) < lengths[None]
     return valid if mask is None else mask & valid
 
 
@@ -225,6 +276,34 @@ def check_steps(name, flags, T, batch):
     if flags.dtype != bool or flags.shape != (T, *batch):
         raise ValueError(f"`{name}` must be {want}; got {flags.dtype} {flags.shape}")
     return flags
+
+
+def check_resets(resets, time, batch):
+    """A boolean per step and example, or None. Numbers that are 0 or 1 are as good, dones of an
+    environment say; under jit, where values cannot be looked at, all but 0 count as 1. Trailing
+    batch axes may be left out, but not the first one: the agents of an environment share its end.
+
+    Args:
+      resets: what the user gave.
+      time, batch: (T,) and (B, ...) for a sequence, () and (B, ...) for one step.
+    """
+    if resets is None:
+        return None
+    whole = (*time, *batch)
+    want = f"boolean {'(T, ...)' if time else '(...)'} = {whole}"
+    given, flags = resets, as_array("resets", resets, bool, want)
+    numbers = any(jnp.issubdtype(flags.dtype, kind) for kind in (jnp.integer, jnp.floating))
+    least = len(time) + min(1, len(batch))
+    fits = least <= flags.ndim <= len(whole) and flags.shape == whole[: flags.ndim]
+    if not (fits and (numbers or flags.dtype == bool)):
+        raise ValueError(f"`resets` must be {want}; got {flags.dtype} {flags.shape}")
+    if numbers and not any(isinstance(x, Tracer) for x in jax.tree.leaves(given)):
+        values = np.asarray(given)
+        strange = values[(values != 0) & (values != 1)]
+        if strange.size:
+            raise ValueError(f"`resets` must be boolean, or 0 and 1; got {strange[0]}")
+    flags = flags.astype(bool).reshape(flags.shape + (1,) * (len(whole) - flags.ndim))
+    return flags if flags.shape == whole else jnp.broadcast_to(flags, whole)
 
 
 def check_lengths(lengths, T, batch):

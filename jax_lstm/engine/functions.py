@@ -53,7 +53,14 @@ class StepFunction(Protocol[P_contra, S]):
     """One step of a cell, see `jax_lstm.lstm_cell`."""
 
     def __call__(
-        self, params: P_contra, state: S, x: ArrayOrTree, *, consts: Tree = None
+        self,
+        params: P_contra,
+        state: S,
+        x: ArrayOrTree,
+        *,
+        consts: Tree = None,
+        resets: ArrayOrList | None = None,
+        reset_state: S | None = None,
     ) -> tuple[S, jax.Array]: ...
 
 

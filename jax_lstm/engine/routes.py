@@ -8,18 +8,23 @@ from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, overload
 import jax
 import jax.numpy as jnp
 
+from jax_lstm.doors import check_shape, forward_mode_of_the_twin
 from jax_lstm.engine import bptt
 from jax_lstm.engine.cell import Cell, Params, State
 from jax_lstm.engine.doors import (
     check_cell,
     check_consts,
+    check_fields,
+    check_named,
     check_options,
+    check_params,
     check_reset_state,
-    check_steps,
+    check_resets,
     valid_steps,
 )
 from jax_lstm.engine.functions import InitState, Residuals, SequenceFunction, StepFunction
-from jax_lstm.engine.segments import Plan, Steps
+from jax_lstm.engine.made import Made
+from jax_lstm.engine.segments import Plan, Steps, where, zeros_like
 from jax_lstm.engine.shapes import axes_of, is_wide, letters_of, shape_of, sizes_of
 from jax_lstm.notation import wide
 from jax_lstm.sharding import vary_together
@@ -28,6 +33,7 @@ First = TypeVar("First")
 Second = TypeVar("Second")
 Result = TypeVar("Result")
 Options = ParamSpec("Options")
+MadeBy: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], int | None]
 Routes: TypeAlias = tuple[
     StepFunction[Params, State],
     StepFunction[Params, State],
@@ -46,6 +52,7 @@ def routes(cell: Cell[Params, State], about: str) -> Routes[Params, State]:
     Returns:
       cell_fn, cell_autodiff, rnn, rnn_autodiff: see `make_cell` and `make_rnn`.
     """
+    check_named(cell, about=about)
     steps = make_cell(cell, f"{cell.name}_cell", f"One step of {about}.")
     return (*steps, *make_rnn(cell, cell.name, f"{about[:1].upper()}{about[1:]}, over a sequence."))
 
@@ -63,14 +70,19 @@ def make_rnn(
       name, title: of the function, and the first line of its docstring.
 
     Returns:
-      rnn, rnn_autodiff: `(params, state, xs, **options) -> (state, hs)`, see `jax_lstm.lstm`.
+      rnn, rnn_autodiff: `(params, state, xs, **options) -> (state, hs)`, see `jax_lstm.lstm`. Made
+      anew of an equal cell they are equal, so that JAX compiles once. They are pickled as what to
+      make again, where the cell's functions can be: those at the top of a module.
       The first is differentiated by `cell.step_bwd` and `cell.weights_bwd`, the second by JAX,
       through `cell.step_for_jax` where there is one.
     """
+    check_named(cell, name=name, title=title)
     by_hand, by_jax = (cell, bptt.by_hand), (cell, bptt.autodiff)
+    made = (make_rnn, (cell, name, title))
+    rule, twin = "Differentiated by its hand-written rule.", "Differentiated by JAX."
     return (
-        bind(run_cell, by_hand, name, f"{title} Differentiated by its hand-written rule."),
-        bind(run_cell, by_jax, f"{name}_autodiff", f"{title} Differentiated by JAX."),
+        bind(run_cell, by_hand, name, f"{title} {rule}", (*made, 0)),
+        bind(run_cell, by_jax, f"{name}_autodiff", f"{title} {twin}", (*made, 1)),
     )
 
 
@@ -85,17 +97,21 @@ def make_cell(
     Returns:
       cell_fn, cell_autodiff: `(params, state, x) -> (state, h)`, see `jax_lstm.lstm_cell`.
     """
+    check_named(cell, name=name, title=title)
     by_hand, by_jax = (cell, bptt.step_by_hand), (cell, bptt.step_autodiff)
+    made = (make_cell, (cell, name, title))
+    rule, twin = "Differentiated by its own rule.", "Differentiated by JAX."
     return (
-        bind(step_cell, by_hand, name, f"{title} Differentiated by its own rule."),
-        bind(step_cell, by_jax, f"{name}_autodiff", f"{title} Differentiated by JAX."),
+        bind(step_cell, by_hand, name, f"{title} {rule}", (*made, 0)),
+        bind(step_cell, by_jax, f"{name}_autodiff", f"{title} {twin}", (*made, 1)),
     )
 
 
 def make_init_state(cell: Cell[Params, State]) -> InitState[Params, State]:
     """The state before the first step of a cell, `(params, batch_shape=()) -> state`."""
     name = f"init_{cell.name}_state"
-    return bind(init_state, (cell,), name, f"{cell.state.__name__} before the first step.")
+    title = f"{cell.state.__name__} before the first step."
+    return bind(init_state, (cell,), name, title, (make_init_state, (cell,), None))
 
 
 def init_state(cell, params, batch_shape=()):
@@ -108,7 +124,14 @@ def init_state(cell, params, batch_shape=()):
     Returns:
       The cell's state, fields (*batch_shape, ...): h in the dtype of params, a cell state in the
       wide one.
+
+    Raises:
+      ValueError: parameters of another cell; a batch_shape that is no tuple of sizes.
     """
+    check_fields("params", params, cell.params)
+    if cell.shapes:
+        check_params(cell, params)
+    batch_shape = check_shape("batch_shape", batch_shape)
     if cell.init_state is not None:
         return cell.init_state(params, batch_shape)
     if not cell.fields or not cell.shapes:
@@ -135,6 +158,7 @@ def bind(
     given: tuple[First],
     name: str,
     title: str,
+    made: MadeBy | None = None,
 ) -> Callable[Options, Result]: ...
 @overload
 def bind(
@@ -142,13 +166,19 @@ def bind(
     given: tuple[First, Second],
     name: str,
     title: str,
+    made: MadeBy | None = None,
 ) -> Callable[Options, Result]: ...
 def bind(
-    function: Callable[..., Any], given: tuple[Any, ...], name: str, title: str
+    function: Callable[..., Any],
+    given: tuple[Any, ...],
+    name: str,
+    title: str,
+    made: MadeBy | None = None,
 ) -> Callable[..., Any]:
     """The function with its first arguments given, and a name and docstring of its own.
 
-    Its signature has no types: complaints that print it stay short.
+    Its signature has no types: complaints that print it stay short. `made` is what a user called
+    for it, if it was not this function: (maker, arguments, which part of what it returns).
     """
     parameters = list(inspect.signature(function).parameters.values())[len(given) :]
     signature = inspect.Signature([p.replace(annotation=p.empty) for p in parameters])
@@ -159,15 +189,17 @@ def bind(
             signature.bind(*args, **options)
         except TypeError as error:  # by the name that people call
             raise TypeError(f"{name}() {error}; it takes {signature}") from None
-        return function(*given, *args, **options)
+        with forward_mode_of_the_twin(name):
+            return function(*given, *args, **options)
 
     vars(bound)["__signature__"] = signature
     bound.__name__ = bound.__qualname__ = name
     bound.__doc__ = f"{title}\n\n{inspect.getdoc(function)}"
-    return bound
+    maker, args, part = made or (bind, (function, given, name, title), None)
+    return Made(bound, maker, args, part=part)
 
 
-def step_cell(cell, route, params, state, x, *, consts=None):
+def step_cell(cell, route, params, state, x, *, consts=None, resets=None, reset_state=None):
     """`functools.partial(f, params)` is a body for `jax.lax.scan`: (carry, x) -> (carry, y).
 
     Args:
@@ -176,6 +208,9 @@ def step_cell(cell, route, params, state, x, *, consts=None):
       x: (..., D), dtype of params; any number of batch axes, also none.
       consts: what the cell takes besides, a mask of recurrent dropout say: a constant, whose
         cotangent is zero.
+      resets: booleans (...) or 0 and 1: where True, `reset_state` takes the place of the state
+        BEFORE the step, as in a sequence: pass done_{t-1}. Trailing batch axes may be left out.
+      reset_state: like `state`; zeros if not given.
 
     Returns:
       state: the state after the step.
@@ -188,7 +223,12 @@ def step_cell(cell, route, params, state, x, *, consts=None):
     """
     check_cell(cell, params, state, x, "x", 0)
     check_consts(cell, state, consts)
-    params, state, x, consts = vary_together((params, state, x, consts))
+    batch = jax.tree.leaves(x)[0].shape[: batch_axes(cell, state)]
+    resets = check_resets(resets, (), batch)
+    fresh = fresh_state(reset_state, state, resets)
+    args = (params, state, x, consts, fresh, resets)
+    params, state, x, consts, fresh, resets = vary_together(args)
+    state = state if resets is None else where(resets, fresh, state)
     return route(cell, params, consts, state, x)
 
 
@@ -224,9 +264,12 @@ def run_cell(
         zero, and nothing xs holds there, NaN included, reaches an output or a gradient. Holes are
         allowed; with `lengths` both must hold.
       resets: booleans (T, ...): where True, the state is replaced by `reset_state` BEFORE the step,
-        so for data with done_t that ends an episode at step t, pass done_{t-1}. With reverse=True
-        "before" is in the direction of the run. A reset acts in masked steps too, and beyond
-        `lengths`, so that no end of an episode is lost in a hole: where it must not, clear it.
+        so for data with done_t that ends an episode at step t, pass done_{t-1}. Integers and floats
+        that are 0 or 1 are as good (under jit, where values cannot be looked at, all but 0 count as
+        1), and trailing batch axes may be left out: (T, B) for agents (T, B, A, D). With
+        reverse=True "before" is in the direction of the run. A reset acts in masked steps too, and
+        beyond `lengths`, so that no end of an episode is lost in a hole: where it must not, clear
+        it.
       reset_state: like `state`; zeros if not given. It gets its cotangent, summed over resets.
         lengths, mask and resets are constants: their cotangents are zero.
       reverse: run from the last step to the first, as `jax.lax.scan(reverse=True)`; hs[t] belongs
@@ -251,18 +294,21 @@ def run_cell(
     Source: Werbos (1990), "Backpropagation through time"; the equations of the cell's file.
     """
     check_cell(cell, params, state, xs, "xs", 1)
-    check_options(residuals, unroll, reverse)
+    residuals, unroll = check_options(residuals, unroll, reverse)
     check_consts(cell, state, consts)
     T, *batch = jax.tree.leaves(xs)[0].shape[: batch_axes(cell, state) + 1]
     mask = valid_steps(lengths, mask, T, batch)
-    resets = check_steps("resets", resets, T, batch)
-    check_reset_state(reset_state, state, resets)
-    fresh = None
-    if resets is not None:
-        fresh = jax.tree.map(jnp.zeros_like, state) if reset_state is None else reset_state
+    resets = check_resets(resets, (T,), batch)
+    fresh = fresh_state(reset_state, state, resets)
     plan = Plan(cell, reverse, residuals, unroll)
     steps = Steps(xs, mask, resets)
     return route(plan, *vary_together((params, consts, fresh, state, steps)))
+
+
+def fresh_state(reset_state, state, resets):
+    """Where resets lead to: what is given, or zeros; None where there are no resets."""
+    check_reset_state(reset_state, state, resets)
+    return zeros_like(state) if reset_state is None and resets is not None else reset_state
 
 
 def batch_axes(cell, state):

@@ -14,11 +14,13 @@ header also holds, as texts, for whoever opens the file without us:
     notes               whatever JSON can say
     header              sha256 of all of the above
 
-A file that was cut off or altered is refused, and the leaf is named. Nothing in a file is executed.
+The same tree and notes are the same bytes. A file that was cut off or altered is refused, and the
+leaf is named. Nothing in a file is executed.
 """
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -27,8 +29,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_lstm.cells import CELLS
+from jax_lstm.doors import check_path
 from jax_lstm.engine.shapes import sizes_of
-from jax_lstm.files.arrays import META, encode_tensors, read_tensors, write
+from jax_lstm.files.arrays import META, read_tensors, write_tensors
+from jax_lstm.files.disk import reading
 from jax_lstm.interop.convert import listing, to_jax
 from jax_lstm.networks.sizes import StackParams
 from jax_lstm.notation import GATES, Tree
@@ -37,6 +41,7 @@ from jax_lstm.stages.readout import DenseParams
 Json: TypeAlias = Any  # what JSON can say
 
 VERSION = 1
+DEEPEST = 100  # levels of a tree, and of notes
 OURS = (
     *(kind for cell in CELLS.values() for kind in (cell.params, cell.state)),
     *(StackParams, DenseParams),
@@ -55,18 +60,23 @@ def save(path: str | Path, tree: Tree, *, notes: Json = None) -> None:
     """Write a tree of arrays to a .safetensors file, as a whole or not at all.
 
     Args:
-      path: of the file; what stood there is replaced at the last moment, atomically.
+      path: of the file; what stood there is replaced at the last moment, atomically, and keeps its
+        mode. A link is followed.
       tree: arrays of any dtype in NamedTuples, tuples, lists and dicts with text for keys: params,
         states, `{"params": ..., "opt_state": ...}`.
-      notes: what JSON can say: a vocabulary, the step, a configuration.
+      notes: what JSON can say: a vocabulary, the step, a configuration. JSON has no tuples: they
+        come back as lists.
 
     Raises:
-      ValueError: what is no array, or notes that are no JSON; nothing is written then.
+      ValueError: what is no array, notes that are no JSON or would come back as others, or a path
+        where no regular file stands; nothing is written then.
 
     Source: this file's.
     """
+    check_path("path", path)
     arrays, cells = {}, {}
     shape = describe(tree, "", arrays, cells)
+    check_notes(notes)
     try:
         said = json.dumps(notes, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -81,7 +91,7 @@ def save(path: str | Path, tree: Tree, *, notes: Json = None) -> None:
         "notes": said,
     }
     metadata["header"] = digest_of_header(metadata)
-    write(path, encode_tensors(arrays, metadata))
+    write_tensors(path, arrays, metadata)
 
 
 def load(path: str | Path, *, like: Tree = None) -> Saved:
@@ -102,21 +112,29 @@ def load(path: str | Path, *, like: Tree = None) -> Saved:
 
     Source: this file's.
     """
-    arrays, metadata = read_checkpoint(path)
-    types = {kind.__name__: kind for kind in OURS} | types_of(like)
-    arrays = {name: to_jax(name, x) for name, x in arrays.items()}
-    try:
-        tree = rebuild(json.loads(metadata["tree"]), arrays, types, path)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} says of its tree what is none: {error!r}") from None
-    if like is not None:
-        check_like(tree, like, path)
-    return Saved(tree, json.loads(metadata["notes"]))
+    check_path("path", path)
+    with reading(path):
+        arrays, metadata = read_checkpoint(path)
+        types = {kind.__name__: kind for kind in OURS} | types_of(like)
+        arrays = {name: to_jax(name, x) for name, x in arrays.items()}
+        try:
+            tree = rebuild(said_in(metadata, "tree", path), arrays, types, path, like)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} says of its tree what is none: {error!r}") from None
+        if like is not None:
+            check_like(tree, like, path)
+        return Saved(tree, notes_of(metadata, path))
 
 
-def read_checkpoint(path):
+def read_checkpoint(path, most=None):
     """(arrays by name, metadata) of a file that `save` wrote, every sum of it checked."""
-    arrays, metadata = read_tensors(path)
+    found = read_tensors(path, most)
+    with reading(path):
+        return check_sums(path, *found)
+
+
+def check_sums(path, arrays, metadata):
+    """(arrays by name, metadata), or what was altered."""
     if metadata.get("format") != "jax_lstm":
         raise ValueError(
             f"{path} was not written by jax_lstm.save; it holds {listing(arrays)}. `python -m "
@@ -128,7 +146,9 @@ def read_checkpoint(path):
         )
     if metadata.get("header") != digest_of_header(metadata):
         raise ValueError(f"{path} was altered in its header: its sha256 is another")
-    sums = json.loads(metadata["sha256"])
+    sums = said_in(metadata, "sha256", path)
+    if not isinstance(sums, dict):
+        raise ValueError(f"`sha256` in the header of {path} must be a sum for each leaf")
     if set(arrays) != set(sums):
         raise ValueError(
             f"{path} was altered in its header: it names {listing(set(arrays) - set(sums))}, where "
@@ -140,16 +160,33 @@ def read_checkpoint(path):
             f"{path} is damaged in {', '.join(f'`{name}`' for name in bad)}: not the bytes, dtype "
             "and shape that were written, by their sha256"
         )
+    for key in ("cells", "tree", "notes"):
+        said_in(metadata, key, path)
     return {name: arrays[name] for name in sums}, metadata
 
 
-def cells_of(metadata):
+def said_in(metadata, key, path):
+    """What the header says under a key, of JSON."""
+    if key not in metadata:
+        raise ValueError(f"the header of {path} lacks `{key}`")
+    try:
+        return json.loads(metadata[key])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"`{key}` in the header of {path} is no JSON: {error!s:.300}") from None
+
+
+def cells_of(metadata, path):
     """{where: name of the cell}, as `save` wrote it."""
-    return {where: said["cell"] for where, said in json.loads(metadata["cells"]).items()}
+    try:
+        return {where: said["cell"] for where, said in said_in(metadata, "cells", path).items()}
+    except (AttributeError, TypeError, KeyError):
+        raise ValueError(
+            f"`cells` in the header of {path} must be the cell of each place"
+        ) from None
 
 
-def notes_of(metadata):
-    return json.loads(metadata["notes"])
+def notes_of(metadata, path: Any = "the file"):
+    return said_in(metadata, "notes", path)
 
 
 # Sums -----------------------------------------------------------------------------------------
@@ -171,12 +208,14 @@ def digest_of_header(metadata):
 # Trees ----------------------------------------------------------------------------------------
 
 
-def describe(node, where, arrays, cells):
+def describe(node, where, arrays, cells, depth=0):
     """The form of a tree as JSON can say it; fills `arrays` with its leaves, and `cells`."""
 
     def inside(key, x):
-        return describe(x, f"{where}.{key}" if where else str(key), arrays, cells)
+        return describe(x, f"{where}.{key}" if where else str(key), arrays, cells, depth + 1)
 
+    if depth > DEEPEST:
+        raise ValueError(f"the tree has more than {DEEPEST} levels, at `{where:.60}...`")
     if node is None:
         return None
     if hasattr(node, "_fields"):
@@ -204,10 +243,41 @@ def describe(node, where, arrays, cells):
             f"`{name}` must be an array, in NamedTuples, tuples, lists and dicts; got "
             f"{type(node).__name__}"
         )
+    if isinstance(node, np.ma.MaskedArray):
+        raise ValueError(f"`{name}` is a masked array, whose mask a file has no place for")
+    if not is_text(name):
+        raise ValueError(f"the name {name!r} holds half a letter, which a file cannot")
     if name in arrays or name == META:
         raise ValueError(f"two leaves would be called `{name}`; rename a key")
     arrays[name] = np.asarray(node)
     return name
+
+
+def is_text(name):
+    """Whether UTF-8 has it: Python's texts may hold half a letter."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_notes(node, where="notes", depth=0):
+    """Complain about what JSON would make something else of, by its place."""
+    if depth > DEEPEST:
+        raise ValueError(f"`notes` have more than {DEEPEST} levels, at `{where:.60}...`")
+    if isinstance(node, dict):
+        for key, x in node.items():
+            if not isinstance(key, str):
+                raise ValueError(
+                    f"the keys of `{where}` must be texts; got {key!r}, which JSON turns into one"
+                )
+            check_notes(x, f"{where}.{key}", depth + 1)
+    elif isinstance(node, list | tuple):
+        for n, x in enumerate(node):
+            check_notes(x, f"{where}.{n}", depth + 1)
+    elif isinstance(node, float) and not math.isfinite(node):
+        raise ValueError(f"`notes` must be what JSON can say: `{where}` is {node}")
 
 
 def types_of(tree):
@@ -220,11 +290,11 @@ def types_of(tree):
     return found | {k: kind for x in tree for k, kind in types_of(x).items()}
 
 
-def rebuild(node, arrays, types, path):
-    """The tree of its description."""
+def rebuild(node, arrays, types, path, like=None):
+    """The tree of its description. `like`, the same place of another, knows its NamedTuples."""
 
-    def inside(x):
-        return rebuild(x, arrays, types, path)
+    def inside(x, key):
+        return rebuild(x, arrays, types, path, child(like, key))
 
     if node is None:
         return None
@@ -233,17 +303,26 @@ def rebuild(node, arrays, types, path):
     if "type" not in node:
         ((kind, parts),) = node.items()
         return (
-            {key: inside(x) for key, x in parts.items()}
+            {key: inside(x, key) for key, x in parts.items()}
             if kind == "dict"
-            else {"tuple": tuple, "list": list}[kind](inside(x) for x in parts)
+            else {"tuple": tuple, "list": list}[kind](inside(x, n) for n, x in enumerate(parts))
         )
-    kind = types.get(node["type"])
-    if kind is None or set(kind._fields) != set(node["fields"]):
+    kind = type(like) if type(like).__name__ == node["type"] else types.get(node["type"])
+    if kind is None or set(getattr(kind, "_fields", ())) != set(node["fields"]):
         raise ValueError(
             f"{path} holds a {node['type']}({', '.join(node['fields'])}), which is not jax_lstm's: "
             "give a tree of the same form, load(path, like=...)"
         )
-    return kind(**{key: inside(x) for key, x in node["fields"].items()})
+    return kind(**{key: inside(x, key) for key, x in node["fields"].items()})
+
+
+def child(like, key):
+    """What stands there in another tree, if it has such a place."""
+    if hasattr(like, "_fields"):
+        return getattr(like, str(key), None) if key in like._fields else None
+    if isinstance(like, dict):
+        return like.get(key)
+    return like[key] if isinstance(like, tuple | list) and key in range(len(like)) else None
 
 
 def check_like(tree, like, path):

@@ -19,14 +19,20 @@ import numpy as np
 
 from jax_lstm import printing
 from jax_lstm.cells import CELLS
+from jax_lstm.doors import check_path
 from jax_lstm.engine.shapes import axes_of, sizes_of
-from jax_lstm.files.arrays import TORCH_SAVE, arrays_of_npz, read_tensors
-from jax_lstm.files.checkpoint import cells_of, notes_of, read_checkpoint
+from jax_lstm.files.arrays import MOST, TORCH_SAVE, arrays_of_npz, read_tensors
+from jax_lstm.files.checkpoint import cells_of, check_sums, notes_of
+from jax_lstm.files.disk import reading
+from jax_lstm.interop import keras
 from jax_lstm.interop.convert import READERS, FoundCell, cells_among, complaint, form_of
 from jax_lstm.interop.layouts import WEIGHTS
+from jax_lstm.interop.order import in_order
 from jax_lstm.notation import GATES
+from jax_lstm.printing import printable
 
 WIDE = 60  # characters of a note that are shown
+PIECE = 2**20  # numbers of an array that are looked at together
 
 
 class Array(NamedTuple):
@@ -70,7 +76,10 @@ class Recurrent(NamedTuple):
 
 
 class Inspection(NamedTuple):
-    """A file: arrays and recurrent cells, and the layouts they seem to have, keys of WEIGHTS."""
+    """A file: arrays and recurrent cells, and the layouts they seem to have, keys of WEIGHTS.
+
+    order: why the reader would not put the cells in an order by their names; "" if it would. The
+    cells stand in the reader's."""
 
     file: str
     format: str
@@ -78,6 +87,7 @@ class Inspection(NamedTuple):
     layouts: tuple[str, ...]
     arrays: tuple[Array, ...]
     cells: tuple[Recurrent, ...]
+    order: str = ""
 
     __str__ = printing.page
     _repr_html_ = printing.html
@@ -98,48 +108,70 @@ class Inspection(NamedTuple):
         return printing.to_json(self)
 
 
-def inspect(path):
+def inspect(path, *, max_bytes=None):
     """Say what is in a file of weights.
 
     Args:
       path: a .safetensors or .npz file: of `jax_lstm.save`, of a torch state_dict, of the trees of
         flax's cells with names joined by "/" or ".", of Keras' variables by path, or of
         `np.savez(file, *layer.get_weights())`.
+      max_bytes: what the file may have, and what it may unpack to. None: 4 GiB, and no archive
+        unpacks to a hundred times its size.
 
     Returns:
       Inspection.
 
     Raises:
-      ValueError: no such file, or one that was cut off or altered.
+      ValueError: no such file, one that was cut off or altered, or a larger one.
 
     Source: this file's.
     """
-    arrays, form, notes, said = open_file(Path(path))
-    cells, _ = cells_among({k: x for k, x in arrays.items() if numeric(x)}, said)
-    with np.errstate(all="ignore"):  # what is not finite is shown
-        cells = tuple(recurrent(found) for found in cells or numbered_cells(arrays))
-        rows = tuple(array(name, x) for name, x in arrays.items())
-    layouts = tuple(dict.fromkeys(c.layout for c in cells))
-    return Inspection(str(path), form, notes, layouts, rows, cells)
+    check_path("path", path)
+    most = MOST if max_bytes is None else max_bytes
+    with reading(path):
+        arrays, form, notes, said = open_file(Path(path), max_bytes)
+        cells, _ = cells_among({k: x for k, x in arrays.items() if numeric(x)}, said)
+        cells, order = keras_order(cells)
+        with np.errstate(all="ignore"):  # what is not finite is shown
+            cells = tuple(recurrent(found, most) for found in cells or numbered_cells(arrays))
+            rows = tuple(array(name, x) for name, x in arrays.items())
+        layouts = tuple(dict.fromkeys(c.layout for c in cells))
+        return Inspection(str(path), form, notes, layouts, rows, cells, order)
 
 
 # Reading --------------------------------------------------------------------------------------
 
 
-def open_file(path):
+def open_file(path, max_bytes=None):
     """(arrays by name, what the file is, its notes, {where: cell} if it says so)."""
     if not path.is_file():
         raise ValueError(f"{path} is no file")
     if path.suffix == ".npz":
-        return arrays_of_npz(path), "NumPy's .npz", None, {}
+        return arrays_of_npz(path, max_bytes), "NumPy's .npz", None, {}
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} must end in .safetensors or .npz{TORCH_SAVE}")
-    arrays, metadata = read_tensors(path)
+    arrays, metadata = read_tensors(path, MOST if max_bytes is None else max_bytes)
     if metadata.get("format") != "jax_lstm":
         return arrays, "safetensors", metadata or None, {}
-    arrays, metadata = read_checkpoint(path)
+    arrays, metadata = check_sums(path, arrays, metadata)
     form = f"jax_lstm.save, version {metadata['version']}, every sum right"
-    return arrays, form, notes_of(metadata), cells_of(metadata)
+    return arrays, form, notes_of(metadata, path), cells_of(metadata, path)
+
+
+def keras_order(cells):
+    """(the cells in the order of Keras' reader, why it would refuse them)."""
+    whole = [f for f in cells if f.layout == "keras" and f.form is not None]
+    layers: dict[str, Any] = {}
+    for f in whole:
+        sizes = f.arrays["kernel"].shape[0], f.arrays["recurrent_kernel"].shape[0]
+        layers.setdefault(keras.place_of(f.where), []).append(sizes)
+    if len(whole) < len(cells) or not cells:
+        return cells, ""
+    try:
+        names = in_order(layers, keras.HOW)
+    except ValueError as error:
+        return cells, str(error)
+    return sorted(cells, key=lambda f: names.index(keras.place_of(f.where))), ""
 
 
 def numbered_cells(arrays):
@@ -165,12 +197,21 @@ def numeric(x):
 
 
 def array(name, x):
+    """The facts of an array, piece by piece: whole in float64 it might be eight times as large."""
     if not numeric(x):
         return Array(name, str(x.dtype), x.shape, None, None, None, 0, 0)
-    x, dtype = x.astype(np.float64), str(x.dtype)
-    ends = (float(x.min()), float(x.max())) if x.size else (None, None)
-    nans, infinities = int(np.isnan(x).sum()), int(np.isinf(x).sum())
-    return Array(name, dtype, x.shape, norm(x), *ends, nans, infinities)
+    flat = x.reshape(-1) if x.flags.c_contiguous else x.T.reshape(-1)
+    facts = [piece_of(flat[n : n + PIECE]) for n in range(0, flat.size, PIECE)]
+    norms, least, largest, nans, infinities = zip(*facts, strict=True) if facts else ((),) * 5
+    ends = (float(np.min(least)), float(np.max(largest))) if facts else (None, None)
+    whole = norm(np.array(norms))
+    return Array(name, str(x.dtype), x.shape, whole, *ends, sum(nans), sum(infinities))
+
+
+def piece_of(x):
+    """(norm, least, largest, how many NaN, how many infinities) of some numbers."""
+    x = x.astype(np.float64)
+    return norm(x), x.min(), x.max(), int(np.isnan(x).sum()), int(np.isinf(x).sum())
 
 
 def norm(x):
@@ -181,12 +222,15 @@ def norm(x):
     return scale * float(np.sqrt(np.sum((x / scale) ** 2)))
 
 
-def recurrent(found):
-    """A cell's gates, in our layout whatever its own is."""
+def recurrent(found, most):
+    """A cell's gates, in our layout whatever its own is. most: its bytes in float64."""
     torch = found.layout == "torch"
     place = (found.layer, "reverse" if found.direction else "forward") if torch else (None, None)
-    if found.form is None:
-        why = complaint(found.arrays, WEIGHTS[found.layout])
+    size = 8 * sum(x.size for x in found.arrays.values())
+    if found.form is None or size > most:
+        why = f"as float64 it has {size:,} bytes; at most {most:,} are read"
+        if found.form is None:
+            why = complaint(found.arrays, WEIGHTS[found.layout])
         about = READ_AS[found.layout]
         return Recurrent(found.where, *place, found.layout, about, None, {}, (), (), why)
     ours = found.form.to_ours({k: np.asarray(x, np.float64) for k, x in found.arrays.items()})
@@ -258,7 +302,7 @@ def arrays_of(found):
     """The file's arrays, below its notes."""
     head = ("array", "dtype", "shape", "norm", "least", "largest", "")
     rows = ((x.name, x.dtype, x.shape, x.norm, x.least, x.largest, marks(x)) for x in found.arrays)
-    above = (f"{found.file}: {found.format}", *says(found.notes), "")
+    above = (printable(f"{found.file}: {found.format}"), *says(found.notes), "")
     return printing.Sheet(head, tuple(rows), above, sides="<<<>>><")
 
 
@@ -267,7 +311,7 @@ def gates_table(c):
     sizes = ", ".join(f"{k} = {n}" for k, n in c.sizes.items())
     above = (f"{place(c)}: {c.about}{f', {sizes}' if sizes else ''}",)
     if c.problem:
-        return printing.Sheet((), (), above, (f"  not read: {c.problem}",))
+        return printing.Sheet((), (), above, (f"  not read: {printable(c.problem)}",))
     rows = tuple((f"  {g.gate}", *g[1:], "" if finite(g) else "<-") for g in c.gates)
     head = ("  gate", "|W|", "|U|", "|b|", "mean b", "radius U", "")
     below = tuple(f"  {note}" for note in c.notes)
@@ -278,12 +322,12 @@ def gates_table(c):
 
 def verdict(found):
     """The guess, and below it what is not finite."""
-    bad = [x.name for x in found.arrays if x.nans or x.infinities]
+    bad = [printable(x.name) for x in found.arrays if x.nans or x.infinities]
     return guess(found) + (f"\nNOT FINITE: {', '.join(bad)}" if bad else "")
 
 
 def guess(found):
-    """How much there is, and whose layout it seems to be."""
+    """How much there is, whose layout it seems to be, and what its names leave open."""
     total = sum(math.prod(x.shape) for x in found.arrays)
     size = f"{len(found.arrays)} arrays, {total:,} numbers"
     if not found.cells:
@@ -296,12 +340,14 @@ def guess(found):
         reader = "jax_lstm.load" if ours else READERS[layout]
         seems.append(f"{layout} ({reader})" if whole else f"{layout} by its names, not its shapes")
     word = "cell" if len(found.cells) == 1 else "cells"
-    return f"{size}, {len(found.cells)} recurrent {word}; the layout seems to be {'; '.join(seems)}"
+    seems = "; ".join(seems)
+    order = f"\n{printable(found.order)}" if found.order else ""
+    return f"{size}, {len(found.cells)} recurrent {word}; the layout seems to be {seems}{order}"
 
 
 def place(c):
     at = f"layer {c.layer}, {c.direction}" if c.layer is not None else ""
-    return ": ".join(part for part in (c.where, at) if part) or "the cell"
+    return ": ".join(part for part in (printable(c.where), at) if part) or "the cell"
 
 
 def says(notes):
@@ -310,7 +356,7 @@ def says(notes):
         return []
     if not isinstance(notes, dict):
         notes = {"notes": notes}
-    texts = {k: printing.to_json(v, indent=None) for k, v in notes.items()}
+    texts = {printable(k): printing.to_json(v, indent=None) for k, v in notes.items()}
     return [f"  {k}: {v if len(v) <= WIDE else v[:WIDE] + '...'}" for k, v in texts.items()]
 
 

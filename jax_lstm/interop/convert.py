@@ -17,8 +17,11 @@ from jax_lstm.cells import CELLS
 from jax_lstm.cells.elman import ElmanState
 from jax_lstm.cells.lstm import LSTMState
 from jax_lstm.cells.lstmp import LSTMPState
+from jax_lstm.doors import check_arrays
 from jax_lstm.engine.shapes import letters_of, shape_of, sizes_of
 from jax_lstm.interop.layouts import WEIGHTS, from_ours
+from jax_lstm.interop.order import by_number
+from jax_lstm.interop.torch_names import plain_names, weight_of_norm
 from jax_lstm.networks.sizes import StackParams
 from jax_lstm.notation import wide
 
@@ -169,7 +172,7 @@ def cell_of(arrays, forms, where="", join=None):
     return params(*(to_jax(f"{k}{at}", found[k]) for k in params._fields))
 
 
-def arrays_of(params, forms, bias=True, again=None):
+def arrays_of(params, forms, bias=True, again=None, name="params"):
     """A system's arrays from the parameters of a cell, {name: NumPy array}: the way back.
 
     Args:
@@ -177,19 +180,20 @@ def arrays_of(params, forms, bias=True, again=None):
       forms: of `layouts.WEIGHTS`.
       bias: whether there are biases; if not, b must be zero.
       again: what becomes of a second bias, a function of b; zeros if None.
+      name: of params, for complaints.
     """
-    name = next((k for k, kind in PARAMS.items() if isinstance(params, kind)), None)
+    cell = next((k for k, kind in PARAMS.items() if isinstance(params, kind)), None)
     known: dict[str, Any] = {}
     for form in forms:
         known.setdefault(form.cell, form)
-    if name is None or name not in known:
+    if cell is None or cell not in known:
         takes = ", ".join(PARAMS[k].__name__ for k in known)
         abouts = ", ".join(form.about for form in known.values())
-        raise ValueError(f"{abouts} take {takes}; got {type(params).__name__}")
-    form, ours = known[name], WEIGHTS["ours"]
+        raise ValueError(f"`{name}`: {abouts} take {takes}; got {type(params).__name__}")
+    form, ours = known[cell], WEIGHTS["ours"]
     arrays = {k: array_of(k, x) for k, x in zip(params._fields, params, strict=True)}
     check_one_dtype(arrays)
-    own = next(f for f in ours if f.cell == name)
+    own = next(f for f in ours if f.cell == cell)
     wrong = misfits(arrays, own)
     if wrong:
         raise ValueError(complaint(arrays, (own,)))
@@ -241,7 +245,8 @@ def as_layers(name, tree, is_one):
             f"`{name}` must be that of a cell, or [(forward[, reverse]), ...] with those of each "
             f"layer; got {type(tree).__name__}"
         )
-    layers = tuple((layer,) if is_one(layer) else tuple(layer) for layer in tree)
+    several = [layer if isinstance(layer, tuple | list) else (layer,) for layer in tree]
+    layers = tuple((x,) if is_one(x) else tuple(y) for x, y in zip(tree, several, strict=True))
     for n, layer in enumerate(layers):
         if len(layer) not in (1, 2) or not all(is_one(one) for one in layer):
             raise ValueError(
@@ -249,6 +254,16 @@ def as_layers(name, tree, is_one):
                 f"of {', '.join(sorted({type(one).__name__ for one in layer})) or 'no type'}"
             )
     return layers
+
+
+def check_state(state):
+    """(h,) or (h, c), under these names."""
+    if getattr(state, "_fields", None) not in (("h",), ("h", "c")):
+        raise ValueError(
+            "`state` must be a state with fields h, or h and c, say an LSTMState; got "
+            f"{type(state).__name__}"
+        )
+    check_arrays("state", state)
 
 
 def state_of(where, h, c=None) -> CellState:
@@ -314,7 +329,7 @@ def cells_among(arrays, said=None):
     `said`, {where: name of the cell}, tells cells of ours apart that have the same arrays.
     """
     groups: dict[Any, dict[str, str]] = {}
-    arrays = flatten(arrays)
+    arrays = plain_arrays(flatten(arrays))
     for name in arrays:
         *place, local = split_name(name)
         groups.setdefault((*place, local.endswith("_l0")), {})[local] = name
@@ -333,7 +348,32 @@ def cells_among(arrays, said=None):
             rest.extend(names.values())
         else:
             found.append(FoundCell(layout, where, layer, direction, own, fits.get(layout)))
-    return found, rest
+    return sorted(found, key=place_of), rest
+
+
+def place_of(cell):
+    """A key to sort cells by: layer 10 after layer 9, a reverse direction after its forward one."""
+    forward = re.sub("backward_|reverse_", "forward_", cell.where)
+    return by_number(forward), cell.layer, cell.direction, forward != cell.where
+
+
+def plain_arrays(arrays):
+    """The arrays of a state_dict as torch.nn.LSTM names them, weights that stand in parts joined;
+    as they are, where those do not belong together."""
+    plain = plain_names(arrays)
+    try:
+        return {k: join_parts(k, x) for k, x in plain.items()}
+    except ValueError:
+        return arrays
+
+
+def join_parts(name, x):
+    """A weight of torch that stands in parts, joined; anything else as it is."""
+    if not isinstance(x, tuple):
+        return x
+    return weight_of_norm(
+        name, *(array_of(f"{name}, {k}", part) for k, part in zip("gv", x, strict=True))
+    )
 
 
 def nearness(arrays, form):

@@ -17,6 +17,8 @@ Source: flax.linen.recurrent and flax.nnx.nn.recurrent; tests/interop/ runs both
 from collections.abc import Mapping
 from typing import Literal
 
+import numpy as np
+
 from jax_lstm.interop.convert import (
     CellState,
     array_of,
@@ -24,12 +26,14 @@ from jax_lstm.interop.convert import (
     as_layers,
     cell_of,
     cells_among,
+    check_state,
     flatten,
     layers_of,
     listing,
     state_of,
 )
 from jax_lstm.interop.layouts import WEIGHTS
+from jax_lstm.interop.order import check_chain
 from jax_lstm.networks.functions import Layers
 from jax_lstm.networks.sizes import StackParams
 from jax_lstm.notation import Tree
@@ -112,7 +116,7 @@ def to_nnx(
 
     Source: this file's.
     """
-    if cell not in NNX_TREES:
+    if not isinstance(cell, str) or cell not in NNX_TREES:
         raise ValueError(f"`cell` must be {' or '.join(NNX_TREES)}; got {cell!r}")
     forms = WEIGHTS["nnx"]
     return write(params, (forms[NNX_TREES[cell]], *forms[2:]))
@@ -130,7 +134,7 @@ def from_carry(carry: Tree) -> CellState:
     Source: flax.linen.LSTMCell.
     """
     pair = isinstance(carry, tuple | list) and len(carry) == 2
-    if not pair and not hasattr(carry, "shape"):
+    if not pair and (not hasattr(carry, "shape") or not np.ndim(carry)):
         raise ValueError(
             f"`carry` must be (c, h), or h of a SimpleCell; got {type(carry).__name__}"
         )
@@ -139,6 +143,7 @@ def from_carry(carry: Tree) -> CellState:
 
 def to_carry(state: Tree) -> Tree:
     """flax's carry, (c, h) or h, from the state of a cell; arrays as they are."""
+    check_state(state)
     return (state.c, state.h) if len(state) == 2 else state.h
 
 
@@ -153,7 +158,7 @@ def read(tree, forms):
             raise ValueError(f"tree[{n}] must hold cells; a Bidirectional is a layer by itself")
         cells = opened[0] if isinstance(opened[0], tuple) else tuple(opened)
         layers.append(tuple(read_cell(x, forms, f"layer {n}") for x in cells))
-    return StackParams(tuple(layers))
+    return StackParams(check_chain(tuple(layers), "read each by itself, or in their order"))
 
 
 def open_tree(tree):

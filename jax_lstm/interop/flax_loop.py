@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jax_lstm.cells.elman import ELMAN, ElmanState, elman, elman_cell
 from jax_lstm.cells.lstm import LSTM, LSTMParams, LSTMState, lstm, lstm_cell
 from jax_lstm.cells.regularised import Around, surround
+from jax_lstm.doors import check_array, check_flag
 from jax_lstm.engine import doors
 from jax_lstm.engine.routes import make_rnn
 from jax_lstm.notation import wide
@@ -93,24 +94,41 @@ def pack(i, h, bias):
     return LSTMParams(*(jnp.concatenate(blocks, axis=-1) for blocks in (i, h, bias)))
 
 
-def step(cell, carry, inputs):
-    """One step, as flax's cells make it: (carry, output)."""
+def step(cell, carry, inputs, resets=None, reset_carry=None):
+    """One step, as flax's cells make it: (carry, output); a reset comes before the step."""
     check_functions(cell)
     check_inputs(inputs, 1, "(*batch, features)")
     check_carry("carry", cell, carry, inputs.shape[:-1])
     params, x, state, dtype = enter(cell, carry, inputs)
-    state, h = cell.kind.step(params, state, x)
+    fresh = enter_fresh(cell, reset_carry, resets, state, inputs.shape[:-1])
+    state, h = cell.kind.step(params, state, x, resets=resets, reset_state=fresh)
     return cell.kind.carry(state, dtype), h.astype(dtype)
 
 
 def sequence(
-    rnn, inputs, carry, draw, seq_lengths, *, return_carry, time_major, reverse, keep_order
+    rnn,
+    inputs,
+    carry,
+    draw,
+    seq_lengths,
+    *,
+    return_carry,
+    time_major,
+    reverse,
+    keep_order,
+    resets,
+    reset_carry,
 ):
     """All steps, as flax's RNN makes them, by our engine: outputs, or (carry, outputs).
 
     Options that are None are those of `rnn`; a carry that is None is `draw(shape of x)`.
     """
-    given = lambda name, value: bool(getattr(rnn, name) if value is None else value)
+
+    def given(name, value):
+        flag = getattr(rnn, name) if value is None else value
+        check_flag(name, flag)
+        return flag
+
     time_major, reverse = given("time_major", time_major), given("reverse", reverse)
     check_functions(cell := rnn.cell)
     check_inputs(
@@ -123,17 +141,24 @@ def sequence(
     check_carry("initial_carry", cell, carry, tuple(batch))
     lengths = check_lengths(seq_lengths, T, tuple(batch))
     params, xs, state, dtype = enter(cell, carry, xs)
+    fresh = enter_fresh(cell, reset_carry, resets, state, tuple(batch))
+    if resets is not None:
+        resets = doors.as_array("resets", resets, bool, "boolean, or 0 and 1")
+        resets = resets if time_major or not resets.ndim else jnp.moveaxis(resets, -1, 0)
+        resets = doors.check_resets(resets, (T,), tuple(batch))
     flip = lambda xs: flip_sequences(xs, lengths, len(batch), time_major=True)
     keep_order, return_carry = given("keep_order", keep_order), given("return_carry", return_carry)
     if lengths is None:
         run = cell.kind.sequence
-        last, hs = run(params, state, xs, reverse=reverse, unroll=rnn.unroll)
+        options = {"reverse": reverse, "unroll": rnn.unroll}
+        last, hs = run(params, state, xs, resets=resets, reset_state=fresh, **options)
         hs = flip(hs) if reverse and not keep_order else hs
     else:
         xs = clear_not_finite(doors.valid_steps(lengths, None, T, batch), xs, params.W)
         xs = flip(xs) if reverse else xs
+        resets = flip(resets) if reverse and resets is not None else resets
         args = (cell.kind, params, state, xs, lengths, rnn.unroll, return_carry)
-        last, hs = run_through_padding(*args)
+        last, hs = run_through_padding(*args, resets, fresh)
         hs = flip(hs) if reverse and keep_order else hs
     outputs = jnp.moveaxis(hs.astype(dtype), 0, axis)
     return (cell.kind.carry(last, dtype), outputs) if return_carry else outputs
@@ -150,16 +175,18 @@ def clear_not_finite(valid, x, weights):
     return jnp.where((valid | (size <= limit).all(-1))[..., None], x, jnp.zeros_like(x))
 
 
-def run_through_padding(kind, params, state, xs, lengths, unroll, return_last):
+def run_through_padding(kind, params, state, xs, lengths, unroll, return_last, resets, fresh):
     """The last valid state, if it is asked for, and the outputs of all steps.
 
     That state is looked up among those of all steps; where no step is valid, it is the first one.
     """
     some = lengths > 0
     first = jax.tree.map(lambda x: clear_not_finite(some, x, params.U), state)
+    options = {"unroll": unroll, "resets": resets}
     if not return_last:
-        return None, kind.sequence(params, first, xs, unroll=unroll)[1]
-    _, states = kind.states(params, WholeState(first), xs, unroll=unroll)
+        return None, kind.sequence(params, first, xs, reset_state=fresh, **options)[1]
+    fresh = None if fresh is None else WholeState(fresh)
+    _, states = kind.states(params, WholeState(first), xs, reset_state=fresh, **options)
     at = jnp.maximum(lengths - 1, 0)[None, ..., None]
 
     def look_up(kept, states):
@@ -179,6 +206,18 @@ def enter(cell, carry, inputs):
     return params, inputs, cell.kind.state(carry, h), dtype
 
 
+def enter_fresh(cell, carry, resets, state, batch):
+    """The state that resets lead to, from a carry of flax's; None is zeros."""
+    if carry is None:
+        return None
+    if resets is None:
+        raise ValueError("`reset_carry` is where `resets` lead to; `resets` is not given")
+    check_carry("reset_carry", cell, carry, batch)
+    carry = jax.tree.map(jnp.asarray, carry)
+    h = carry[-1] if cell.kind.fields == 2 else carry
+    return cell.kind.state(carry, h.astype(state.h.dtype))
+
+
 # Doors, in flax's words -----------------------------------------------------------------------
 
 
@@ -195,10 +234,19 @@ def check_functions(cell):
             )
 
 
+def check_loop(resets, reset_carry):
+    """flax's own loop, which other cells run by, knows no resets."""
+    if resets is not None or reset_carry is not None:
+        raise ValueError(
+            "`resets` need a cell of this file, not lifted, and the options of its scan as usual: "
+            "any other runs by flax's loop, which knows none"
+        )
+
+
 def check_inputs(inputs, least, form):
-    if getattr(inputs, "ndim", 0) < least:
-        got = inputs.shape if hasattr(inputs, "shape") else type(inputs).__name__
-        raise ValueError(f"`inputs` must be {form}, an array; got {got}")
+    check_array("inputs", inputs, f"{form}, an array")
+    if inputs.ndim < least:
+        raise ValueError(f"`inputs` must be {form}, an array; got {inputs.shape}")
 
 
 def check_carry(name, cell, carry, batch):

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from jax_lstm.doors import check_flag
 from jax_lstm.interop.convert import (
     READERS,
     CellState,
@@ -23,15 +24,18 @@ from jax_lstm.interop.convert import (
     arrays_of,
     cell_of,
     cells_among,
+    check_state,
     layers_of,
     listing,
     state_of,
 )
 from jax_lstm.interop.layouts import WEIGHTS
+from jax_lstm.interop.order import check_chain, in_order, sizes_of
 from jax_lstm.networks.sizes import StackParams
 from jax_lstm.notation import Tree
 
 KERAS_NAMES = ("kernel", "recurrent_kernel", "bias")
+HOW = "give [layer.get_weights(), ...], lowest first"
 
 
 def from_weights(weights: Sequence[Any] | Mapping[str, Any]) -> StackParams:
@@ -39,30 +43,32 @@ def from_weights(weights: Sequence[Any] | Mapping[str, Any]) -> StackParams:
 
     Args:
       weights: arrays of one layer: 3 of an LSTM or SimpleRNN, 6 of a Bidirectional; 2 or 4 without
-        bias. For more layers a list of such lists. Or {name: array} of one cell, or of the
-        variables' paths, `{v.path: v for v in layer.weights}`, in the order of the layers.
+        bias. For more layers a list of such lists, lowest first. Or {name: array} of one cell, or
+        of the variables' paths, `{v.path: v for v in model.weights}`. Their order means nothing,
+        as files sort names: numbers in the names tell the order of the layers (lstm, lstm_1, ...,
+        lstm_10), or sizes that fit in one order only.
 
     Returns:
       StackParams for `jax_lstm.stack` of LSTMParams or ElmanParams; dtype kept. Without bias, b is
       zero.
 
     Raises:
-      ValueError: names or shapes that do not belong together; float64 with JAX's x64 off.
+      ValueError: names or shapes that do not belong together; names that do not tell the order of
+        the layers; float64 with JAX's x64 off.
 
     Source: this file's.
     """
     if isinstance(weights, Mapping):
-        layers = group_by_path(weights)
-    elif isinstance(weights, Sequence) and weights and isinstance(weights[0], tuple | list):
+        return StackParams(layers_by_path(weights))
+    if isinstance(weights, Sequence) and weights and isinstance(weights[0], tuple | list):
         layers = [split_directions(one, f"layer {n}") for n, one in enumerate(weights)]
     else:
         layers = [split_directions(weights, "layer 0")]
-    return StackParams(
-        tuple(
-            tuple(cell_of(arrays, WEIGHTS["keras"], f"layer {n}") for arrays in layer)
-            for n, layer in enumerate(layers)
-        )
+    params = tuple(
+        tuple(cell_of(arrays, WEIGHTS["keras"], f"layer {n}") for arrays in layer)
+        for n, layer in enumerate(layers)
     )
+    return StackParams(check_chain(params, "read each by itself, or in their order"))
 
 
 def to_weights(params: Tree, *, use_bias: bool = True) -> list[list[np.ndarray]]:
@@ -80,6 +86,7 @@ def to_weights(params: Tree, *, use_bias: bool = True) -> list[list[np.ndarray]]
 
     Source: this file's.
     """
+    check_flag("use_bias", use_bias)
     return [
         [x for p in layer for x in arrays_of(p, WEIGHTS["keras"], use_bias).values()]
         for layer in layers_of(params)
@@ -108,6 +115,7 @@ def from_states(states: Sequence[Any]) -> CellState:
 
 def to_states(state: Tree) -> list[Tree]:
     """Keras' list, [h, c] or [h], from the state of a cell; arrays as they are."""
+    check_state(state)
     return list(state)
 
 
@@ -129,8 +137,18 @@ def split_directions(weights, where):
     ]
 
 
+def layers_by_path(weights):
+    """layers[l][direction], in the order that the names tell."""
+    layers = {
+        place: tuple(cell_of(arrays, WEIGHTS["keras"], place) for arrays in cells)
+        for place, cells in group_by_path(weights).items()
+    }
+    sizes = {place: sizes_of(layer) for place, layer in layers.items()}
+    return tuple(layers[place] for place in in_order(sizes, HOW))
+
+
 def group_by_path(weights):
-    """The same for each layer, from names: a backward_... cell belongs to its forward_... one."""
+    """{place: its cells, forward first}: a backward_... cell belongs to its forward_... one."""
     found, rest = cells_among(weights)
     wrong = [f for f in found if f.layout != "keras"]
     if rest or wrong or not found:
@@ -143,8 +161,7 @@ def group_by_path(weights):
     for f in found:
         arrays = {k: array_of(f"{f.where}/{k}", x) for k, x in f.arrays.items()}
         arrays = {k: arrays[k] for k in KERAS_NAMES if k in arrays}
-        place = f.where.replace("backward_", "forward_")
-        layers.setdefault(place, {})["backward_" in f.where] = arrays
+        layers.setdefault(place_of(f.where), {})["backward_" in f.where] = arrays
     for place, cells in layers.items():
         if ("forward_" in place) != (len(cells) == 2):
             there, missing = ("backward", "forward") if True in cells else ("forward", "backward")
@@ -153,4 +170,9 @@ def group_by_path(weights):
                 f"{place.replace('forward_', f'{missing}_')}; where it has another name, give "
                 f"[layer.get_weights(), ...]; found {listing(f.where for f in found)}"
             )
-    return [[cells[r] for r in sorted(cells)] for cells in layers.values()]
+    return {place: [cells[r] for r in sorted(cells)] for place, cells in layers.items()}
+
+
+def place_of(where):
+    """The layer of a cell, by the name of its forward direction."""
+    return where.replace("backward_", "forward_")

@@ -32,6 +32,7 @@ class OptimizedLSTMCell(nn.OptimizedLSTMCell):
 
         carry (c, h), inputs (*batch, D)  ->  (c, h), h
 
+    `resets` (*batch) and `reset_carry` of a call are as those of `RNN` here, before one step.
     Constructor, parameter tree (ii, if, ig, io: kernel; hi, hf, hg, ho: kernel, bias) and initial
     values are flax's. Under `nn.RNN` the loop over time, with its faults, is flax's; under `RNN` of
     this file it is ours, which is faster. In 16 bits c and the gates are float32.
@@ -65,8 +66,8 @@ class OptimizedLSTMCell(nn.OptimizedLSTMCell):
         inputs, h, *packed = promote_dtype(inputs, h, *params, dtype=self.dtype)
         return type(params)(*packed), inputs, h
 
-    def __call__(self, carry, inputs):
-        return flax_loop.step(self, carry, inputs)
+    def __call__(self, carry, inputs, *, resets=None, reset_carry=None):
+        return flax_loop.step(self, carry, inputs, resets, reset_carry)
 
 
 class LSTMCell(OptimizedLSTMCell, nn.LSTMCell):
@@ -78,6 +79,7 @@ class SimpleCell(nn.SimpleCell):
 
         carry h, inputs (*batch, D)  ->  h, h         h' = tanh(x W + h U + b [+ h])
 
+    `resets` (*batch) and `reset_carry` of a call are as those of `RNN` here, before one step.
     The option `residual` is U + 1 in place of U. Parameter tree (i: kernel, bias; h: kernel) and
     initial values are flax's.
 
@@ -102,8 +104,8 @@ class SimpleCell(nn.SimpleCell):
         inputs, h, *params = promote_dtype(inputs, h, W, U, b, dtype=self.dtype)
         return ElmanParams(*params), inputs, h
 
-    def __call__(self, carry, inputs):
-        return flax_loop.step(self, carry, inputs)
+    def __call__(self, carry, inputs, *, resets=None, reset_carry=None):
+        return flax_loop.step(self, carry, inputs, resets, reset_carry)
 
 
 class RNN(nn.RNN):
@@ -126,6 +128,10 @@ class RNN(nn.RNN):
     Args:
       inputs: (*batch, time, D), or (time, *batch, D) with `time_major`.
       initial_carry, init_key, seq_lengths, return_carry, time_major, reverse, keep_order: flax's.
+      resets: booleans, or 0 and 1, (*batch, time), or (time, *batch) with `time_major`; trailing
+        axes of the batch may be left out. Where True, `reset_carry` takes the place of the carry
+        BEFORE the step, in the direction of the run: pass done_{t-1}. Not flax's.
+      reset_carry: like the carry; zeros if not given.
 
     Returns:
       outputs (*batch, time, H), or (carry, outputs) with `return_carry`.
@@ -148,8 +154,11 @@ class RNN(nn.RNN):
         time_major=None,
         reverse=None,
         keep_order=None,
+        resets=None,
+        reset_carry=None,
     ):
         if not by_engine(self):
+            flax_loop.check_loop(resets, reset_carry)
             return super().__call__(
                 inputs,
                 initial_carry=initial_carry,
@@ -175,6 +184,8 @@ class RNN(nn.RNN):
             time_major=time_major,
             reverse=reverse,
             keep_order=keep_order,
+            resets=resets,
+            reset_carry=reset_carry,
         )
 
 

@@ -23,6 +23,7 @@ class OptimizedLSTMCell(nnx.OptimizedLSTMCell):
 
         carry (c, h), inputs (*batch, D)  ->  (c, h), h
 
+    `resets` (*batch) and `reset_carry` of a call are as those of `RNN` here, before one step.
     Constructor, state tree (dense_i: kernel (D, 4H); dense_h: kernel (H, 4H), bias (4H,)) and
     initial values are flax's. Under `nnx.RNN` the loop over time, with its faults, is flax's; under
     `RNN` of this file it is ours, which is faster. In 16 bits c and the gates are float32.
@@ -41,8 +42,8 @@ class OptimizedLSTMCell(nnx.OptimizedLSTMCell):
         params = LSTMParams(i.kernel[...], hh.kernel[...], hh.bias[...])
         return promote(self, inputs, h, params)
 
-    def __call__(self, carry, inputs):
-        return flax_loop.step(self, carry, inputs)
+    def __call__(self, carry, inputs, *, resets=None, reset_carry=None):
+        return flax_loop.step(self, carry, inputs, resets, reset_carry)
 
 
 class LSTMCell(nnx.LSTMCell):
@@ -61,8 +62,8 @@ class LSTMCell(nnx.LSTMCell):
         ]
         return promote(self, inputs, h, flax_loop.pack(*blocks))
 
-    def __call__(self, carry, inputs):
-        return flax_loop.step(self, carry, inputs)
+    def __call__(self, carry, inputs, *, resets=None, reset_carry=None):
+        return flax_loop.step(self, carry, inputs, resets, reset_carry)
 
 
 class SimpleCell(nnx.SimpleCell):
@@ -70,6 +71,7 @@ class SimpleCell(nnx.SimpleCell):
 
         carry h, inputs (*batch, D)  ->  h, h         h' = tanh(x W + h U + b [+ h])
 
+    `resets` (*batch) and `reset_carry` of a call are as those of `RNN` here, before one step.
     The option `residual` is U + 1 in place of U. State tree (dense_i: kernel, bias; dense_h:
     kernel) and initial values are flax's.
 
@@ -88,8 +90,8 @@ class SimpleCell(nnx.SimpleCell):
         U = U + jnp.eye(*U.shape, dtype=U.dtype) if self.residual else U
         return promote(self, inputs, h, ElmanParams(i.kernel[...], U, i.bias[...]))
 
-    def __call__(self, carry, inputs):
-        return flax_loop.step(self, carry, inputs)
+    def __call__(self, carry, inputs, *, resets=None, reset_carry=None):
+        return flax_loop.step(self, carry, inputs, resets, reset_carry)
 
 
 def plain_linear(cell, name) -> Any:
@@ -130,6 +132,10 @@ class RNN(nnx.RNN):
     Args:
       inputs: (*batch, time, D), or (time, *batch, D) with `time_major`.
       initial_carry, seq_lengths, return_carry, time_major, reverse, keep_order, rngs: flax's.
+      resets: booleans, or 0 and 1, (*batch, time), or (time, *batch) with `time_major`; trailing
+        axes of the batch may be left out. Where True, `reset_carry` takes the place of the carry
+        BEFORE the step, in the direction of the run: pass done_{t-1}. Not flax's.
+      reset_carry: like the carry; zeros if not given.
 
     Returns:
       outputs (*batch, time, H), or (carry, outputs) with `return_carry`.
@@ -151,9 +157,12 @@ class RNN(nnx.RNN):
         time_major=None,
         reverse=None,
         keep_order=None,
+        resets=None,
+        reset_carry=None,
         rngs=None,
     ):
         if not by_engine(self):
+            flax_loop.check_loop(resets, reset_carry)
             return super().__call__(
                 inputs,
                 initial_carry=initial_carry,
@@ -176,6 +185,8 @@ class RNN(nnx.RNN):
             time_major=time_major,
             reverse=reverse,
             keep_order=keep_order,
+            resets=resets,
+            reset_carry=reset_carry,
         )
 
 

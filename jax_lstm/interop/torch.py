@@ -19,24 +19,30 @@ whether a torch.nn.RNN has tanh (ours) or relu.
 Source: torch.nn.LSTM's and torch.nn.RNN's documentation; tests/interop/ runs both.
 """
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_lstm.doors import check_flag, check_text
 from jax_lstm.interop.convert import (
     READERS,
     TORCH_NAME,
     array_of,
     arrays_of,
+    as_layers,
     cell_of,
     cells_among,
+    join_parts,
     layers_of,
     listing,
     state_of,
 )
 from jax_lstm.interop.layouts import WEIGHTS
+from jax_lstm.interop.torch_names import plain_names, what_else
 from jax_lstm.networks.functions import AnyLayers, Layers
 from jax_lstm.networks.sizes import DIRECTIONS, StackParams
 from jax_lstm.notation import Tree
@@ -48,7 +54,9 @@ def from_state_dict(d: Mapping[str, Any], *, prefix: str = "") -> StackParams:
         W = weight_ihᵀ    U = weight_hhᵀ    b = bias_ih + bias_hh    P = weight_hrᵀ
 
     Args:
-      d: {name: array}, of NumPy, JAX or torch; shapes as above, one floating dtype.
+      d: {name: array}, of NumPy, JAX or torch; shapes as above, one floating dtype, bfloat16 and
+        float16 too. Of a torch.nn.LSTMCell or RNNCell it is one layer. Weight-normed weights, of
+        either of torch's weight_norm, are joined: w = g v / ‖v‖, in their dtype.
       prefix: what the names begin with, "encoder.lstm" say. Only those are read; without a prefix
         there must be no other.
 
@@ -62,7 +70,7 @@ def from_state_dict(d: Mapping[str, Any], *, prefix: str = "") -> StackParams:
 
     Source: this file's.
     """
-    return read(d, prefix, None)
+    return read(d, prefix, None, join_parts)
 
 
 def gradient_from_state_dict(d: Mapping[str, Any], *, prefix: str = "") -> StackParams:
@@ -81,7 +89,7 @@ def gradient_from_state_dict(d: Mapping[str, Any], *, prefix: str = "") -> Stack
 
     Source: this file's.
     """
-    return read(d, prefix, join_gradients)
+    return read(d, prefix, join_gradients, refuse_parts)
 
 
 def to_state_dict(params: Tree, *, bias: bool = True, prefix: str = "") -> dict[str, np.ndarray]:
@@ -95,7 +103,7 @@ def to_state_dict(params: Tree, *, bias: bool = True, prefix: str = "") -> dict[
 
     Returns:
       {name: NumPy array}, in torch's order, dtype of params: b in bias_ih, zeros in bias_hh. As
-      `module.load_state_dict({k: torch.from_numpy(x) for k, x in d.items()})`.
+      `module.load_state_dict(to_tensors(d))`; for a torch.nn.LSTMCell without "_l0" in the names.
 
     Raises:
       ValueError: parameters that no torch module has.
@@ -116,7 +124,7 @@ def gradient_to_state_dict(
       prefix: as in `to_state_dict`.
 
     Returns:
-      {name: NumPy array}, for `p.grad` of each of `module.named_parameters()`.
+      {name: NumPy array}, by `to_tensors` for `p.grad` of each of `module.named_parameters()`.
 
     Raises:
       ValueError: as `to_state_dict`.
@@ -141,8 +149,10 @@ def from_hx(hx: Tree, *, bidirectional: bool = False) -> Layers:
 
     Source: this file's.
     """
+    check_flag("bidirectional", bidirectional)
     given = hx if isinstance(hx, tuple | list) else (hx,)
-    fields = [array_of(name, x) for name, x in zip(("h_0", "c_0"), given, strict=False)]
+    names = ("h_0 of hx", "c_0 of hx")
+    fields = [array_of(name, x) for name, x in zip(names, given, strict=False)]
     directions = 2 if bidirectional else 1
     sizes = {x.shape[:-1] for x in fields}
     n = fields[0].shape[0] if fields and fields[0].ndim > 1 else 0
@@ -155,29 +165,84 @@ def from_hx(hx: Tree, *, bidirectional: bool = False) -> Layers:
     return tuple(tuple(states[k : k + directions]) for k in range(0, n, directions))
 
 
-def to_hx(states: AnyLayers) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+def to_hx(states: AnyLayers, *, dtype: Any = None) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """torch's (h_0, c_0), or h_0 where there is no c, from states[l][direction].
 
+    Args:
+      states: as `jax_lstm.init_stack_state` has them.
+      dtype: of what comes back, jnp.bfloat16 or torch.bfloat16 say. None: kept. For 16-bit
+        parameters our c is float32, and torch wants all alike: there give theirs, to which c is
+        then rounded. A c that came by `from_hx` goes back as it was.
+
     Returns:
-      NumPy arrays (layers x directions, B, ...), forward before reverse, dtypes kept: for 16-bit
-      parameters our c is float32, and torch wants all alike.
+      NumPy arrays (layers x directions, B, ...), forward before reverse; by `to_tensors` for torch.
+
+    Raises:
+      ValueError: states of several sizes; arrays that are none; a dtype that is no floating one.
 
     Source: this file's.
     """
-    each = [state for layer in states for state in layer]
+    layers = as_layers("states", states, lambda x: hasattr(x, "_fields"))
+    each = [state for layer in layers for state in layer]
     kinds = {(type(s).__name__, *(np.shape(x) for x in s)) for s in each}
     if len(kinds) != 1:
         raise ValueError(f"torch has one H for all layers; got states {sorted(kinds)}")
     fields = tuple(np.stack([array_of("state", x) for x in xs]) for xs in zip(*each, strict=True))
+    fields = fields if dtype is None else tuple(x.astype(floating(dtype)) for x in fields)
     return fields if len(fields) == 2 else fields[0]
+
+
+def to_tensors(tree: Tree) -> Tree:
+    """torch's tensors for the arrays of a tree, to the bit, bfloat16 and float16 too.
+
+        module.load_state_dict(to_tensors(to_state_dict(params)))
+        module(x, to_tensors(to_hx(states, dtype=jnp.bfloat16)))
+
+    `torch.from_numpy` refuses the bfloat16 that NumPy has from JAX. This is the one function of the
+    file that needs torch.
+
+    Args:
+      tree: arrays of NumPy or JAX, floating point, in any tree: what the functions above return.
+
+    Returns:
+      The tree, of new tensors on the CPU, dtype kept.
+
+    Raises:
+      ImportError: without torch.
+      ValueError: what is no array of floating point.
+    """
+    try:
+        torch = importlib.import_module("torch")
+    except ModuleNotFoundError as error:
+        raise ImportError("jax_lstm.interop.torch.to_tensors needs torch") from error
+
+    def tensor(x):
+        x = np.array(array_of("tree", x), order="C")  # a copy: JAX's arrays are not to be written
+        if x.dtype != jnp.bfloat16:
+            return torch.from_numpy(x)
+        return torch.from_numpy(x.view(np.int16)).view(torch.bfloat16)
+
+    return jax.tree.map(tensor, tree)
+
+
+def floating(dtype):
+    """A floating dtype of NumPy, by whatever name, torch's own included."""
+    said = str(dtype)
+    try:
+        found = jnp.dtype(said.removeprefix("torch.") if said.startswith("torch.") else dtype)
+    except TypeError:
+        found = jnp.dtype(bool)
+    if not jnp.issubdtype(found, jnp.floating):
+        raise ValueError(f"`dtype` must be a floating dtype, say jnp.bfloat16; got {dtype!r}")
+    return found
 
 
 # In and out -----------------------------------------------------------------------------------
 
 
-def read(d, prefix, join):
-    """StackParams; `join` makes one bias of two."""
-    cells = group_by_cell(d, prefix)
+def read(d, prefix, join, whole):
+    """StackParams; `join` makes one bias of two, `whole` one weight of its parts."""
+    cells = group_by_cell(d, prefix, whole)
     L, directions = 1 + max(k for k, _ in cells), 1 + max(r for _, r in cells)
     layers = []
     for k in range(L):
@@ -195,23 +260,23 @@ def read(d, prefix, join):
     return StackParams(tuple(layers))
 
 
-def group_by_cell(d, prefix):
+def group_by_cell(d, prefix, whole):
     """{(layer, direction): {name of layer 0: array}} of the names below the prefix."""
     if not isinstance(d, Mapping) or not d:
         got = f"{type(d).__name__}; give its state_dict()"
         got = got if hasattr(d, "state_dict") else f"{type(d).__name__} {d!r:.40}"
-        raise ValueError(f"a state_dict must be {{name: array}}; got {got}")
+        raise ValueError(f"`d` is none: a state_dict must be {{name: array}}; got {got}")
+    check_text("prefix", prefix)
     cells, strange, start = {}, [], f"{prefix.removesuffix('.')}." if prefix else ""
-    for name, x in d.items():
-        if not str(name).startswith(start):
-            continue
-        match = TORCH_NAME.fullmatch(str(name)[len(start) :])
+    below = {str(k): x for k, x in d.items() if str(k).startswith(start)}
+    for name, x in plain_names(below).items():
+        match = TORCH_NAME.fullmatch(name[len(start) :])
         if match is None or match[1]:
-            strange.append(name)
+            strange.append(name if name in below else name.removesuffix("_l0"))
             continue
         _, kind, layer, reverse = match.groups()
         group = cells.setdefault((int(layer), 1 if reverse else 0), {})
-        group[f"{kind}0"] = array_of(name, x)
+        group[f"{kind}0"] = array_of(name, whole(name, x))
     if strange or not cells:
         raise ValueError(strangers(d, prefix, strange))
     return cells
@@ -222,7 +287,6 @@ def strangers(d, prefix, strange):
     found, _ = cells_among(d)
     places = [f.where for f in found if f.layout == "torch" and f.form]
     prefixes = dict.fromkeys(f"prefix={where!r}" for where in places if where)
-    cell = bool(strange) and all(TORCH_NAME.fullmatch(f"{name}_l0") for name in strange)
     others = dict.fromkeys(READERS[f.layout] for f in found if f.layout != "torch")
     says = f"below {prefix!r} " if prefix else ""
     return (
@@ -230,9 +294,18 @@ def strangers(d, prefix, strange):
         f"found {listing(strange or d)}"
         + (f"; LSTMs are there with {' or '.join(prefixes)}" if prefixes else "")
         + ("; an LSTM is there without a prefix: give its arrays alone" if "" in places else "")
-        + ("; a torch.nn.LSTMCell's would fit with _l0 behind each name" if cell else "")
         + (f"; some would fit {', '.join(others)}" if others else "")
+        + what_else({str(k): x for k, x in d.items()})
     )
+
+
+def refuse_parts(name, x):
+    """Gradients of a weight norm's g and v do not make that of the weight: v's has lost a part."""
+    if isinstance(x, tuple):
+        raise ValueError(
+            f"`{name}` is weight-normed: the gradients of its two parts are not the weight's"
+        )
+    return x
 
 
 def join_gradients(b, again):
@@ -268,6 +341,9 @@ def check_fit(layers):
 
 def write(params, bias, prefix, again):
     """{name: array} in torch's order; `again` makes the second bias of the first."""
+    check_flag("bias", bias)
+    check_text("prefix", prefix)
+    name = "params" if again is None else "dparams"
     layers = layers_of(params)
     start = f"{prefix.removesuffix('.')}." if prefix else ""
     d = {}
@@ -275,7 +351,7 @@ def write(params, bias, prefix, again):
         for r, p in enumerate(layer):
             if not bias and again is not None and hasattr(p, "b"):
                 p = p._replace(b=np.zeros_like(p.b))
-            arrays = arrays_of(p, WEIGHTS["torch"], bias, again)
-            d |= {f"{start}{name[:-1]}{k}{'_reverse' * r}": x for name, x in arrays.items()}
+            arrays = arrays_of(p, WEIGHTS["torch"], bias, again, name)
+            d |= {f"{start}{key[:-1]}{k}{'_reverse' * r}": x for key, x in arrays.items()}
     check_fit(layers)
     return d

@@ -8,10 +8,22 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
-from jax_lstm.doors import broadcasts
+from jax_lstm.doors import (
+    broadcasts,
+    check_array,
+    check_arrays,
+    check_dtype,
+    check_flag,
+    check_floats,
+    check_key,
+    check_number,
+    check_shape,
+    check_size,
+    check_texts,
+)
 from jax_lstm.notation import ArrayOrList, Numbers, Tree
 from jax_lstm.stages import TWINS
-from jax_lstm.stages.twins import as_jax_sees_it, with_twin
+from jax_lstm.stages.twins import as_jax_sees_it, named, with_twin
 
 
 def dropout_mask(
@@ -27,9 +39,9 @@ def dropout_mask(
       dtype: of what it multiplies.
 
     Raises:
-      ValueError: a rate outside [0, 1).
+      ValueError: a rate outside [0, 1); what is no key, shape, dtype or tree of states.
     """
-    check_rate(rate)
+    shape = check_mask(key, rate, shape, dtype)
     return jax.random.bernoulli(key, 1 - rate, shape).astype(dtype) / jnp.asarray(1 - rate, dtype)
 
 
@@ -51,9 +63,10 @@ def zoneout_mask(
       train: whether to sample.
 
     Raises:
-      ValueError: a rate outside [0, 1).
+      ValueError: a rate outside [0, 1); what is no key, shape, dtype or tree of states.
     """
-    check_rate(rate)
+    shape = check_mask(key, rate, shape, dtype)
+    check_flag("train", train)
     sampled = jax.random.bernoulli(key, rate, shape).astype(dtype)
     return sampled if train else jnp.full(shape, rate, dtype)
 
@@ -70,8 +83,11 @@ def recurrent_dropout_masks(key: jax.Array, rate: ArrayLike, states: Tree) -> Tr
       The tree, with a mask in place of each state, in the shape and dtype of its h.
 
     Raises:
-      ValueError: a rate outside [0, 1).
+      ValueError: a rate outside [0, 1); what is no key, shape, dtype or tree of states.
     """
+
+    check_key("key", key)
+    check_rate(rate)
 
     def mask(key, state):
         return dropout_mask(key, rate, state[0].shape, state[0].dtype)
@@ -104,12 +120,24 @@ def zoneout_masks(
       sampled.
 
     Raises:
-      ValueError: a rate outside [0, 1), or not one per field.
+      ValueError: a rate outside [0, 1), or not one per field; what is no key, state, number of
+        steps or field.
     """
 
+    check_key("key", key)
+    T = check_size("T", T, 0)
+    check_flag("train", train)
+    if fields is not None:
+        check_texts("fields", fields, 'None or a tuple of texts, say ("h",)')
+
     def masks(key, state):
+        lacking = [name for name in fields or () if name not in state._fields]
+        if lacking:
+            raise ValueError(f"`fields` must be among {state._fields}; got {lacking[0]!r}")
         held = [getattr(state, name) for name in fields or state._fields]
         rates = rate if isinstance(rate, tuple | list) else (rate,) * len(held)
+        for one in rates:
+            check_rate(one)
         if len(rates) != len(held):
             names = fields or state._fields
             raise ValueError(f"`rate` must be one number, or one per field of {names}")
@@ -122,20 +150,33 @@ def zoneout_masks(
 
 def for_each_state(draw, key, states):
     """`draw(key, state)` for every state of a tree, each with a key of its own."""
-    found, tree = jax.tree.flatten(states, is_leaf=lambda x: hasattr(x, "_fields"))
-    if not all(hasattr(x, "_fields") for x in found):
+    found, tree = jax.tree.flatten(states, is_leaf=lambda x: hasattr(x, "_fields") or x is None)
+    if not found or not all(hasattr(x, "_fields") for x in found):
         raise ValueError("`states` must be a state, or a tree of states; see jax_lstm.LSTMState")
+    for state in found:
+        check_arrays("states", state, "a state, arrays (..., H)")
     keys = jax.random.split(key, len(found))
     return tree.unflatten([draw(k, state) for k, state in zip(keys, found, strict=True)])
 
 
 def check_rate(rate):
     """Under jit a rate may be an argument, and cannot be looked at."""
+    check_number("rate", rate, "a number in [0, 1)")
     if not isinstance(rate, Tracer) and not 0 <= rate < 1:
         raise ValueError(f"`rate` must lie in [0, 1); got {rate}")
 
 
+def check_mask(key, rate, shape, dtype):
+    """The door of what draws a mask: its shape as Python integers."""
+    check_key("key", key)
+    check_rate(rate)
+    check_dtype("dtype", dtype)
+    return check_shape("shape", shape)
+
+
 def check_drop(x, mask):
+    check_floats("x", x, "(...)", 0)
+    check_array("mask", mask)
     if x.dtype != mask.dtype or not broadcasts(mask, x):
         raise ValueError(
             f"`mask` must be {x.dtype}, broadcastable to {x.shape}; got {mask.dtype} {mask.shape}"
@@ -149,5 +190,5 @@ class Drop(Protocol):
 
 
 # `drop` with its twin, `drop_autodiff` as JAX sees it.
-drop: Drop = with_twin(TWINS["drop"], check_drop)
-drop_autodiff: Drop = as_jax_sees_it(TWINS["drop"])
+drop: Drop = named(with_twin(TWINS["drop"], check_drop), "drop", __name__)
+drop_autodiff: Drop = named(as_jax_sees_it(TWINS["drop"], check_drop), "drop_autodiff", __name__)

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jax_lstm.doors import check_array, describe, is_array, refuse
+
 MERGES = ("concat", "sum", "mean", "product", "pair")
 
 SKIPS = (None, "inputs", "outputs", "both")
@@ -56,9 +58,9 @@ def output_sizes(n, below, outputs, merge, residual):
 
 def check_sizes(states, xs, merge, residual, skip, between):
     """Walk up the layers with sizes only."""
-    if not hasattr(xs, "ndim") or xs.ndim < 1:
-        got = xs.shape if hasattr(xs, "shape") else type(xs).__name__
-        raise ValueError(f"`xs` must be (T, ..., D), an array; got {got}")
+    check_array("xs", xs, "(T, ..., D), an array")
+    if xs.ndim < 1:
+        raise ValueError(f"`xs` must be (T, ..., D), an array; got {xs.shape}")
     L, D = len(states), xs.shape[-1]
     if between is not None and (not isinstance(between, tuple | list) or len(between) != L - 1):
         got = len(between) if isinstance(between, tuple | list) else type(between).__name__
@@ -79,14 +81,13 @@ def check_sizes(states, xs, merge, residual, skip, between):
 
 
 def check_factor(n, factor, shape, dtype):
-    fits = hasattr(factor, "dtype") and factor.dtype == dtype and factor.ndim <= len(shape)
+    fits = is_array(factor) and factor.dtype == dtype and factor.ndim <= len(shape)
     if not fits or any(
         m not in (1, n) for m, n in zip(factor.shape[::-1], shape[::-1], strict=False)
     ):
-        got = f"{factor.dtype} {factor.shape}" if hasattr(factor, "dtype") else type(factor)
         raise ValueError(
             f"`between[{n - 1}]` must be {dtype}, broadcastable to {shape}, the input of layer "
-            f"{n + 1}; got {got}"
+            f"{n + 1}; got {describe(factor)}"
         )
 
 
@@ -95,8 +96,10 @@ def check_params(params):
         raise ValueError(
             f"`params` must be StackParams, see jax_lstm.init_stack; got {type(params).__name__}"
         )
-    if not params.layers:
+    if not isinstance(params.layers, tuple | list) or not params.layers:
         raise ValueError("`params.layers` must hold at least one layer")
+    if not all(isinstance(layer, tuple | list) and len(layer) in (1, 2) for layer in params.layers):
+        raise ValueError("`params.layers` must be ((forward[, reverse]), ...), one per layer")
 
 
 def check_tree(name, tree, layers):
@@ -123,7 +126,7 @@ def check_states(states):
     for n, layer in enumerate(states):
         for d, state in enumerate(layer):
             leaves = jax.tree.leaves(state)
-            if not leaves or not all(getattr(x, "ndim", 0) for x in leaves):
+            if not leaves or not all(is_array(x) and x.ndim for x in leaves):
                 raise ValueError(
                     f"`states[{n}][{d}]` must be a state of the cell, arrays (..., H); got "
                     f"{type(state).__name__} (in layer {n + 1}, {DIRECTIONS[d]} direction)"
@@ -143,15 +146,24 @@ def check_takes(sequence, given):
         )
 
 
+def is_step(sequence):
+    """Whether it is one step of a cell, which takes resets and knows no lengths."""
+    parameters = inspect.signature(sequence).parameters
+    return "resets" in parameters and "lengths" not in parameters
+
+
 def check_skip(skip):
-    if skip not in SKIPS:
-        raise ValueError(f'`skip` must be "inputs", "outputs", "both" or None; got {skip!r}')
+    if not (skip is None or isinstance(skip, str)) or skip not in SKIPS:
+        refuse("skip", '"inputs", "outputs", "both" or None', skip)
 
 
 def per_layer(name, value, L, allowed):
     """One value for every layer, or a tuple with one per layer."""
     values = tuple(value) if isinstance(value, tuple | list) else (value,) * L
-    if len(values) != L or any(v not in allowed for v in values):
+    kind = type(allowed[0])  # 0.0 is not False, and an array is neither
+    if len(values) != L or any(not isinstance(v, kind) or v not in allowed for v in values):
         words = ", ".join(repr(a) for a in allowed)
-        raise ValueError(f"`{name}` must be one of {words}, or a tuple of {L}; got {value!r}")
+        raise ValueError(
+            f"`{name}` must be one of {words}, or a tuple of {L}; got {describe(value)}"
+        )
     return values

@@ -23,7 +23,14 @@ import jax
 import jax.numpy as jnp
 
 from jax_lstm.cells.lstm import init_lstm, init_lstm_state, lstm, lstm_autodiff
-from jax_lstm.doors import check_function
+from jax_lstm.doors import (
+    check_flag,
+    check_function,
+    check_key,
+    check_shape,
+    check_size,
+    refuse,
+)
 from jax_lstm.engine import doors, routes
 from jax_lstm.networks.functions import Layers, Merge, Skip, StackFunction
 from jax_lstm.networks.joints import BY_HAND, BY_JAX, Joints
@@ -38,6 +45,7 @@ from jax_lstm.networks.sizes import (
     check_takes,
     check_tree,
     input_sizes,
+    is_step,
     of,
     output_sizes,
     per_layer,
@@ -79,9 +87,16 @@ def init_stack(
 
     Source: this file's.
     """
-    if not isinstance(hidden_sizes, tuple | list) or not hidden_sizes:
-        raise ValueError(f"`hidden_sizes` must be a tuple with H of each layer; got {hidden_sizes}")
+    check_key("key", key)
+    input_size = check_size("input_size", input_size, 1)
+    want = "a tuple with H of each layer, whole numbers >= 1"
+    hidden_sizes = check_shape("hidden_sizes", hidden_sizes, want)
+    if not hidden_sizes or 0 in hidden_sizes:
+        refuse("hidden_sizes", want, hidden_sizes)
     L = len(hidden_sizes)
+    check_function("init", init)
+    check_function("init_state", init_state)
+    check_flag("learn_initial", learn_initial)
     merges = per_layer("merge", merge, L, tuple(MERGES))
     residuals = per_layer("residual", residual, L, (False, True))
     both = per_layer("bidirectional", bidirectional, L, (False, True))
@@ -121,11 +136,11 @@ def _init_stack_state(
       ValueError: no StackParams; a batch_shape that is no tuple.
     """
     check_params(params)
-    if not isinstance(batch_shape, tuple | list):
-        raise ValueError(f"`batch_shape` must be a tuple, say (3,); got {batch_shape!r}")
+    batch_shape = check_shape("batch_shape", batch_shape)
+    check_function("init_state", init_state)
     if params.initial is None:
         return tuple(tuple(init_state(p, batch_shape) for p in layer) for layer in params.layers)
-    return jax.tree.map(lambda x: joints.repeat(x, tuple(batch_shape)), params.initial)
+    return jax.tree.map(lambda x: joints.repeat(x, batch_shape), params.initial)
 
 
 def _stack(
@@ -169,7 +184,7 @@ def _stack(
         direction the state before its first step, which is the last one in time.
       xs: (T, ..., D); (..., D) if `sequence` is one step.
       sequence: `(params, state, xs, **options) -> (state, hs)`: of any cell, hand-written or
-        `..._autodiff`, with its own options by `functools.partial(lstm, residuals="auto")`. Only
+        `..._autodiff`, with its own options by `jax_lstm.partial(lstm, residuals="auto")`. Only
         options that are given reach it, and `reverse=True` for the reverse direction. If None,
         `lstm`, and in `stack_autodiff` its twin.
       merge: what two directions hand on: "concat", "sum", "mean" or "product" on the features, or
@@ -188,9 +203,10 @@ def _stack(
         `recurrent_dropout` its mask.
       lengths, mask: see `jax_lstm.lstm`; xs is cleared in padding, before anything reads it. The
         reverse direction starts at each example's own end.
-      resets: booleans (T, ...): an episode starts at this step, in both directions: the reverse one
-        is reset when it leaves the episode, which is one step earlier in time. Also beyond
-        `lengths`: there it replaces what the reverse direction starts from; pass resets & valid.
+      resets: booleans (T, ...), or 0 and 1, as `jax_lstm.lstm` takes them: an episode starts at
+        this step, in both directions: the reverse one is reset when it leaves the episode, which is
+        one step earlier in time. Also beyond `lengths`: there it replaces what the reverse
+        direction starts from; pass resets & valid.
       reset_states: like states: where `resets` lead to; zeros if not given.
       every: also return what each layer's sequence returned beside its state.
 
@@ -210,6 +226,7 @@ def _stack(
     L = len(params.layers)
     sequence = usual if sequence is None else sequence
     check_function("sequence", sequence)
+    check_flag("every", every)
     merge = per_layer("merge", merge, L, MERGES)
     residual = per_layer("residual", residual, L, (False, True))
     check_skip(skip)
@@ -218,8 +235,11 @@ def _stack(
         check_tree(name, tree, params.layers)
     check_states(states)
     check_sizes(states, xs, merge, residual, skip, between)
+    if any(len(layer) > 1 for layer in params.layers):
+        doors.check_forward("sequence", sequence)
     T, *batch = xs.shape[:-1] or (1,)  # one step of one example
-    resets = doors.check_steps("resets", resets, T, batch)
+    time, rest = ((), xs.shape[:-1]) if is_step(sequence) else ((T,), batch)
+    resets = doors.check_resets(resets, time, rest)
     valid = doors.valid_steps(lengths, mask, T, batch)
     xs = xs if valid is None else joints.clear(valid, xs)
     options = {"lengths": lengths, "mask": mask}

@@ -1,7 +1,9 @@
 """What is done to a finished gradient: the wrong sign, a mean for a sum, clipping.
 
 A gradient here is {leaf: (settings, ...)}. Some changes have a number that nobody knows, the
-threshold of clipping; it is fitted to the gradient that is to be explained.
+threshold of clipping; it is fitted to the gradient that is to be explained. One number must account
+for two facts or more, or anything could be explained: the same factor of two leaves, the same
+threshold of two clipped leaves or numbers. A leaf that repeats another is no fact of its own.
 """
 
 import functools
@@ -10,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+
+from jax_lstm.doors import check_size, check_texts, refuse
 
 Change: TypeAlias = tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]  # what it says, and does
 
@@ -21,6 +25,12 @@ def scalings(sizes: Mapping[str, int], weights: Sequence[str]) -> dict[str, Chan
       sizes: {"time": T, "batch": B, "features": H}, over which one may take a mean.
       weights: the leaves that belong to weights.
     """
+    whole = isinstance(sizes, Mapping) and all(isinstance(k, str) for k in sizes)
+    if not whole or not {"time", "batch"} <= set(sizes):
+        refuse("sizes", 'a dict of sizes, {"time": T, "batch": B, ...}', sizes)
+    for n in sizes.values():
+        check_size("sizes", n, 0)
+    check_texts("weights", weights, "the names of the weights' leaves, a tuple of texts")
     table = {"sign": ("the sign", times(-1.0, None))}
     several = itertools.chain(*(itertools.combinations(sizes, r) for r in (1, 2, 3)))
     for axes in several:
@@ -32,10 +42,28 @@ def scalings(sizes: Mapping[str, int], weights: Sequence[str]) -> dict[str, Chan
             table[f"sum over {over}"] = (f"the sum over {over}, not the mean", times(n, None))
     table["no half"] = ("twice the loss (the ½ of the squared error left out)", times(2.0, None))
     table["half"] = ("half the loss (the ½ of the squared error where none is)", times(0.5, None))
-    for over in ("time", "batch"):
-        if sizes[over] > 1:
-            says = f"the weights' gradients averaged over {over}, not summed"
-            table[f"weights averaged over {over}"] = says, times(1 / sizes[over], weights)
+    for over, n in means(sizes):
+        says = f"the weights' gradients averaged over {over}, not summed"
+        table[f"weights averaged over {over}"] = says, times(1 / n, weights)
+    return table
+
+
+def means(sizes):
+    """[("time and batch", how many)]: what a gradient of weights is a sum over."""
+    over = [("time",), ("batch",), ("time", "batch")]
+    found = [(" and ".join(axes), float(np.prod([sizes[k] for k in axes]))) for axes in over]
+    both = min(sizes["time"], sizes["batch"]) > 1
+    return [(text, n) for text, n in found if n > 1 and ("and" not in text or both)]
+
+
+def leaf_means(leaf, sizes):
+    """{name: (sentence, change)}: one leaf averaged where it is a sum, or the other way."""
+    table = {}
+    for over, n in sizes:
+        says = f"the mean over {over}, not the sum, in {leaf} alone"
+        table[f"{leaf} averaged over {over}"] = says, times(1 / n, (leaf,))
+        says = f"the sum over {over}, not the mean, in {leaf} alone"
+        table[f"{leaf} summed over {over}"] = says, times(n, (leaf,))
     return table
 
 
@@ -52,76 +80,102 @@ def scale(gradient, factor, leaves=None):
     return {k: by(x) if leaves is None or k in leaves else x for k, x in gradient.items()}
 
 
-FITTED = {  # how many numbers each fits; leaf by leaf it is one each, whatever was done to them
-    "clip by value": 1,
-    "clip weights by value": 1,
-    "clip by norm": 1,
-    "clip weights by norm": 1,
-    "clip each by norm": 2,
-}
+FITTED = dict.fromkeys(  # how many numbers each fits
+    (
+        "clip by value",
+        "clip weights by value",
+        "clip by norm",
+        "clip weights by norm",
+        "clip each by norm",
+    ),
+    1,
+)
+SHRUNK = 1 - 1e-6  # what is nearer to 1 is no shrinking
 
 
 def clippings(weights):
-    """{name: (sentence with a {}, fit)}; `fit(gradient, given) -> gradient, number`."""
-    only = "of the weights' gradients alone"
+    """{name: (sentence with a {}, fit)}; `fit(gradient, given) -> gradient, number`, a number per
+    setting, NaN where it does not account for more facts than itself."""
     return {
         "clip by value": ("clipping by value at {}", functools.partial(clip, leaves=None)),
         "clip weights by value": (
-            f"clipping by value at {{}} {only}",
+            "clipping by value at {} of the weights' gradients alone",
             functools.partial(clip, leaves=weights),
         ),
-        "clip by norm": ("clipping by norm, to {} of it", functools.partial(shrink, leaves=None)),
+        "clip by norm": (
+            "all of it times {} (by norm clipped, or a factor on the loss)",
+            functools.partial(shrink, leaves=None),
+        ),
         "clip weights by norm": (
-            f"clipping by norm, to {{}} of it, {only}",
+            "the weights' gradients times {} (by norm clipped, or scaled)",
             functools.partial(shrink, leaves=weights),
         ),
-        "clip each by norm": (
-            "clipping by norm, leaf by leaf, the smallest to {} of it",
-            shrink_each,
-        ),
+        "clip each by norm": ("clipping by norm at {}, leaf by leaf", shrink_each),
     }
 
 
 def clip(gradient, given, leaves):
-    """The threshold is the largest number of what is given."""
-    mine = among(given, leaves)
+    """The threshold is the largest number of what is given; two numbers or more were beyond it."""
+    mine = among(given, leaves, gradient)
     top = max((np.abs(g.values[g.known]).max(initial=0) for g in mine), default=0.0)
-    n = len(next(iter(gradient.values())))
-    largest = np.zeros(n)
-    for g in mine:
-        largest = np.maximum(largest, np.abs(gradient[g.leaf][:, g.known]).max(1, initial=0))
     clipped = {
         k: np.clip(x, -top, top) if leaves is None or k in leaves else x
         for k, x in gradient.items()
     }
-    return clipped, np.where(largest > top * (1 + 1e-6), top, np.nan)
+    n = len(next(iter(gradient.values())))
+    sizes = [np.abs(gradient[g.leaf][:, g.known]) for g in mine]
+    sizes = np.concatenate([np.zeros((n, 1)), *sizes], axis=1)
+    beyond = sizes > top / SHRUNK
+    least = np.min(sizes, 1, where=beyond, initial=np.inf)
+    several = least < SHRUNK * np.max(sizes, 1, where=beyond, initial=-np.inf)
+    return clipped, np.where(several & (top > 0), top, np.nan)
 
 
 def shrink(gradient, given, leaves):
-    """The factor is that of least squares, and less than 1."""
-    factor = fit_factor(gradient, among(given, leaves))
+    """The factor is that of least squares, and not 1; two leaves or more have it."""
+    mine = among(given, leaves, gradient)
+    factor, square = fit_factor(gradient, mine)
+    scaled = (factor > 0) & ((factor < SHRUNK) | (factor * SHRUNK > 1))
+    factor = np.where(scaled & ((square > 0).sum(0) > 1), factor, np.nan)
     return scale(gradient, factor, leaves), factor
 
 
 def shrink_each(gradient, given):
-    factors, least = {}, np.full(len(next(iter(gradient.values()))), np.inf)
-    for leaf in dict.fromkeys(g.leaf for g in given):
-        factor = fit_factor(gradient, [g for g in given if g.leaf == leaf], top=1 + 1e-6)
-        factors[leaf], least = factor, np.minimum(least, factor)
-    least = np.where(least < 1 - 1e-6, least, np.nan)
-    return {k: scale({k: x}, factors.get(k, 1.0))[k] for k, x in gradient.items()}, least
-
-
-def fit_factor(gradient, given, top=1 - 1e-6):
-    """‖given‖ / ‖gradient‖ per setting; NaN where it is no shrinking."""
-    dot, square = 0.0, 0.0
-    for g in given:
-        x = gradient[g.leaf][:, g.known]
-        dot, square = dot + x @ g.values[g.known], square + (x * x).sum(1)
+    """The threshold is the norm that two leaves or more were shrunk to; the others are below it."""
+    mine, norms = among(given, None, gradient), {}
+    for leaf, x in gradient.items():
+        norms[leaf] = np.linalg.norm(x.reshape(len(x), -1), axis=1)
+    thresholds = []
+    for leaf in dict.fromkeys(g.leaf for g in mine):
+        factor, _ = fit_factor(gradient, [g for g in mine if g.leaf == leaf])
+        shrunk = (factor > 0) & (factor < SHRUNK)
+        thresholds.append(np.where(shrunk, factor * norms[leaf], 0.0))
+    shrunk = np.count_nonzero(thresholds, axis=0)
+    threshold = np.sum(thresholds, axis=0) / np.where(shrunk > 1, shrunk, np.nan)
+    threshold = threshold * np.ones(len(next(iter(gradient.values()))))
     with np.errstate(divide="ignore", invalid="ignore"):
-        factor = np.asarray(dot / square)
-    return np.where((factor > 0) & (factor < top), factor, np.nan)
+        factors = {k: np.minimum(1.0, threshold / norm) for k, norm in norms.items()}
+    factors = {k: np.where(norms[k] > 0, x, 1.0) for k, x in factors.items()}
+    return {k: scale({k: x}, factors[k])[k] for k, x in gradient.items()}, threshold
 
 
-def among(given, leaves):
-    return [g for g in given if leaves is None or g.leaf in leaves]
+def fit_factor(gradient, given):
+    """‖given‖ / ‖gradient‖ per setting, by least squares; and ‖gradient‖² per leaf and setting."""
+    n = len(next(iter(gradient.values())))
+    dot, square = np.zeros(n), np.zeros((len(given), n))
+    for k, g in enumerate(given):
+        x = gradient[g.leaf][:, g.known]
+        dot, square[k] = dot + x @ g.values[g.known], (x * x).sum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return dot / square.sum(0), square
+
+
+def among(given, leaves, gradient):
+    """What belongs to these leaves, without those that repeat another."""
+    found: list[Any] = []
+    for g in given:
+        new = not any(
+            np.array_equal(gradient[g.leaf], gradient[f.leaf], equal_nan=True) for f in found
+        )
+        found += [g] if new and (leaves is None or g.leaf in leaves) else []
+    return found

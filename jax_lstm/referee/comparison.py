@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_lstm.referee.doors import check_callables, check_functions, check_judged
 from jax_lstm.referee.report import EMPTY, Report, Row, failure, first_line
 
 Tree: TypeAlias = Any  # a pytree of arrays
@@ -71,8 +72,8 @@ def compare(
       ValueError: fewer than two functions, no floating-point argument, or float64 arguments where
         JAX has float64 switched off.
     """
-    if len(functions) < 2:
-        raise ValueError(f"`functions` must be two or more, the last the referee; got {functions}")
+    check_functions("functions", functions)
+    check_judged(args, names, seed)
     routes = {name: pullback(f) for name, f in functions.items()}
     return Report(tuple(compare_routes(routes, args, names=names, seed=seed)))
 
@@ -85,6 +86,8 @@ def compare_routes(
     seed: int = 0,
 ) -> Iterator[Row]:
     """As `compare`, for routes `(args, dy) -> (y, dargs)`; yields rows as they are ready."""
+    check_functions("routes", routes)
+    check_judged(args, names, seed)
     *others, against = routes
     names, dtype = leaf_names(args, names), lowest_dtype(args)
     dys = random_cotangents(lambda *args: routes[against](args, None)[0], args, seed)
@@ -108,6 +111,7 @@ def compare_routes(
 
 def pullback(f: Callable[..., Tree]) -> Route:
     """The route of JAX: `jax.vjp`, which uses the rules of `custom_vjp` where f has any."""
+    check_callables(f=f)
 
     def route(args, dy):
         leaves, rebuild = floating(args)
@@ -123,10 +127,11 @@ def twins(stage: Callable[..., Tree], stage_bwd: Callable[..., Tree]) -> Route:
     No rule is registered with JAX on the way. The cotangents come in the order of the arguments,
     None for what has no derivative; a stage of one argument may return its cotangent bare.
     """
+    check_callables(stage=stage, stage_bwd=stage_bwd)
 
     def route(args, dy):
-        y = stage(*args)
-        return y, None if dy is None else jax.tree.leaves(stage_bwd(args, y, dy))
+        y = stage(*copies(args))
+        return y, None if dy is None else jax.tree.leaves(stage_bwd(copies(args), y, dy))
 
     return route
 
@@ -232,15 +237,21 @@ def angle(got, want):
 # Trees ----------------------------------------------------------------------------------------
 
 
+def copies(tree):
+    """The tree with arrays of its own: a function on trial may write into what it is given."""
+    return jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, tree)
+
+
 def floating(tree):
-    """The floating-point leaves of a tree, and how to put others in their place."""
+    """The floating-point leaves of a tree, and how to put others in their place, beside copies of
+    the rest."""
     leaves, structure = jax.tree.flatten(tree)
     which = [jnp.issubdtype(x.dtype, jnp.inexact) for x in leaves]
 
     def rebuild(new):
         new = iter(new)
         return jax.tree.unflatten(
-            structure, [next(new) if w else x for w, x in zip(which, leaves, strict=True)]
+            structure, [next(new) if w else copies(x) for w, x in zip(which, leaves, strict=True)]
         )
 
     return [x for w, x in zip(which, leaves, strict=True) if w], rebuild
@@ -271,6 +282,8 @@ def lowest_dtype(args):
             raise ValueError(f"`args` must be real; got {dtype}")
         if dtype == jnp.float64 and jnp.result_type(float) != jnp.float64:
             raise ValueError("`args` has float64 arrays, and JAX would round them: jax_enable_x64")
+    if not dtypes:
+        raise ValueError("`args` must have a floating-point array to differentiate by")
     return max(dtypes, key=lambda dtype: float(jnp.finfo(dtype).eps))
 
 

@@ -13,20 +13,20 @@ Nobody runs the engine here: a disagreement is the cell's own. The first one in 
 where to look; what follows it inherits the error.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm import printing
+from jax_lstm.doors import refuse
 from jax_lstm.referee.comparison import (
     EPS,
     FACTOR,
     ROUNDING,
     AnyCell,
     Tree,
+    copies,
     distance,
     exactly,
     host,
@@ -35,100 +35,8 @@ from jax_lstm.referee.comparison import (
     quick_jit,
     random_cotangents,
 )
-
-
-class Taps(NamedTuple):
-    """What a cell says about its own inside, so that a disagreement has a name. All optional.
-
-    gates: names of the equal blocks of delta's last axis, for a cell whose delta is the cotangent
-      of what `project` returns, one array that enters the net inputs as a summand.
-    step(w, prev, z, tap) -> state: the cell's step once more, in which intermediates
-      go through `value = tap("name", value)`, an identity.
-    deltas(delta) -> {"name": array}: which cotangents `step_bwd` hands over, by these names.
-    step_bwd(w, prev, slopes, dstate, tap) -> dprev, delta: the rule, where it
-      tells more: `dc = tap("c", dc)` for the cotangent of what `step` calls "c".
-    says: {"name": text}: the stage or gate of a name, for the report.
-    blame(names) -> text or None: what it means that these disagree together at one step.
-    """
-
-    gates: tuple[str, ...] = ()
-    step: Callable[..., Any] | None = None
-    deltas: Callable[..., Any] | None = None
-    step_bwd: Callable[..., Any] | None = None
-    says: dict[str, str] | None = None
-    blame: Callable[..., Any] | None = None
-
-
-class Tap(NamedTuple):
-    """One cotangent of one time step: by hand beside by JAX. relative: by norm, over all draws."""
-
-    t: int
-    name: str
-    says: str
-    max_abs: float
-    relative: float
-    allowed: float
-    ok: bool
-
-
-class TapReport(NamedTuple):
-    """Every tap in backward order. True only when all agree.
-
-    unordered: names within a step of which none is known to come before another.
-    """
-
-    taps: tuple[Tap, ...]
-    dtype: str
-    blame: str
-    unordered: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.taps) and all(tap.ok for tap in self.taps)
-
-    def failures(self) -> tuple[Tap, ...]:
-        return tuple(tap for tap in self.taps if not tap.ok)
-
-    def first(self) -> Tap | None:
-        """The first disagreement in backward order, None if there is none."""
-        return next(iter(self.failures()), None)
-
-    def sentence(self) -> str:
-        first = self.first()
-        if first is None:
-            return f"all {len(self.taps)} taps agree to the rounding of {self.dtype}"
-        says = f", {first.says}" if first.says else ""
-        blame = f"; {self.blame}" if self.blame else ""
-        also = [
-            f"{tap.name} ({tap.relative:.1e})"
-            for tap in self.failures()
-            if tap.t == first.t and tap != first and {tap.name, first.name} <= set(self.unordered)
-        ]
-        beside = f" beside {', '.join(also)}, whose order is not told" if also else ""
-        return (
-            f"first disagreement at t={first.t}: {first.name}{says} "
-            f"(relative error {first.relative:.1e}){beside}{blame}"
-        )
-
-    __str__ = printing.page
-    _repr_html_ = printing.html
-
-    def tables(self) -> list[printing.Sheet]:
-        """A line per name, a column per time step, later steps first: the order of the backward."""
-        times = sorted({tap.t for tap in self.taps}, reverse=True)
-        said = {
-            (tap.name, tap.t): f"{tap.relative:.0e}{' ' if tap.ok else '!'}" for tap in self.taps
-        }
-        names = dict.fromkeys(tap.name for tap in self.taps)
-        rows = tuple((name, *(said.get((name, t)) for t in times)) for name in names)
-        head = "relative error", *(f"t={t} " for t in times)
-        return [printing.Sheet(head, rows, sides="<" + ">" * len(times))]
-
-    def table(self) -> str:
-        return f"{self.tables()[0]}\n{self.sentence()}"
-
-    def to_json(self, **facts: Any) -> str:
-        found = {"ok": bool(self), "sentence": self.sentence(), "facts": facts}
-        return printing.to_json(found | {"taps": self.taps})
+from jax_lstm.referee.doors import check_record
+from jax_lstm.referee.tapped import Tap, TapReport, Taps
 
 
 def taps(
@@ -155,15 +63,21 @@ def taps(
       TapReport: `.sentence()` names the first disagreement, `.table()` has all.
 
     Raises:
-      ValueError: no time step, 16-bit arrays, or float64 where JAX has it switched off.
+      ValueError: no time step, 16-bit arrays, float64 where JAX has it switched off, or names of
+        gates that are not one per block.
     """
-    inside = inside or Taps(gates=getattr(cell, "gates", ()))
+    check_record(cell, seed, params=params, state=state, xs=xs)
+    if inside is not None and not all(hasattr(inside, name) for name in Taps._fields):
+        refuse("inside", "None or a jax_lstm.referee.Taps", inside)
+    own, inside = inside, inside or Taps(gates=getattr(cell, "gates", ()))
     dtype = lowest_dtype((params, state, xs))
     if jnp.finfo(dtype).bits == 16:
         raise ValueError(f"taps are compared in float32 or float64; got {dtype}")
     if len(jax.tree.leaves(xs)[0]) == 0:
         raise ValueError("`xs` has no time step: there is nothing to tap")
     args = params, state, xs
+    if inside.gates:
+        check_gates(cell, inside.gates, consts, args, own is not None)
     order: dict[str, None] = {}  # of the names in a step's backward; jit sorts them
 
     def note_order(found):
@@ -173,15 +87,44 @@ def taps(
     hand = quick_jit(lambda args, dy: note_order(by_hand(cell, inside, consts, args, dy)))
     auto = quick_jit(lambda args, dy: by_jax(cell, inside, consts, args, dy))
     dys = random_cotangents(lambda *args: run(cell, inside, consts, args), args, seed)
-    got, own = ([f(args, dy) for dy in dys] for f in (hand, auto))
     with precisely():
         want = [auto(exactly(args), dy) for dy in exactly(dys)]
-    found = list(judge_taps(got, own, want, dtype, inside, list(order)))
+    beside, got = ([f(args, dy) for dy in dys] for f in (auto, hand))
+    if own and own.gates and not any(name.startswith("dz") for name in order):
+        raise ValueError(
+            f"`gates` {own.gates} name the blocks of a delta in the shape of what `project` "
+            "returns; what this `step_bwd` hands over is another: name it by `deltas`"
+        )
+    found = list(judge_taps(got, beside, want, dtype, inside, list(order)))
     first = next((tap.t for tap in found if not tap.ok), None)
     wrong = {tap.name for tap in found if tap.t == first and not tap.ok}
     blame = (inside.blame or blame_function)(wrong) if wrong else None
     unordered = () if inside.deltas else tuple(name for name in order if name.startswith("dz"))
     return TapReport(tuple(found), str(dtype), blame or "", unordered)
+
+
+def check_gates(cell, gates, consts, args, asked):
+    """The gates are as many as the blocks of what `project` returns, each by a name of its own."""
+    params, state, xs = args
+
+    def project(params, xs):
+        return cell.project(cell.prepare(params, copies(consts)), at(xs, 0))
+
+    z = jax.tree.leaves(jax.eval_shape(project, params, xs))
+    if len(z) != 1 and not asked:  # a record's gates: it may have more than they name
+        return
+    if len(z) != 1:
+        raise ValueError(f"`gates` name blocks of one array; `project` returns {len(z)}")
+    size, n = z[0].shape[-1], len(gates)
+    sizes = {x.shape[-1] for x in jax.tree.leaves(state) if x.ndim}
+    counts = sorted(size // k for k in sizes if k and size % k == 0)
+    if n not in counts if counts else size % n:
+        blocks = f", {' or '.join(map(str, counts))} of a state's size" if counts else ""
+        raise ValueError(
+            f"`gates` names {n} blocks; the last axis of z has {size} numbers{blocks}; got {gates}"
+        )
+    if len(set(gates)) < n:
+        raise ValueError(f"`gates` must have names of their own; got {gates}")
 
 
 def blame_function(names):
@@ -216,7 +159,7 @@ def judge_taps(got, own, want, dtype, inside, order):
 def forward(cell, consts, args):
     """The loop over steps: the states before each step, what it saved, the last state."""
     params, state, xs = args
-    w, seen, saved = cell.prepare(params, consts), [], []
+    w, seen, saved = cell.prepare(params, copies(consts)), [], []
     for t in range(len(jax.tree.leaves(xs)[0])):
         seen.append(state)
         z = cell.project(w, at(xs, t))
@@ -310,7 +253,7 @@ def run(cell, inside, consts, args, tap_of=lambda t: no_tap):
     hs = []
     for t in range(len(jax.tree.leaves(xs)[0])):
         tap = tap_of(t)
-        w = cell.prepare(tap_leaves(tap, "params", params), consts)
+        w = cell.prepare(tap_leaves(tap, "params", params), copies(consts))
         z = tap_blocks(tap, inside, state, cell.project(w, tap_leaves(tap, "x", at(xs, t))))
         seen = fields(state, lambda k, x, tap=tap: tap(f"{k}_prev", x))
         if inside.step:

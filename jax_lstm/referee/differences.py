@@ -31,6 +31,7 @@ from jax_lstm.referee.comparison import (
     quick_jit,
     random_cotangents,
 )
+from jax_lstm.referee.doors import check_callables, check_functions, check_judged
 from jax_lstm.referee.report import NOT_ANALYTIC, Row, failure
 
 STEP = 2.0**-9
@@ -64,6 +65,9 @@ def compare_differences(
     Yields:
       a row per leaf and kind of difference. Differences are taken in float64 at any dtype.
     """
+    check_functions("routes", routes, most=2)
+    check_callables(function=function, analytic=analytic)
+    check_judged(args, names, seed)
     (name, route), (_, referee) = routes.items()
     names, dtype = leaf_names(args, names), lowest_dtype(args)
     dys = random_cotangents(function, args, seed)

@@ -28,7 +28,9 @@ from jax_lstm.referee.comparison import (
     quick_jit,
     random_cotangents,
 )
-from jax_lstm.referee.deltas import Taps, block_count, forward, of_params, run
+from jax_lstm.referee.deltas import block_count, forward, of_params, run
+from jax_lstm.referee.doors import check_record
+from jax_lstm.referee.tapped import Taps
 
 TURNS = {"zero": 0.0, "sign": -1.0, "factor 1.01": 1.01}
 
@@ -95,6 +97,7 @@ def mutation_test(
     Raises:
       ValueError: fewer than two time steps, or float64 where JAX has it switched off.
     """
+    check_record(cell, seed, params=params, state=state, xs=xs)
     dtype = lowest_dtype((params, state, xs))
     if len(jax.tree.leaves(xs)[0]) < 2:
         raise ValueError(
@@ -228,7 +231,8 @@ def cotangents(cell, consts, args, dy, knobs):
 
     def blocks(x, knob, order):
         parts = x.reshape((*x.shape[:-1], order.size, -1)) if order.size > 1 else x[..., None, :]
-        parts = jnp.take(parts, order, axis=-2) * knob[:, None].astype(x.dtype)
+        knob = knob.reshape((*(1,) * (x.ndim - 1), -1, 1))
+        parts = jnp.take(parts, order, axis=-2) * knob.astype(x.dtype)
         return parts.reshape(x.shape)
 
     w, seen, saved, _ = forward(cell, consts, args)

@@ -4,38 +4,31 @@
     names it. Several can agree (at T = 1 nothing is carried anyway): the answer is their set, the
     simplest first.
 
-The table comes from outside; no cell is known here. Where nothing agrees, the answer is the nearest
-gradient of the table and the first place, in backward order, that differs from the truth.
+The table comes from outside; no cell is known here. Where nothing agrees, the answer is the first
+place, in backward order, that differs from the truth, and the nearest gradient of the table where
+that explains most of the error.
+
+Some changes have a number that is fitted to what is given. Such a change explains nothing unless it
+accounts for more facts than it has numbers: see changes.py.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jax_lstm import printing
+from jax_lstm.doors import check_dtype, check_flag, refuse
+from jax_lstm.referee.agreement import Given, distances, first_disagreement, multiples
 from jax_lstm.referee.changes import FITTED, clippings
 
-NOISE = 8.0  # times the rounding error that the truth itself makes,
-EPS = 64.0  # and so many eps
 SHOWN = 3  # explanations of a sentence
+NEAR = 0.1  # of the truth's distance, and of the whole: what is further off is not near
 LOST = 0.0099  # of the whole gradient: a table's noise ends at a hundredth
 FEW = 512  # settings looked at together
-
-
-class Given(NamedTuple):
-    """An array of the gradient on trial.
-
-    name: as its owner calls it. leaf: whose place in a gradient of the table it has. values:
-    float64. known: booleans, False where nothing is known. unit: the rounding of printed digits.
-    """
-
-    name: str
-    leaf: str
-    values: Any
-    known: Any
-    unit: float = 0.0
+FEWEST = 12  # numbers from which something is fitted to them
 
 
 class Table(NamedTuple):
@@ -50,6 +43,8 @@ class Table(NamedTuple):
     blocks: {leaf: names along its last axis}.
     through: {leaf of steps: {block: matrix}}: an error of one block reaches the leaf by this.
     large: two mistakes at once would take long.
+    local: {name within: leaves} of mistakes that leave every other leaf as it is, also beside
+      another mistake.
     """
 
     inside: dict[str, str]
@@ -62,6 +57,7 @@ class Table(NamedTuple):
     blocks: dict[str, tuple[str, ...]]
     through: dict[str, dict[str, Any]]
     large: bool = False
+    local: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 class Explanation(NamedTuple):
@@ -88,6 +84,7 @@ class Diagnosis(NamedTuple):
     nearest: of the truth and the single mistakes without a number to fit.
     first: where the truth is left first, in backward order.
     leaves: (name, largest error, relative error, agrees) per array, beside the truth.
+    multiples: (name, factor) of arrays that are the truth but for a factor.
     rounding: the dtype to whose rounding was judged. dtype: that of the arrays. pairs: whether two
       mistakes at once were tried. lost: the dtype's rounding alone changes the truth so much that
       nothing can be said.
@@ -102,6 +99,7 @@ class Diagnosis(NamedTuple):
     dtype: str
     pairs: bool
     lost: bool = False
+    multiples: tuple[tuple[str, float], ...] = ()
 
     def __bool__(self) -> bool:
         return self.right
@@ -125,12 +123,19 @@ class Diagnosis(NamedTuple):
                 f"cannot be judged: the rounding of {self.rounding} alone changes this gradient by "
                 "a hundredth or more; bring it in float64"
             )
-        near = self.nearest.says.removeprefix("equals ")
         alone = "" if self.pairs else " (alone; two at once were not tried: ask for pairs)"
-        return (
-            f"no known mistake explains it{alone}; nearest is {near} "
-            f"({self.nearest.relative:.2g} of it differs); first disagreement {self.first}"
-        )
+        parts = [f"no known mistake explains it{alone}"]
+        if self.is_near():
+            near = self.nearest.says.removeprefix("equals ")
+            parts += [f"nearest is {near} ({self.nearest.relative:.2g} of it differs)"]
+        parts += [f"{k} is {factor:.6g} times the right one" for k, factor in self.multiples]
+        return "; ".join([*parts, f"first disagreement {self.first}"])
+
+    def is_near(self) -> bool:
+        """Whether the nearest mistake explains most of what differs from the truth."""
+        every = np.array([relative for _, _, relative, _ in self.leaves])
+        own = np.sqrt(np.mean(np.square(every)))
+        return self.nearest.relative <= NEAR * (own if self.nearest.names else 1.0)
 
     __str__ = printing.page
     _repr_html_ = printing.html
@@ -151,6 +156,7 @@ class Diagnosis(NamedTuple):
             "sentence": self.sentence(),
             "explanations": self.explanations,
             "nearest": self.nearest,
+            "multiples": [{"array": k, "factor": factor} for k, factor in self.multiples],
             "first_disagreement": self.first,
             "rounding": self.rounding,
             "dtype": self.dtype,
@@ -177,24 +183,35 @@ def diagnose(
     Returns:
       Diagnosis.
     """
-    right = table.gradients([()])
-    found, nearest, rounding = [], None, dtype
-    for rounding in dict.fromkeys((dtype, "float32" if dtype == "float64" else dtype)):
-        judge = judge_for(given, table.noise, eps_of(rounding))
-        found, nearest = search(given, table, judge, right, pairs)
-        if found:
-            break
-    assert nearest is not None  # the truth at least was tried
+    if not isinstance(given, tuple | list) or not all(isinstance(g, Given) for g in given):
+        refuse("given", "a list of jax_lstm.referee.Given", given)
+    if not isinstance(table, Table):
+        refuse("table", "a jax_lstm.referee.Table", table)
+    check_dtype("dtype", dtype)
+    check_flag("pairs", bool(pairs) if pairs is None else pairs)
+    right = copied(table.gradients([()]))
+    roundings = tuple(dict.fromkeys((dtype, "float32" if dtype == "float64" else dtype)))
+    every, nearest = search(given, table, right, roundings, pairs)
+    rounding = next((k for k in roundings if every[k]), roundings[-1])
+    found = sorted(filter(needed_of(every[rounding]), every[rounding]), key=Explanation.cost)
     tried = pairs is True or (pairs is None and not found and not table.large)
     correct, eps = bool(found) and found[0].names == (), eps_of(rounding)
     first = "" if correct else first_disagreement(given, table, right, eps)
+    times = () if found else tuple(multiples(given, table, right, eps))
     leaves = []
     for g in given:
-        ok, max_abs, relative = (x[0] for x in judge_for([g], table.noise, eps)(right))
-        leaves.append((g.name, float(max_abs), float(relative), bool(ok)))
+        apart = distances([g], table.noise, right)
+        max_abs, relative = float(apart.max_abs[0]), float(apart.relative[0])
+        leaves.append((g.name, max_abs, relative, bool(apart.agrees(eps)[0, 0])))
     lost = not found and is_lost(table.noise, right, eps_of(dtype))
-    leaves = tuple(leaves)
-    return Diagnosis(correct, tuple(found), nearest, first, leaves, rounding, dtype, tried, lost)
+    told = correct, tuple(found), nearest, first, tuple(leaves), rounding, dtype, tried, lost
+    return Diagnosis(*told, times)
+
+
+def needed_of(found):
+    """Whether an explanation with a number needs all of its names: no other has fewer of them."""
+    every = [set(e.names) for e in found]
+    return lambda e: not e.fitted or not any(names < set(e.names) for names in every)
 
 
 def is_lost(noise, right, eps):
@@ -206,75 +223,137 @@ def eps_of(dtype):
     return 2.0**-7 if dtype == "bfloat16" else float(np.finfo(dtype).eps)
 
 
-def search(given, table, judge, right, pairs):
-    """All explanations in the order of the candidates, and the nearest single mistake."""
-    found, nearest, plain = [], None, set(table.inside) | set(table.after)
-    for names, gradient, says in candidates(given, table, right):
-        if not names:  # all single mistakes were tried
-            exact = any(not e.fitted for e in found)
-            if pairs is False or (pairs is None and (exact or table.large)):
-                break
-            continue
-        ok, max_abs, relative = judge(gradient)
-        for k in np.flatnonzero(ok):
-            numbers = sum(FITTED.get(name, 0) for name in names[k])
-            found.append(
-                Explanation(names[k], says(k), float(max_abs[k]), float(relative[k]), numbers)
-            )
-        k = int(np.argmin(relative))
-        if len(names[k]) > 1 or not plain >= set(names[k]):
-            continue
-        if nearest is None or relative[k] < nearest.relative:
-            nearest = Explanation(names[k], says(k), float(max_abs[k]), float(relative[k]))
-    return sorted(found, key=Explanation.cost), nearest
+class Batch(NamedTuple):
+    """Candidates: a tuple of names each, {leaf: (candidates, ...)}, says(k) what the k-th is.
+
+    fitted: each of them has a number that was fitted.
+    """
+
+    names: list[tuple[str, ...]]
+    gradient: dict[str, Any]
+    says: Callable[[int], str]
+    fitted: bool = False
 
 
-def candidates(given, table, right):
-    """(names, gradients, says(k)): the truth, every mistake; an empty row; every two of them."""
-    fits = clippings(table.weights) if sum(g.known.sum() for g in given) >= 12 else {}
-    says = table.inside | {k: v for k, (v, _) in table.after.items()}
+def search(given, table, right, roundings, pairs):
+    """All explanations by rounding, in the order of the candidates, and the nearest single one."""
+    found: dict[str, list[Explanation]] = {k: [] for k in roundings}
+    nearest = Explanation((), "equals BPTT", np.nan, np.inf)
+
+    def look(batch):
+        nonlocal nearest
+        apart = distances(given, table.noise, batch.gradient)
+
+        def explanation(k):
+            numbers = sum(FITTED.get(name, 0) for name in batch.names[k])
+            errors = float(apart.max_abs[k]), float(apart.relative[k])
+            return Explanation(batch.names[k], batch.says(k), *errors, numbers)
+
+        for rounding, all_of_it in found.items():
+            agrees = apart.agrees(eps_of(rounding)).all(0)
+            all_of_it += [explanation(k) for k in np.flatnonzero(agrees)]
+        k = int(np.argmin(apart.relative))
+        if not batch.fitted and len(batch.names[k]) < 2 and apart.relative[k] < nearest.relative:
+            nearest = explanation(k)
+
+    single = singles(table, right)
+    for batch in (single.truth, single.inside, single.after, *fitted(single.truth, given, table)):
+        if batch.names:
+            look(batch)
+    exact = any(not e.fitted for e in found[roundings[0]])
+    if pairs or (pairs is None and not exact and not table.large):
+        apart = distances(given, table.noise, single.inside.gradient)
+        agree = dict.fromkeys((g.leaf for g in given), True)  # who is right in a leaf
+        eps = max(map(eps_of, roundings))
+        for g, right_in in zip(given, apart.agrees(eps), strict=True):
+            agree[g.leaf] = agree[g.leaf] & right_in
+        for batch in doubles(given, table, single, agree):
+            look(batch)
+    return found, nearest
+
+
+class Singles(NamedTuple):
+    """The truth, and every mistake alone."""
+
+    truth: Batch
+    inside: Batch
+    after: Batch
+
+
+def singles(table, right):
+    truth = plain(table, [()], right)
     inside = [(k,) for k in table.inside]
+    names, parts = [], []
+    for part, gradient in changed(truth, table):
+        names, parts = [*names, *part], [*parts, gradient]
+    after = {k: np.concatenate([d[k] for d in parts]) for k in right} if parts else {}
+    alone = plain(table, inside, table.gradients(list(inside)))
+    return Singles(truth, alone, plain(table, names, after))
 
-    def plain(names, gradient):
-        return names, gradient, lambda k: sentence([says[name] for name in names[k]])
 
-    def fit_all(names, gradient):
-        for name, (template, fit) in fits.items():
-            changed, number = fit(gradient, given)
-            off = np.isnan(number)
-            changed = {leaf: np.where(column(off, x), np.nan, x) for leaf, x in changed.items()}
-            yield (
-                [(*before, name) for before in names],
-                changed,
-                lambda k, n=number, t=template: sentence(
-                    [*(says[x] for x in names[k]), t.format(f"{n[k]:.4g}")]
-                ),
+def plain(table, names, gradient):
+    """A Batch of mistakes without a number."""
+    says = table.inside | {k: v for k, (v, _) in table.after.items()}
+    return Batch(names, gradient, lambda k: sentence([says[name] for name in names[k]]))
+
+
+def changed(batch, table):
+    """Each change to a finished gradient, done to all of a batch: names and gradient."""
+    for name, (_, change) in table.after.items():
+        if batch.names:
+            yield [(*names, name) for names in batch.names], change(copied(batch.gradient))
+
+
+def copied(gradient):
+    """A change may write into what it is given."""
+    return {k: x.copy() for k, x in gradient.items()}
+
+
+def fitted(batch, given, table):
+    """What has a number: fitted for every candidate of a batch."""
+    enough = sum(g.known.sum() for g in given) >= FEWEST
+    for name, (template, fit) in (clippings(table.weights) if enough else {}).items():
+        gradient, number = fit(batch.gradient, given)
+        off = np.isnan(number)
+        gradient = {leaf: np.where(column(off, x), np.nan, x) for leaf, x in gradient.items()}
+
+        def says(k, template=template, number=number):
+            return f"{batch.says(k)} {'and ' * bool(batch.names[k])}with " + template.format(
+                f"{number[k]:.4g}"
             )
 
-    def after(names, gradient):
-        for name, (_, change) in table.after.items():
-            yield [(*before, name) for before in names], change(gradient)
+        yield Batch([(*names, name) for names in batch.names], gradient, says, fitted=True)
 
-    yield plain([()], right)
-    alone = table.gradients(inside)
-    yield plain(inside, alone)
-    changed = list(after([()], right))
-    yield from itertools.starmap(plain, changed)
-    yield from fit_all([()], right)
-    yield [], {}, str
-    two = [(*a, *b) for a, b in itertools.combinations(inside, 2) if not table.clash(*a, *b)]
+
+def doubles(given, table, single, agree) -> Iterator[Batch]:
+    """Every two mistakes, but those of which a leaf shows that they cannot be."""
+    two = [
+        (*a, *b)
+        for (m, a), (n, b) in itertools.combinations(enumerate(single.inside.names), 2)
+        if not table.clash(*a, *b) and could_be(table, agree, (*a, *b), (m, n))
+    ]
     for part in (two[n : n + FEW] for n in range(0, len(two), FEW)):
-        yield plain(part, table.gradients(part))
-    for names, gradient in after(inside, alone):
-        yield plain(names, gradient)
-    order = list(table.after)
-    for (name,), gradient in ((n[0], g) for n, g in changed):
-        for names, twice in after([(name,)], gradient):
-            if order.index(names[0][1]) > order.index(name):
-                yield plain(names, twice)
-    yield from fit_all(inside, alone)
-    for names, gradient in changed:
-        yield from fit_all(names, gradient)
+        yield plain(table, part, table.gradients(list(part)))
+    for names, gradient in changed(single.inside, table):
+        yield plain(table, names, gradient)
+    order = {name: n for n, name in enumerate(table.after)}
+    for names, gradient in changed(single.after, table):
+        later = [n for n, (first, second) in enumerate(names) if order[first] < order[second]]
+        if later:
+            later_of = {k: x[later] for k, x in gradient.items()}
+            yield plain(table, [names[n] for n in later], later_of)
+    for batch in (single.inside, single.after):
+        if batch.names:
+            yield from fitted(batch, given, table)
+
+
+def could_be(table, agree, names, places):
+    """A mistake that is local to a leaf leaves the others to its partner, which must be right."""
+    for name, partner in zip(names, reversed(places), strict=True):
+        leaves = table.local.get(name)
+        if leaves and not all(ok[partner] for leaf, ok in agree.items() if leaf not in leaves):
+            return False
+    return True
 
 
 def sentence(parts):
@@ -283,87 +362,3 @@ def sentence(parts):
 
 def column(flags, x):
     return flags.reshape((-1, *(1,) * (x.ndim - 1)))
-
-
-# Agreement ------------------------------------------------------------------------------------
-
-
-def judge_for(given, noise, eps):
-    """judge(gradient) -> agrees, largest error, relative error: an array over settings each."""
-
-    def judge(gradient):
-        n = len(gradient[given[0].leaf])
-        agrees, largest = np.ones(n, bool), np.zeros(n)
-        parts = []
-        for g in given:
-            max_abs, relative, error, size = distances(g, gradient)
-            allowed = eps * (NOISE * noise[g.leaf] + EPS * size)
-            allowed = allowed + g.unit * np.sqrt(g.known.sum())
-            agrees &= error <= allowed
-            largest = np.maximum(largest, max_abs)
-            parts.append(relative)
-        far = np.sqrt(np.mean(np.square(parts), axis=0))
-        return agrees, largest, np.where(np.isfinite(far), far, np.inf)
-
-    return judge
-
-
-def distances(g, gradient):
-    """Per setting: largest error, relative error, the error's norm, the norm of the candidate."""
-    every = gradient[g.leaf]
-    got, want = g.values[g.known], every[:, g.known]
-    with np.errstate(invalid="ignore", over="ignore"):
-        error = want - got
-        norm, size = np.linalg.norm(error, axis=1), np.linalg.norm(want, axis=1)
-        whole = np.linalg.norm(every.reshape(len(every), -1), axis=1)
-        both = np.sqrt(size**2 + np.linalg.norm(got) ** 2)
-        relative = np.where(both == 0, 0.0, norm / np.where(both == 0, 1, both))
-    return np.abs(error).max(1, initial=0), relative, norm, whole
-
-
-def first_disagreement(given, table, right, eps):
-    """Where the truth is left first, in backward order: time step, then array, then block."""
-    steps = [g for leaf in table.steps for g in given if g.leaf == leaf]
-    weights = [g for g in given if g.leaf in table.blocks and g not in steps]
-
-    def wrong(g, index=(...,)):
-        part = np.zeros(g.known.shape, bool)
-        part[index] = g.known[index]
-        judge = judge_for([g._replace(known=part)], table.noise, eps)
-        return bool(part.any()) and not judge(right)[0][0]
-
-    def blocks(g, index=(...,)):
-        names = table.blocks[g.leaf]
-        size = g.values.shape[-1] // len(names)
-        spans = [slice(n * size, (n + 1) * size) for n in range(len(names))]
-        return [k for k, s in zip(names, spans, strict=True) if wrong(g, (*index, s))]
-
-    def name_all(found):
-        every = max(len(names) for names in table.blocks.values())
-        return "every gate" if 1 < every == len(found) else ", ".join(found)
-
-    for t in reversed(range(max((len(g.values) for g in steps), default=0))):
-        for g in (g for g in steps if wrong(g, (t, ...))):
-            if g.leaf in table.blocks:
-                found = blocks(g, (t, ...))
-            else:
-                error = np.where(g.known, g.values - right[g.leaf][0], 0.0)[t]
-                found = alone(error, table.through.get(g.leaf, {}))
-                found = found or list(dict.fromkeys(k for w in weights for k in blocks(w)))
-            return f"at t={t}, " + (f"{name_all(found)}, in {g.name}" if found else f"in {g.name}")
-    bad = [g for g in given if g not in steps and wrong(g)]
-    agree = f"; {' and '.join(g.name for g in steps)} right at every step" if steps else ""
-    for g in bad:
-        if g.leaf in table.blocks:
-            return f"in {g.name}, {name_all(blocks(g))}{agree}"
-    return f"in {', '.join(g.name for g in bad)}{agree}" if bad else "nowhere"
-
-
-def alone(error, through):
-    """[the one block that alone could have made this error]; [] if several could, or none."""
-    possible = []
-    for block, matrix in through.items():
-        fit, *_ = np.linalg.lstsq(matrix.T, error.T)
-        left = np.linalg.norm(matrix.T @ fit - error.T)
-        possible += [block] if left < 1e-6 * np.linalg.norm(error) else []
-    return possible if len(possible) == 1 else []

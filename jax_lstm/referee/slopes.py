@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_lstm import printing
+from jax_lstm.doors import check_size
 from jax_lstm.referee.comparison import (
     Route,
     Tree,
@@ -27,6 +28,7 @@ from jax_lstm.referee.comparison import (
     quick_jit,
     random_cotangents,
 )
+from jax_lstm.referee.doors import check_callables, check_judged
 
 STEPS = 2.0 ** -np.arange(2, 18)
 FLOOR = 2.0**10  # a remainder is looked at where it is so many times larger than its rounding
@@ -110,6 +112,9 @@ def slope_test(
     Raises:
       ValueError: no floating-point argument, or float64 arguments with JAX's float64 switched off.
     """
+    check_callables(function=function, route=pullback if route is None else route)
+    check_judged(args, None, seed)
+    directions = check_size("directions", directions, 1)
     lowest_dtype(args)
     route, rng = route or pullback(function), np.random.default_rng(seed)
     with precisely():

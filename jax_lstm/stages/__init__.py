@@ -45,6 +45,7 @@ from jax_lstm.stages.packed import gates as gates
 from jax_lstm.stages.packed import gates_bwd as gates_bwd
 from jax_lstm.stages.packed import packed_gates as packed_gates
 from jax_lstm.stages.packed import plain_gates as plain_gates
+from jax_lstm.stages.step import align as align
 from jax_lstm.stages.step import bias as bias
 from jax_lstm.stages.step import bias_bwd as bias_bwd
 from jax_lstm.stages.step import cell_state as cell_state

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jax_lstm.notation import wide
+from jax_lstm.stages.step import align
 from jax_lstm.stages.twins import row
 
 
@@ -24,11 +25,13 @@ def keep(mask: Array, old: Array, new: Array) -> Array:
 
     Source: Krueger et al. (2017), "Zoneout".
     """
+    mask = align(mask, new)
     return mask * old + (1 - mask) * new
 
 
 def keep_bwd(mask: Array, dy: Array) -> tuple[None, Array, Array]:
     """dold = m ⊙ dy        dnew = (1 - m) ⊙ dy       the mask is a constant  (11')"""
+    mask = align(mask, dy)
     return None, mask * dy, (1 - mask) * dy
 
 
@@ -46,12 +49,12 @@ def drop(x: Array, mask: Array) -> Array:
 
     Source: Srivastava et al. (2014).
     """
-    return x * mask
+    return x * align(mask, x)
 
 
 def drop_bwd(mask: Array, dy: Array) -> tuple[Array, None]:
     """dx = dy ⊙ m                                the mask is a constant      (12')"""
-    return dy * mask, None
+    return dy * align(mask, dy), None
 
 
 # Between layers -------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ so that complex steps take the derivative of the branch."""
 import jax.numpy as jnp
 from jax import Array
 
+from jax_lstm.stages.step import align
 from jax_lstm.stages.twins import row
 
 EPSILON = 1e-5  # added to a variance
@@ -54,7 +55,7 @@ def layer_norm(x: Array, gain: Array) -> Array:
 
     Source: Ba, Kiros & Hinton (2016), "Layer normalization".
     """
-    return normalise(x)[0] * gain.astype(x.dtype)
+    return normalise(x)[0] * align(gain, x).astype(x.dtype)
 
 
 def layer_norm_bwd(residual: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
@@ -68,7 +69,7 @@ def layer_norm_bwd(residual: tuple[Array, Array], dy: Array) -> tuple[Array, Arr
 def layer_norm_bwd_input(normal: tuple[Array, Array], gain: Array, dy: Array) -> Array:
     """dx           the input half: sequential, of what `normalise` returned (20'x)"""
     n, scale = normal
-    dn = dy * gain.astype(dy.dtype)
+    dn = dy * align(gain, dy).astype(dy.dtype)
     mean = dn.mean(-1, keepdims=True)
     return scale * (dn - mean - n * (dn * n).mean(-1, keepdims=True))
 

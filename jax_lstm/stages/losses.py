@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jax_lstm.doors import check_floats, check_range
+from jax_lstm.doors import check_array, check_floats, check_interval, check_range
 from jax_lstm.notation import Numbers
-from jax_lstm.stages.twins import row, with_twin
+from jax_lstm.stages.twins import both_routes, row
 
 
 def softmax_cross_entropy(logits: Numbers, targets: Numbers) -> Array:
@@ -86,8 +86,7 @@ def squared_error_bwd(residual: tuple[Array, Array], dl: Array) -> tuple[Array, 
 
 def check_classes(logits, targets):
     check_floats("logits", logits, "(..., V)", 1)
-    if not hasattr(targets, "dtype"):
-        raise ValueError(f"`targets` must be an array; got {type(targets).__name__}")
+    check_array("targets", targets)
     if not jnp.issubdtype(targets.dtype, jnp.integer) or targets.shape != logits.shape[:-1]:
         raise ValueError(
             f"`targets` must be integers {logits.shape[:-1]}, one per row of logits "
@@ -97,8 +96,13 @@ def check_classes(logits, targets):
     check_range("targets", targets, V - 1, f"[0, V = {V})")
 
 
-def check_same(y, targets):
-    check_floats("y", y, "(..., V)", 1)
+def check_answers(logits, targets):
+    check_same(logits, targets, "logits")
+    check_interval("targets", targets)
+
+
+def check_same(y, targets, name="y"):
+    check_floats(name, y, "(..., V)", 1)
     check_floats("targets", targets, "(..., V)", 1)
     if y.shape != targets.shape or y.dtype != targets.dtype:
         raise ValueError(
@@ -122,15 +126,12 @@ ROWS = {
     ),
     "squared_error": row(squared_error, squared_error_bwd, "y:T,B,V targets:T,B,V", "y targets"),
 }
-softmax_cross_entropy_autodiff, softmax_cross_entropy = (
-    softmax_cross_entropy,
-    with_twin(ROWS["softmax_cross_entropy"], check_classes),
+softmax_cross_entropy, softmax_cross_entropy_autodiff = both_routes(
+    softmax_cross_entropy, ROWS["softmax_cross_entropy"], check_classes
 )
-binary_cross_entropy_with_logits_autodiff, binary_cross_entropy_with_logits = (
-    binary_cross_entropy_with_logits,
-    with_twin(ROWS["binary_cross_entropy_with_logits"], check_same),
+binary_cross_entropy_with_logits, binary_cross_entropy_with_logits_autodiff = both_routes(
+    binary_cross_entropy_with_logits, ROWS["binary_cross_entropy_with_logits"], check_answers
 )
-squared_error_autodiff, squared_error = (
-    squared_error,
-    with_twin(ROWS["squared_error"], check_same),
+squared_error, squared_error_autodiff = both_routes(
+    squared_error, ROWS["squared_error"], check_same
 )

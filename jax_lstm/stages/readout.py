@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jax_lstm.doors import check_floats, check_range
+from jax_lstm.doors import check_array, check_floats, check_init, check_range
 from jax_lstm.notation import Numbers, wide
 from jax_lstm.stages.step import bias, bias_bwd, linear, linear_bwd
-from jax_lstm.stages.twins import Twin, row, with_twin
+from jax_lstm.stages.twins import Twin, both_routes, row
 
 
 class DenseParams(NamedTuple):
@@ -23,9 +23,15 @@ class DenseParams(NamedTuple):
 def init_dense(
     key: Array, input_size: int, output_size: int, *, dtype: DTypeLike = jnp.float32
 ) -> DenseParams:
-    """A dense layer with lecun-normal W (input_size, output_size) and zero b (output_size,)."""
-    W = jax.nn.initializers.lecun_normal()(key, (input_size, output_size), dtype)
-    return DenseParams(W, jnp.zeros((output_size,), dtype))
+    """A dense layer with lecun-normal W (input_size, output_size) and zero b (output_size,).
+
+    Raises:
+      ValueError: what is no key, a size that is no whole number >= 1, a dtype that is not floating
+        point.
+    """
+    H, V = check_init(key, dtype, input_size=input_size, output_size=output_size)
+    W = jax.nn.initializers.lecun_normal()(key, (H, V), dtype)
+    return DenseParams(W, jnp.zeros((V,), dtype))
 
 
 def dense(params: DenseParams, x: Numbers) -> Array:
@@ -54,8 +60,14 @@ def dense_bwd(residual: tuple[DenseParams, Array], dy: Array) -> tuple[DensePara
 def init_embedding(
     key: Array, vocabulary_size: int, size: int, *, dtype: DTypeLike = jnp.float32
 ) -> Array:
-    """A table E (vocabulary_size, size) of standard normal numbers: inputs of variance 1."""
-    return jax.random.normal(key, (vocabulary_size, size), dtype)
+    """A table E (vocabulary_size, size) of standard normal numbers: inputs of variance 1.
+
+    Raises:
+      ValueError: what is no key, a size that is no whole number >= 1, a dtype that is not floating
+        point.
+    """
+    shape = check_init(key, dtype, vocabulary_size=vocabulary_size, size=size)
+    return jax.random.normal(key, shape, dtype)
 
 
 def embedding(E: Numbers, tokens: Numbers) -> Array:
@@ -95,6 +107,7 @@ def check_dense(params, x):
         raise ValueError(f"`params` must be DenseParams(W, b); got {type(params).__name__}")
     check_floats("x", x, "(..., H)", 1)
     check_floats("params.W", params.W, "(H, V)", 2)
+    check_floats("params.b", params.b, "(V,)", 1)
     if params.W.ndim != 2 or params.b.shape != params.W.shape[1:]:
         raise ValueError(
             f"`params` must be W (H, V), b (V,); got {params.W.shape}, {params.b.shape}"
@@ -114,8 +127,7 @@ def check_embedding(E, tokens):
     check_floats("E", E, "(V, D)", 2)
     if E.ndim != 2:
         raise ValueError(f"`E` must be (V, D); got shape {E.shape}")
-    if not hasattr(tokens, "dtype"):
-        raise ValueError(f"`tokens` must be an array; got {type(tokens).__name__}")
+    check_array("tokens", tokens)
     if jnp.issubdtype(tokens.dtype, jnp.integer):
         check_range("tokens", tokens, E.shape[0] - 1, f"[0, V = {E.shape[0]})")
     elif tokens.ndim < 1 or tokens.shape[-1] != E.shape[0] or tokens.dtype != E.dtype:
@@ -135,5 +147,5 @@ ROWS = {
     "embedding": row(embedding, embedding_bwd, "E:V,D tokens:V_of_T,B", "E tokens"),
     "embedding of rows": row(embedding, embedding_bwd, "E:V,D tokens:T,B,V", "E tokens"),
 }
-dense_autodiff, dense = dense, with_twin(ROWS["dense"], check_dense)
-embedding_autodiff, embedding = embedding, with_twin(ROWS["embedding"], check_embedding)
+dense, dense_autodiff = both_routes(dense, ROWS["dense"], check_dense)
+embedding, embedding_autodiff = both_routes(embedding, ROWS["embedding"], check_embedding)

@@ -71,6 +71,12 @@ def linear_bwd_weight(x: Array, dy: Array) -> Array:
     return jnp.einsum("nrd,nrm->ndm", *parts).sum(0)
 
 
+def align(x: Array, y: Array) -> Array:
+    """x with axes of size 1 in front, as many as y has: one says aloud where it is broadcast."""
+    missing = jnp.ndim(y) - jnp.ndim(x)
+    return jax.lax.expand_dims(x, range(missing)) if missing > 0 else x
+
+
 def bias(y: Array, b: Array) -> Array:
     """The same offset for every example: b is a fork into all of them.
 
@@ -83,7 +89,7 @@ def bias(y: Array, b: Array) -> Array:
     Returns:
       a: (..., M), dtype of y.
     """
-    return y + b.astype(y.dtype)
+    return y + align(b, y).astype(y.dtype)
 
 
 def bias_bwd(residual: object, da: Array) -> tuple[Array, Array]:

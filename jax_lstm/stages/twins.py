@@ -11,12 +11,15 @@ makes JAX obey the law, the exercise says what a twin is given, and joints are m
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 
+from jax_lstm.doors import forward_mode_of_the_twin
 from jax_lstm.sharding import vary_together
+
+Stage = TypeVar("Stage", bound=Callable[..., Any])
 
 CONSTANT = "constant "  # in front of a shape: floating point, and no cotangent
 BOOLEAN = "boolean "
@@ -92,12 +95,24 @@ def every_answer(twin: Twin, residual: Any, dy: Any) -> tuple[Any, ...]:
     return found if len(answers(twin)) > 1 else (found,)
 
 
-def as_jax_sees_it(twin: Twin) -> Callable[..., Any]:
-    """The stage for JAX to differentiate: what is constant to the twin is constant to JAX."""
+def no_door(*args):
+    """For stages behind another door."""
+
+
+def as_jax_sees_it(twin: Twin, door: Callable[..., None] = no_door) -> Callable[..., Any]:
+    """The stage for JAX to differentiate: what is constant to the twin is constant to JAX.
+
+    Args:
+      twin, door: see `with_twin`.
+    """
     constant = [isinstance(s, str) and s.startswith(CONSTANT) for _, s in twin.args]
 
     @functools.wraps(twin.stage)
-    def stage(*args):
+    def stage(*args, **kwargs):
+        args = inspect.signature(twin.stage).bind(*args, **kwargs).args
+        door(*args)
+        n = len(args) - len(twin.static)
+        args = (*jax.tree.map(jnp.asarray, args[:n]), *args[n:])
         held = (*constant, *(False for _ in args[len(constant) :]))
         pairs = zip(held, args, strict=True)
         return twin.stage(*(jax.lax.stop_gradient(x) if c else x for c, x in pairs))
@@ -105,7 +120,13 @@ def as_jax_sees_it(twin: Twin) -> Callable[..., Any]:
     return stage
 
 
-def with_twin(twin: Twin, door: Callable[..., None] = lambda *args: None) -> Callable[..., Any]:
+def named(function: Stage, name: str, module: str) -> Stage:
+    """The function, as pickle finds it."""
+    function.__module__, function.__qualname__ = module, name
+    return function
+
+
+def with_twin(twin: Twin, door: Callable[..., None] = no_door) -> Callable[..., Any]:
     """The stage, differentiated by its twin whenever JAX asks for a reverse-mode derivative.
 
     Args:
@@ -130,9 +151,19 @@ def with_twin(twin: Twin, door: Callable[..., None] = lambda *args: None) -> Cal
         door(*args)
         static = args[len(args) - len(twin.static) :]
         arrays = args[: len(args) - len(twin.static)]
-        return ruled(*vary_together(arrays), *static)
+        with forward_mode_of_the_twin(twin.stage.__name__):
+            return ruled(*vary_together(arrays), *static)
 
     return with_door
+
+
+def both_routes(stage: Stage, twin: Twin, door: Callable[..., None]) -> tuple[Stage, Stage]:
+    """The stage by its twin, and `..._autodiff` as JAX sees it, behind one door; as pickle finds
+    them."""
+    name, module = twin.stage.__name__, twin.stage.__module__
+    by_hand = named(with_twin(twin, door), name, module)
+    by_jax = named(as_jax_sees_it(twin, door), f"{name}_autodiff", module)
+    return cast(Stage, by_hand), cast(Stage, by_jax)
 
 
 def without_time(twin):

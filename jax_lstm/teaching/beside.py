@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jax_lstm import printing, referee
-from jax_lstm.diagnosis.catalogue import is_forward
 from jax_lstm.diagnosis.slow_backward import MUTANTS, elman_forward, lstm_forward
+from jax_lstm.diagnosis.switches import is_forward
 from jax_lstm.notation import GATES
 from jax_lstm.teaching.equations import number
 from jax_lstm.teaching.paper import EACH, PAPER, mark
@@ -178,10 +178,10 @@ def forward_pairs(problem, cell, name):
     if not is_forward(name):
         return
     run, names = FORWARD[cell]
-    steps, wrong = (run(problem, changed)[-1] for changed in ((), (name,)))
+    steps, wrong = (run(problem, [names])[-1] for names in ((), (name,)))
     for t, (a, b) in enumerate(zip(steps, wrong, strict=True)):
         for k, n in names.items():
-            yield from pairs("forward", t, k, a[n], b[n], a[n], cell)
+            yield from pairs("forward", t, k, a[n], b[n].reshape(a[n].shape), a[n], cell)
 
 
 def split(gradient):

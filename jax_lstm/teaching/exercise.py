@@ -36,8 +36,9 @@ Sizes: B examples, D input features, H hidden units, M columns of a matrix, T ti
 '''
 LOOP = """\
         # YOURS: the forward of one step, read bottom-up, twin by twin. Every fork is an addition.
-        # Put into d: dx, and for each gate k of GATES dW_k, dU_k and db_k. At the end of the body
-        # dh_from_next and dc_from_next are what step t-1 needs.
+        # Put into d every delta that is named above; what follows needs dx, and for each gate k of
+        # GATES dW_k, dU_k and db_k. At the end of the body dh_from_next and dc_from_next are what
+        # step t-1 needs.
         d = {}
         raise NotImplementedError
         deltas[t] = d

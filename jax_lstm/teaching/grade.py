@@ -4,28 +4,30 @@ Every twin is called by itself at random numbers and compared, answer by answer,
 stages/step.py; where it differs, with a table of classic mistakes. The loop over time is graded by
 itself as well: with right twins in the place of those that are not, its gradient goes to diagnose.
 
-The file is run in this process: grade only what you would run.
+The file is run in a process of its own, with bounds on its time and memory: apart.py. It is given
+inputs and returns numbers, and they are compared here. It is no sandbox: grade only what you would
+run.
 """
 
-import contextlib
-import types
-from pathlib import Path
-from typing import Any, NamedTuple
+import re
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm import printing, referee, stages, textbook
+from jax_lstm import printing, referee, textbook
 from jax_lstm.diagnosis.diagnose import diagnose
+from jax_lstm.printing import printable
 from jax_lstm.stages import TWINS, twins
+from jax_lstm.teaching.apart import SECONDS, Apart
 from jax_lstm.teaching.exercise import EXERCISED
 from jax_lstm.teaching.mistakes import WRONG_BY_STAGE, anywhere
+from jax_lstm.teaching.student import DELTAS, LOOP, MISSING, WRONG, deltas_of, forward_of
 
 T, B, D, H, M = 4, 3, 2, 5, 6  # all different, so that no transposed axis can pass
-RIGHT, WRONG, MISSING = "right", "WRONG", "missing"
-LOOP = "backward"
+RIGHT = "right"
 EPS = 64.0  # times eps of the dtype and the largest number: the rounding of a twin
+LOOP_EPS = 4096.0  # likewise, of a few steps
 
 
 class Grade(NamedTuple):
@@ -61,26 +63,34 @@ class Grades(tuple[Grade, ...]):
 # Grading --------------------------------------------------------------------------------------
 
 
-def grade(path):
-    """Grade a file of `python -m jax_lstm exercise`, filled in or not. The file is run.
+def grade(path, *, seconds=SECONDS):
+    """Grade a file of `python -m jax_lstm exercise`, filled in or not. The file is run, apart.
 
     Args:
       path: of a Python file.
+      seconds: what all of its functions may take together; one of them a third of it.
 
     Returns:
       Grades: a Grade for each twin, and one for the loop over time.
 
     Raises:
-      ValueError: a file that cannot be run, or with nothing of the exercise in it.
+      ValueError: a file that cannot be run to its end, or with nothing of the exercise in it.
     """
-    module = load_module(Path(path))
     names = [f"{k}_bwd" for k in EXERCISED]
-    if not any(callable(getattr(module, k, None)) for k in (*names, LOOP)):
-        raise ValueError(f"{path} has no function of the exercise, such as {names[0]} or {LOOP}")
+    with Apart(path, (*names, LOOP), seconds) as ask:
+        if not ask.names:
+            raise ValueError(
+                f"{path} has no function of the exercise, such as {names[0]} or {LOOP}"
+            )
+        return grades_by(ask)
+
+
+def grades_by(ask):
+    """Grades of what `ask(question, names, given)` answers, as student.py says it."""
     with referee.precisely():
-        grades = [twin_grade(module, name) for name in EXERCISED]
+        grades = [twin_grade(ask, name) for name in EXERCISED]
         wrong = [g.name for g in grades if g.verdict != RIGHT]
-        return Grades([*grades, loop_grade(module, wrong)])
+        return Grades([*grades, loop_grade(ask, wrong)])
 
 
 def table(grades):
@@ -89,29 +99,9 @@ def table(grades):
     return f"{grades.table()}\n\n{grades.sentence()}"
 
 
-def load_module(path):
-    """The file as a module."""
-    try:
-        code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    except SyntaxError as error:
-        where = f", line {error.lineno}" if error.lineno else ""
-        raise ValueError(f"{path} is not Python{where}: {error.msg}") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is not Python: {error}") from None
-    module = types.ModuleType(path.stem)
-    module.__file__ = str(path)
-    try:
-        exec(code, module.__dict__)
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"{path} cannot be run: {referee.first_line(error)}") from None
-    return module
-
-
-def twin_grade(module, name):
+def twin_grade(ask, name):
     row, answers = twins.without_time(TWINS[name]), twins.answers(TWINS[name])
-    function, title = getattr(module, f"{name}_bwd", None), f"{name}_bwd"
+    title, others = f"{name}_bwd", [f"{k}_bwd" for k in EXERCISED if k != name]
     rng = np.random.default_rng(0)
     sizes = {"B": B, "D": D, "H": H, "M": M}
     args = twins.draw(row, sizes, rng, lambda shape: rng.uniform(0.2, 0.9, shape))
@@ -119,14 +109,13 @@ def twin_grade(module, name):
     dy = jax.tree.map(lambda x: rng.standard_normal(x.shape), y)
     right = zip(answers, twins.cotangents(row, args, y, dy), strict=True)
     truths = {k: np.asarray(x) for k, x in right if k}
-    given = jax.tree.map(array_of(module), (twins.residual_of(row, args, y), dy))
-    with right_twins(module, [f"{k}_bwd" for k in EXERCISED if k != name]):  # it may use them
-        verdict, found = call(function, *given)
+    given = jax.tree.map(np.asarray, (twins.residual_of(row, args, y), dy))
+    verdict, found = ask(title, others, given)  # it may use them
     if verdict:
-        return Grade(title, verdict, found)
+        return Grade(title, verdict, printable(found))
     found = (found,) if len(answers) == 1 else found
     if not isinstance(found, tuple | list) or len(found) != len(answers):
-        got = len(found) if isinstance(found, tuple | list) else type(found).__name__
+        got = len(found) if isinstance(found, tuple | list) else kind_of(found)
         return Grade(title, WRONG, f"must return {', '.join(map(str, answers))}; got {got} of them")
     table = WRONG_BY_STAGE[name](args, y, dy)
     says = [
@@ -137,33 +126,21 @@ def twin_grade(module, name):
     return Grade(title, WRONG if says else RIGHT, "; ".join(says))
 
 
-def call(function: Any, *args: Any) -> tuple[str, Any]:
-    """("", result), or a verdict and why."""
-    if not callable(function):
-        return MISSING, ""
-    try:
-        with np.errstate(all="ignore"):
-            found = function(*args)
-    except NotImplementedError:
-        return MISSING, ""
-    except (Exception, SystemExit) as error:
-        return WRONG, f"raises {referee.first_line(error)}"
-    return (MISSING, "") if found is None else ("", found)
+def is_numbers(x):
+    return isinstance(x, np.ndarray) and x.dtype.kind in "fiub"
 
 
-def array_of(module):
-    """The arrays of the file: JAX's, unless it knows NumPy alone."""
-    return jnp.asarray if {"jnp", "jax"} & set(vars(module)) else np.array
+def kind_of(x):
+    """The type of an answer; the name of one that is no array came in its place."""
+    return printable(x) if isinstance(x, str) else type(x).__name__
 
 
 def fault(answer, x, truths, table):
     """What is wrong with one answer; nothing when it is right."""
     truth = truths[answer]
-    try:
-        kind = np.asarray(x).dtype
-        x = np.asarray(x, np.float64)
-    except (TypeError, ValueError):
-        return f"{answer} must be an array; got {type(x).__name__}"
+    if not (x is None or is_numbers(x)):
+        return f"{answer} must be an array; got {kind_of(x)}"
+    kind, x = np.asarray(x).dtype, np.asarray(x, np.float64)
     eps = np.finfo(kind if kind in (np.float32, np.float16) else np.float64).eps
 
     def off(candidate):
@@ -194,28 +171,47 @@ def fault(answer, x, truths, table):
 # The loop over time ---------------------------------------------------------------------------
 
 
-def loop_grade(module, wrong_twins):
+def loop_grade(ask, wrong_twins):
     """The gradient of `backward` by itself, to diagnose."""
-    function = getattr(module, LOOP, None)
     problem, with_right = a_problem(), ""
-    if callable(function) and (said := forward_fault(module, problem)):
+    if LOOP in ask.names and (said := forward_fault(ask, problem)):
         return Grade(LOOP, WRONG, said)
     if wrong_twins:
         with_right = f"with the right {', '.join(wrong_twins)} in place: "
         if len(wrong_twins) == len(EXERCISED):
             with_right = "with all twins right: "
-    with right_twins(module, wrong_twins):
-        verdict, found = call(gradient_by(module, function), problem)
+
+    def gradient(arrays):
+        arrays = {k: np.asarray(x) for k, x in arrays.items()}
+        verdict, found = ask(LOOP, wrong_twins, arrays)
         if verdict:
-            said = f"{with_right}{found}" if found else ""
-            return Grade(LOOP, verdict, said)
-        try:
-            diagnosis = diagnose(gradient_by(module, function), problem)
-        except (Exception, SystemExit) as error:
-            return Grade(LOOP, WRONG, with_right + str(error).splitlines()[0])
+            raise NoGradient(verdict, printable(found))
+        return found
+
+    try:
+        gradient(problem)
+        diagnosis = diagnose(gradient, problem)
+    except NoGradient as error:
+        verdict, said = error.args
+        return Grade(LOOP, verdict, f"{with_right}{said}{hint(said, problem)}" if said else "")
+    except Exception as error:
+        return Grade(LOOP, WRONG, printable(with_right + str(error).split("\n")[0]))
+    if diagnosis and (said := deltas_fault(ask, problem)):
+        return Grade(LOOP, WRONG, f"{with_right}{said}")
     if diagnosis:
         return Grade(LOOP, RIGHT, with_right.removesuffix(": "))
     return Grade(LOOP, WRONG, with_right + diagnosis.sentence().replace("\n", "; "))
+
+
+def hint(said, problem):
+    """Of a KeyError whose key is a delta."""
+    key = re.fullmatch(r"raises KeyError: '(\w+)'", said)
+    known = key and key[1] in deltas_of(textbook, problem)[1][0]
+    return f': d["{key[1]}"] was not put into d' if key and known else ""
+
+
+class NoGradient(Exception):
+    """A verdict, and what is to be said about it."""
 
 
 def a_problem():
@@ -226,25 +222,17 @@ def a_problem():
     return {k: rng.standard_normal(shape) for k, shape in shapes.items()}
 
 
-def forward_by(module, arrays):
-    """The parameters as the file has them, a matrix for each gate, and its steps."""
-    form = array_of(module)
-    each = [x for k in ("W", "U", "b") for x in np.split(arrays[k], 4, axis=-1)]
-    params = module.Params(*map(form, each))
-    return params, module.forward(params, *(form(arrays[k]) for k in ("xs", "h0", "c0")))
-
-
-def forward_fault(module, problem):
+def forward_fault(ask, problem):
     """What was given must be as it was: the forward, and Params."""
-
-    def hs_by(module):
-        return [np.asarray(step["h"], np.float64) for step in forward_by(module, problem)[1]]
-
-    verdict, found = call(hs_by, module)
+    right = forward_of(textbook, problem)
+    verdict, found = ask("forward", (), problem)
     if verdict:
-        return f"`forward`, which was given, {found or 'is missing'}"
-    right = hs_by(textbook)
-    if len(found) != len(right) or any(h.shape != right[0].shape for h in found):
+        return f"`forward`, which was given, {printable(found) or 'is missing'}"
+    if (
+        not isinstance(found, tuple)
+        or len(found) != len(right)
+        or not all(is_numbers(h) and h.shape == right[0].shape for h in found)
+    ):
         return "`forward`, which was given, was changed: its steps are not those it had"
     for t, (a, b) in enumerate(zip(found, right, strict=True)):
         # h is within (-1, 1): float32's rounding of a few steps, and far from any change of (1)-(4)
@@ -253,42 +241,35 @@ def forward_fault(module, problem):
     return ""
 
 
-def gradient_by(module: Any, function: Any) -> Any:
-    """A function of the problem's arrays by the forward and the backward of the file."""
-    if not callable(function):
-        return None
+def deltas_fault(ask, problem):
+    """Every delta that the docstring of `backward` names must be there, and be right.
 
-    def gradient(arrays):
-        arrays = {k: np.asarray(x) for k, x in arrays.items()}
-        form, zeros = array_of(module), np.zeros_like(arrays["h0"])
-        params, steps = forward_by(module, arrays)
-        last = [form(arrays.get(f"d{k}_T", zeros)) for k in "hc"]
-        found: Any = function(params, steps, form(arrays["dhs"]), *last)
-        if found is None:
-            return None
-        packed = [np.asarray(x) for x in found.dparams]
-        dW, dU, db = (np.concatenate(packed[n : n + 4], axis=-1) for n in (0, 4, 8))
-        rest = {k: np.asarray(getattr(found, k)) for k in ("dxs", "dh0", "dc0")}
-        return {"dW": dW, "dU": dU, "db": db} | rest
+    What a loop in NumPy wrote into after it had put it there holds another delta by now: that is no
+    fault of the gradient.
+    """
+    _, right = deltas_of(textbook, problem)
+    verdict, found = ask(DELTAS, [f"{k}_bwd" for k in EXERCISED], problem)  # which write nowhere
+    if verdict:
+        return printable(found)
+    in_numpy, found = found if isinstance(found, tuple) and len(found) == 2 else (False, None)
+    if not isinstance(found, tuple) or len(found) != len(right):
+        return f"its `deltas` must be a dict for each of the {len(right)} steps"
+    for t in reversed(range(len(right))):
+        if not isinstance(found[t], dict):
+            return f"its `deltas` must be dicts; got {kind_of(found[t])} at t={t}"
+        if missing := [k for k in right[t] if k not in found[t]]:
+            return f"the gradient is right, but the deltas of t={t} lack {', '.join(missing)}"
+        for k, want in right[t].items():
+            later = [right[n][name] for n in (t, t - 1) if n >= 0 for name in ("dh", "dc", "dx")]
+            if not any(is_near(found[t][k], x) for x in [want, *(later if in_numpy else ())]):
+                return f"the gradient is right, but the delta {k} of t={t} is not"
+    return ""
 
-    return gradient
 
-
-@contextlib.contextmanager
-def right_twins(module, names):
-    """The twins of stages/step.py in the place of these."""
-    form = array_of(module)
-
-    def right(name):
-        return lambda *given: jax.tree.map(
-            lambda x: form(np.asarray(x)), getattr(stages, name)(*given)
-        )
-
-    before = {name: vars(module)[name] for name in names if name in vars(module)}
-    vars(module).update({name: right(name) for name in names})
-    try:
-        yield
-    finally:
-        for name in names:
-            del vars(module)[name]
-        vars(module).update(before)
+def is_near(x, truth):
+    """To the rounding of a few steps."""
+    if not is_numbers(x) or x.shape != truth.shape:
+        return False
+    eps = np.finfo(x.dtype if x.dtype in (np.float32, np.float16) else np.float64).eps
+    off = np.abs(x.astype(np.float64) - truth).max()
+    return bool(off <= LOOP_EPS * eps * max(1.0, np.abs(truth).max()))

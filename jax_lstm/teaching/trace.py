@@ -26,6 +26,7 @@ import numpy as np
 from jax_lstm import printing, textbook
 from jax_lstm.cells.elman import ELMAN, ElmanParams, ElmanState
 from jax_lstm.cells.lstm import LSTM, LSTMParams, LSTMState
+from jax_lstm.doors import check_texts, is_array, refuse
 from jax_lstm.engine import doors
 from jax_lstm.notation import GATES, Tree
 from jax_lstm.stages import bias, bias_bwd, fork_bwd, linear, linear_bwd, tanh, tanh_bwd
@@ -157,6 +158,7 @@ def trace(
         raise ValueError(f"`xs` has no example: there is nothing to trace; got {xs.shape}")
     if (dhs is None) == (ys is None):
         raise ValueError("pass either `dhs`, dL/dh_t from the outside, or targets `ys`")
+    check_texts("order", order, f"{', '.join(GATES)} in any order")
     if sorted(order) != sorted(GATES):
         raise ValueError(f"`order` must be {', '.join(GATES)} in any order; got {order!r}")
     last = tuple(jnp.zeros_like(x) for x in state) if dlast is None else dlast
@@ -173,9 +175,8 @@ def trace(
 
 
 def check_like(name, x, form, shape, dtype):
-    if x is not None and (np.shape(x) != shape or getattr(x, "dtype", None) != dtype):
-        got = f"{getattr(x, 'dtype', type(x).__name__)} {np.shape(x)}"
-        raise ValueError(f"`{name}` must be {form} = {shape} in {dtype}; got {got}")
+    if x is not None and (not is_array(x) or x.shape != shape or x.dtype != dtype):
+        refuse(name, f"{form} = {shape} in {dtype}", x)
 
 
 def trace_rows(params, state, xs, last, outside, order=GATES):

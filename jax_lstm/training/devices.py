@@ -13,7 +13,9 @@ import jax
 from jax.sharding import PartitionSpec
 
 from jax_lstm.cells.lstm import lstm
+from jax_lstm.doors import check_function, refuse
 from jax_lstm.engine.functions import P, P_contra, Result, Result_co, S, S_contra, X, X_contra
+from jax_lstm.engine.made import Made
 from jax_lstm.notation import ArrayOrList
 
 LEAST_EXAMPLES = 8  # per device at least: fewer leave a product's rows too short
@@ -69,17 +71,23 @@ def over_devices(
       batch axis. To be called under `jax.jit`; other options by `functools.partial`.
 
     Raises:
-      ValueError: by `sequence`.
+      ValueError: a sequence that is no function, devices that are none; by `sequence`.
 
     Source: `jax.shard_map`; the psum of dW is the transpose of `notation.vary_together`.
     """
-    devices = jax.devices() if devices is None else list(devices)
+    check_function("sequence", sequence)
+    given, devices = devices, jax.devices() if devices is None else devices
+    if not isinstance(devices, tuple | list) or not devices:
+        refuse("devices", "a list of devices, say jax.devices()[:2]", devices)
+    for device in devices:
+        if not hasattr(device, "platform"):
+            refuse("devices", "a list of devices, say jax.devices()[:2]", device)
 
     def split(params, state, xs, *, lengths=None, mask=None, resets=None):
         flags = {"lengths": lengths, "mask": mask, "resets": resets}
         flags = {name: flag for name, flag in flags.items() if flag is not None}
         leaves = jax.tree.leaves(state)
-        B = leaves[0].shape[0] if leaves and leaves[0].ndim > 1 else 1
+        B = leaves[0].shape[0] if leaves and len(getattr(leaves[0], "shape", ())) > 1 else 1
         if not pays(params, B, devices):
             return sequence(params, state, xs, **flags)
         everywhere, rows, steps = PartitionSpec(), PartitionSpec("b"), PartitionSpec(None, "b")
@@ -93,4 +101,4 @@ def over_devices(
         )
         return run(params, state, xs, flags)
 
-    return split
+    return Made(split, over_devices, (sequence,), (("devices", given and tuple(given)),))

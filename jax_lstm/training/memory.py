@@ -23,7 +23,14 @@ from jax.typing import DTypeLike
 
 from jax_lstm import printing
 from jax_lstm.cells.lstm import init_lstm, init_lstm_state, lstm
-from jax_lstm.doors import check_function, check_size
+from jax_lstm.doors import (
+    check_dtype,
+    check_flag,
+    check_function,
+    check_number,
+    check_size,
+    refuse,
+)
 from jax_lstm.engine.doors import check_options
 from jax_lstm.engine.functions import Residuals
 from jax_lstm.notation import Tree
@@ -132,8 +139,10 @@ def memory_plan(
     functions = {"sequence": sequence, "init": init, "init_state": init_state}
     functions |= {} if progress is None else {"progress": progress}
     check(budget, sizes, functions, residuals, dtype)
+    check_flag("last_only", last_only)
     T, B, D, H, limit = map(int, sizes.values())
-    residuals, programs = tuple(residuals), itertools.count(1)
+    residuals = tuple(check_options(kept, 1)[0] for kept in residuals)
+    programs = itertools.count(1)
     tell = terminal_line() if progress is None else progress
 
     def measure(n, kept):
@@ -318,18 +327,11 @@ def check(budget, sizes, functions, residuals, dtype):
         check_size(name, n, 1)
     for name, function in functions.items():
         check_function(name, function)
-    number = isinstance(budget, int | float) and not isinstance(budget, bool)
-    if not number or not 0 < budget < math.inf:
-        raise ValueError(f"`budget` must be a number of bytes > 0; got {budget!r}")
-    if isinstance(residuals, str | int) or not residuals:
-        raise ValueError(
-            f'`residuals` must be choices, say ("full", "auto", 16); got {residuals!r}'
-        )
+    check_number("budget", budget, "a number of bytes > 0", traced=False)
+    if not budget > 0:
+        refuse("budget", "a number of bytes > 0", budget)
+    if not isinstance(residuals, tuple | list) or not residuals:
+        refuse("residuals", 'choices, say ("full", "auto", 16)', residuals)
     for kept in residuals:
         check_options(kept, 1)
-    try:
-        floating = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
-    except TypeError:
-        floating = False
-    if not floating:
-        raise ValueError(f"`dtype` must be floating point; got {dtype!r}")
+    check_dtype("dtype", dtype)

@@ -29,9 +29,18 @@ import jax.numpy as jnp
 from jax import lax
 
 from jax_lstm.cells.lstm import lstm
-from jax_lstm.doors import check_function
-from jax_lstm.engine.doors import check_reset_state, check_steps, valid_steps
+from jax_lstm.doors import (
+    as_array,
+    check_arrays,
+    check_function,
+    describe,
+    is_array,
+    refuse,
+    whole_number,
+)
+from jax_lstm.engine.doors import check_forward, check_reset_state, check_resets, valid_steps
 from jax_lstm.engine.functions import P, P_contra, Result, Result_co, S, X, X_contra
+from jax_lstm.engine.made import Made
 from jax_lstm.engine.segments import Steps, where
 from jax_lstm.notation import ArrayOrList, Tree
 from jax_lstm.sharding import vary_together
@@ -103,7 +112,7 @@ def tbptt(
       k1: outputs per block; their errors go back together.
       k2: steps that the error of a block goes back through, at most; k2 >= k1.
       sequence: `sequence(params, state, xs) -> (state, hs)`, for k2 > k1 also with `mask=`: `lstm`,
-        `elman`, their autodiff twins, `make_rnn`'s, `functools.partial(lstm, residuals="auto")`, or
+        `elman`, their autodiff twins, `make_rnn`'s, `jax_lstm.partial(lstm, residuals="auto")`, or
         your own around one of them, or around `stack`, whose states and reset_states are trees. xs
         may be any tree with time on axis 0, say tokens, or inputs and masks of zoneout. One that
         runs in reverse cannot be truncated; turn xs round instead.
@@ -115,14 +124,16 @@ def tbptt(
       the last block. params, xs and reset_state get what all windows give them; state gets what
       those windows give it that begin at the first step: the windows of blocks that end by t = k2.
       An example whose steps so far were all masked is still where it began, and so are its windows.
+      Equal makes are equal, also those of equal partials: JAX compiles once.
 
     Raises:
       ValueError: k1 or k2 not whole numbers with 1 <= k1 <= k2; what `sequence` raises.
     """
-    begin = tbptt_stream(k1, k2, sequence).begin
+    begin, k1, k2 = tbptt_stream(k1, k2, sequence).begin, *check_reach(k1, k2)
 
     def truncated(params, state, xs, *, lengths=None, mask=None, resets=None, reset_state=None):
         check_one_way(params)
+        check_begin(state, xs)
         steps = check_steps_of(state, xs, lengths, mask, resets, k2 > k1)
         check_reset_state(reset_state, state, resets)
         window = begin(state, xs, resets=resets)
@@ -130,7 +141,7 @@ def tbptt(
         return walk_to_the_end(k1, runner(sequence, params, fresh), window, steps)
 
     truncated.__qualname__ = f"tbptt({k1}, {k2})"  # by which Python complains
-    return truncated
+    return Made(truncated, tbptt, (k1, k2, sequence))
 
 
 def tbptt_stream(k1: int, k2: int, sequence: Callable[..., Tree] = lstm) -> Stream:
@@ -152,7 +163,7 @@ def tbptt_stream(k1: int, k2: int, sequence: Callable[..., Tree] = lstm) -> Stre
 
     Returns:
       begin: `begin(state, xs, *, resets=None) -> Window`, before the first step. Only shapes and
-        dtypes of xs count; `resets` must be given (any) if `advance` is going to get some.
+        dtypes of xs count; `resets` must be given (of any steps) if `advance` is going to get some.
       advance: `advance(params, window, xs, *, mask=None, resets=None, reset_state=None) -> (Window,
         hs)`, with T a multiple of k1. `window.state` is the state after the chunk. `reset_state` is
         the same in every chunk: the resets of the last k2 - k1 steps lead there again.
@@ -160,19 +171,25 @@ def tbptt_stream(k1: int, k2: int, sequence: Callable[..., Tree] = lstm) -> Stre
     Raises:
       ValueError: as `tbptt`; a chunk that is not a multiple of k1; resets here and not there.
     """
-    check_reach(k1, k2)
-    check_sequence(sequence)
+    k1, k2 = check_reach(k1, k2)
+    check_function("sequence", sequence)
+    check_forward("sequence", sequence)
 
     def begin(state, xs, *, resets=None):
+        check_begin(state, xs)
+        _, batch = size_of(state, xs)
+        if resets is not None:  # of any number of steps
+            flags = as_array("resets", resets, bool, "boolean (T, ...)")
+            check_resets(flags, flags.shape[:1], batch)
         if k1 == k2:
             return Window(state, None, state)
-        _, batch = size_of(state, xs)
         none = jnp.zeros((k2 - k1, *batch), bool)
         past = jax.tree.map(lambda x: jnp.zeros((k2 - k1, *x.shape[1:]), x.dtype), xs)
         return Window(state, Steps(past, none, None if resets is None else none), state)
 
     def advance(params, window, xs, *, mask=None, resets=None, reset_state=None):
         check_one_way(params)
+        check_window(window, xs, k1, k2)
         steps = check_steps_of(window.state, xs, None, mask, resets, k2 > k1)
         check_reset_state(reset_state, window.state, resets)
         if len_of(xs) % k1:
@@ -182,7 +199,8 @@ def tbptt_stream(k1: int, k2: int, sequence: Callable[..., Tree] = lstm) -> Stre
         params, fresh, window, steps = vary_together((params, reset_state, window, steps))
         return walk(k1, runner(sequence, params, fresh), window, steps)
 
-    return Stream(begin, advance)
+    made = (tbptt_stream, (k1, k2, sequence), ())
+    return Stream(Made(begin, *made, part=0), Made(advance, *made, part=1))
 
 
 # Block after block ----------------------------------------------------------------------------
@@ -269,23 +287,53 @@ def join_time(earlier, later):
 
 def check_reach(k1, k2):
     for name, k in (("k1", k1), ("k2", k2)):
-        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-            raise ValueError(f"`{name}` must be a number of steps >= 1; got {k!r}")
+        if (whole_number(k) or 0) < 1:
+            refuse(name, "a number of steps >= 1", k)
+    k1, k2 = int(k1), int(k2)
     if k2 < k1:
         raise ValueError(
             f"`k2` must be >= k1: of each k1 = {k1} outputs, the first {k1 - k2} would teach the "
             f"cell nothing if their errors went back only as far as k2 = {k2} steps from the last"
         )
+    return k1, k2
 
 
-def check_sequence(sequence):
-    check_function("sequence", sequence)
-    if getattr(sequence, "keywords", {}).get("reverse"):
-        raise ValueError("`sequence` must run forward in time; for the other way turn xs round")
+def check_begin(state, xs):
+    """A state, and what has time on axis 0; these two are easily swapped."""
+    check_arrays("state", state, "the state before the first step, arrays (..., H)")
+    if is_array(state):
+        raise ValueError(
+            "`state` must be a state of the cell, say of jax_lstm.init_lstm_state, or a tree of "
+            f"them; got {describe(state)}"
+        )
+    check_arrays("xs", xs, "arrays with time on axis 0, (T, ..., D)")
+
+
+def check_window(window, xs, k1, k2):
+    """A Window of this stream, begun for steps like these."""
+    if not isinstance(window, Window):
+        kind = describe(window) if is_array(window) else type(window).__name__
+        raise ValueError(f"`window` must be a Window, of begin(state, xs) at first; got {kind}")
+    check_arrays("xs", xs, "arrays with time on axis 0, (T, ..., D)")
+    kept = 0 if window.steps is None else len_of(window.steps.xs)
+    if kept != k2 - k1:
+        raise ValueError(
+            f"`window` must be one of this stream, tbptt_stream({k1}, {k2}), which keeps k2 - k1 = "
+            f"{k2 - k1} steps; got one that keeps {kept}"
+        )
+    if window.steps is None:
+        return
+    form = lambda x: f"{x.dtype} (T, {', '.join(map(str, x.shape[1:]))})"
+    kind = lambda tree: jax.tree.map(form, tree)
+    begun, given = kind(window.steps.xs), kind(xs)
+    if begun != given:
+        raise ValueError(f"`xs` must be like those that `begin` was given, {begun}; got {given}")
 
 
 def check_one_way(params):
     """A stack in two directions has no adjoint to cut: its reverse half starts at the end."""
+    if not any(is_array(leaf) for leaf in jax.tree.leaves(params)) or is_array(params):
+        raise ValueError(f"`params` must be those of `sequence`; got {describe(params)}")
     if any(len(layer) > 1 for layer in getattr(params, "layers", ())):
         raise ValueError("`params` is a stack in two directions, which cannot be truncated in time")
 
@@ -305,5 +353,5 @@ def size_of(state, xs):
 def check_steps_of(state, xs, lengths, mask, resets, needs_mask):
     """Steps; those of a stream with a past have a mask, which tells it from the time before it."""
     T, batch = size_of(state, xs)
-    mask, resets = valid_steps(lengths, mask, T, batch), check_steps("resets", resets, T, batch)
+    mask, resets = valid_steps(lengths, mask, T, batch), check_resets(resets, (T,), batch)
     return Steps(xs, jnp.ones((T, *batch), bool) if mask is None and needs_mask else mask, resets)

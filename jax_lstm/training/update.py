@@ -18,6 +18,7 @@ import optax
 from jax.typing import DTypeLike
 
 from jax_lstm.cells.lstm import LSTMParams, init_lstm, lstm, lstm_autodiff
+from jax_lstm.engine.made import Made
 from jax_lstm.notation import Tree
 from jax_lstm.stages.losses import softmax_cross_entropy, softmax_cross_entropy_autodiff
 from jax_lstm.stages.readout import (
@@ -133,4 +134,4 @@ def make_update(
             params = optax.apply_updates(params, updates)
         return Step(params, opt_state, state, value, norm)
 
-    return update
+    return Made(update, make_update, (optimizer, loss))

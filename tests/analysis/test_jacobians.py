@@ -27,7 +27,7 @@ def move(cell, params, state, xs, dh, dc):
 
     def body(state, now):
         x, dh, dc = now
-        a = x @ params.W + state[0] @ params.U + params.b
+        a = x @ params.W + state[0] @ params.U + params.b[None]
         if cell == "elman":
             return (jnp.tanh(a) + dh,), None
         i, f, g, o = jnp.split(a, 4, axis=-1)
@@ -167,7 +167,7 @@ def test_without_u_the_jacobian_is_the_product_of_forget_gates(both):
     linear = jax.jit(LINEARISED[cell])(params._replace(U=0 * params.U), state, xs)
     J = jl.jacobians(linear)
     if cell == "lstm":
-        assert_close(J.c, jnp.eye(H) * jl.forget_products(linear)[..., None])
+        assert_close(J.c, jnp.eye(H)[None, None] * jl.forget_products(linear)[..., None])
         assert not J.h[:-1].any()
     else:
         np.testing.assert_array_equal(jl.elman_bounds(linear)[:-1], 0)

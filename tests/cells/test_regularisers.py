@@ -9,7 +9,7 @@ import pytest
 
 import jax_lstm as jl
 from tests import tables
-from tests.tables import CELLS, SIZE, assert_close, assert_same, normal_like, problem
+from tests.tables import CELLS, SIZE, assert_close, assert_same, normal_like, problem, within
 
 value_and_cotangents = functools.partial(tables.value_and_cotangents, options=tables.QUICK)
 
@@ -99,7 +99,7 @@ def test_both_with_everything_that_can_be_asked_of_a_sequence(cell, residuals):
     assert_close(got, value_and_cotangents(over(by_jax), args))
     dmasks = (got[1][3], got[1][5])
     assert_same(dmasks, jax.tree.map(jnp.zeros_like, (kept, dropped)))
-    valid = (np.arange(T)[:, None] < EVERYTHING["lengths"])[..., None]
+    valid = within(EVERYTHING["lengths"], T)[..., None]
     xs, kept = jax.tree.map(lambda x: jnp.where(valid, x, jnp.nan), (xs, kept))
     dirty = (params, state, xs, kept, *args[4:])
     assert_same(value_and_cotangents(over(by_hand, residuals=residuals), dirty), got)

@@ -32,9 +32,9 @@ def nan_at(x):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"dWq": np.zeros((5, 8))}, "has no dWq; it has dWf, "),
+        ({"dWq": np.zeros((5, 8))}, "cannot have dWq; the names of that layout are dWf, "),
         ({"dWf": ...}, "lacks dWf; null"),
-        ({"Wf": ...}, "lacks Wf"),
+        ({"Wf": ...}, "the problem in layout coursera lacks Wf; the names of that layout are Wf, "),
         ({"dWf": np.transpose}, r"\(H,H\+D\) = \(5, 8\) in layout coursera; got \(8, 5\); it is t"),
         ({"dx": lambda x: x[:, :, :3]}, r"`dx` must be \(D,B,T\) = \(3, 10, 4\)"),
         ({"dWf": nan_at}, r"`dWf` of the gradient has nan, first at \[3, 1\]"),
@@ -66,7 +66,10 @@ def test_which_layout_would_fit():
     keras = from_ours(form.to_ours, form.problem, {"T": 3, "B": 2, "D": 4, "H": 5}, ours)
     del keras["target"]
     gradient = {"dWi": np.zeros((5, 4))}
-    with pytest.raises(ValueError, match=r"has no dWi; .*it would fit layout tmva"):
+    with pytest.raises(
+        ValueError,
+        match=r"cannot have dWi; the names of that layout are dk.*it would fit layout tmva",
+    ):
         diagnosis.diagnose(gradient, keras, layout="keras")
 
 

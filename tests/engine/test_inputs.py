@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 
 import jax_lstm as jl
-from tests.tables import CELLS, SIZE, problem
+from tests.tables import SIZE
 
 T, B, D, H = SIZE
-PARAMS, STATE, XS = problem(CELLS["lstm"])
-f32 = jnp.float32
+# Of NumPy: nothing is compiled when this file is read.
+draw = np.random.default_rng(0).normal
+PARAMS = jl.LSTMParams(draw(size=(D, 4 * H)), draw(size=(H, 4 * H)), draw(size=4 * H))
+STATE, XS = jl.LSTMState(draw(size=(B, H)), draw(size=(B, H))), draw(size=(T, B, D))
+NOBODY = jl.LSTMState(np.zeros(H), np.zeros(H))  # the state of no batch
+f32 = np.float32
 
 
 def lstm(params=PARAMS, state=STATE, xs=XS, **options):
@@ -20,13 +24,13 @@ def lstm(params=PARAMS, state=STATE, xs=XS, **options):
 BAD = {
     "rank of xs": ({"xs": XS[0, 0, 0]}, "`xs` must be (T, ..., D)"),
     "features of xs": (
-        {"xs": jnp.zeros((7, 2, 4))},
+        {"xs": np.zeros((7, 2, 4))},
         "`xs` must be (T, ..., D) with D = 3 (rows of params.W); got shape (7, 2, 4)",
     ),
-    "batch of the state": ({"xs": jnp.zeros((T, 4, D))}, "`state.h` must be (4, 5)"),
-    "no batch of the state": ({"state": jl.init_lstm_state(PARAMS)}, "`state.h` must be (2, 5)"),
-    "c of another shape": ({"state": STATE._replace(c=jnp.zeros((B, H + 1)))}, "`state.c` must be"),
-    "integer xs": ({"xs": jnp.zeros((T, B, D), int)}, "`xs` must be floating point; got int64"),
+    "batch of the state": ({"xs": np.zeros((T, 4, D))}, "`state.h` must be (4, 5)"),
+    "no batch of the state": ({"state": NOBODY}, "`state.h` must be (2, 5)"),
+    "c of another shape": ({"state": STATE._replace(c=np.zeros((B, H + 1)))}, "`state.c` must be"),
+    "integer xs": ({"xs": np.zeros((T, B, D), int)}, "`xs` must be floating point; got int64"),
     "mixed dtypes": ({"xs": XS.astype(f32)}, "`xs` and params must share one dtype"),
     "dtype of the state": (
         {"state": STATE._replace(h=STATE.h.astype(f32))},
@@ -48,20 +52,20 @@ BAD = {
     "reverse in words": ({"reverse": "no"}, "`reverse` must be True or False"),
     "reset state without resets": ({"reset_state": STATE}, "`resets` is not given"),
     "reset state of a number": (
-        {"resets": jnp.ones((T, B), bool), "reset_state": 1.0},
+        {"resets": np.ones((T, B), bool), "reset_state": 1.0},
         "`reset_state` must be like `state`",
     ),
     "residuals": ({"residuals": "none"}, '`residuals` must be "full", "auto" or'),
     "residuals of 0": ({"residuals": 0}, "K >= 1; got 0"),
     "unroll": ({"unroll": 0}, "`unroll` must be an integer >= 1"),
-    "mask of numbers": ({"mask": jnp.ones((T, B))}, "`mask` must be boolean (T, ...) = (7, 2)"),
-    "mask of another shape": ({"mask": jnp.ones((B, T), bool)}, "`mask` must be boolean"),
-    "resets of another shape": ({"resets": jnp.ones((T,), bool)}, "`resets` must be boolean"),
+    "mask of numbers": ({"mask": np.ones((T, B))}, "`mask` must be boolean (T, ...) = (7, 2)"),
+    "mask of another shape": ({"mask": np.ones((B, T), bool)}, "`mask` must be boolean"),
+    "resets of another shape": ({"resets": np.ones((T,), bool)}, "`resets` must be boolean"),
     "reset state": (
-        {"resets": jnp.ones((T, B), bool), "reset_state": jl.init_lstm_state(PARAMS)},
+        {"resets": np.ones((T, B), bool), "reset_state": NOBODY},
         "`reset_state` must be like `state`",
     ),
-    "float lengths": ({"lengths": jnp.ones(B)}, "`lengths` must be integers (2,)"),
+    "float lengths": ({"lengths": np.ones(B)}, "`lengths` must be integers (2,)"),
     "negative lengths": (
         {"lengths": np.array([-1, 2])},
         "`lengths` must lie in [0, T = 7]; got -1",
@@ -71,11 +75,24 @@ BAD = {
         {"lengths": np.array([1, 2], object)},
         "`lengths` must be integers (2,); got array([1, 2], dtype=object)",
     ),
+    "truth values among lengths": (
+        {"lengths": [True, 2]},
+        "`lengths` must be integers (2,); got [True, 2]",
+    ),
+    "a tuple for the state, and what to give": ({"state": tuple(STATE)}, "give LSTMState(h, c)"),
+    "several residuals": (
+        {"residuals": np.array([1, 2])},
+        '`residuals` must be "full", "auto" or a number of steps K >= 1; got int64 (2,)',
+    ),
+    "params of integers": (
+        {"params": jax.tree.map(lambda p: p.astype(int), PARAMS)},
+        "`params` must be floating point; W is int64",
+    ),
     "lists of unequal length": ({"lengths": [1, [2]]}, "`lengths` must be integers (2,); got [1"),
     "words for a mask": ({"mask": "all"}, "`mask` must be boolean (T, ...) = (7, 2); got 'all'"),
     "words for resets": ({"resets": "a"}, "`resets` must be boolean (T, ...) = (7, 2); got 'a'"),
     "integers in a pair": (
-        {"xs": (XS, jnp.ones((T, B, 1), int))},
+        {"xs": (XS, np.ones((T, B, 1), int))},
         "`xs[1]` must be floating point; got int64",
     ),
     "long lengths": ({"lengths": np.array([1, 8])}, "`lengths` must lie in [0, T = 7]; got 1 to 8"),
@@ -105,12 +122,12 @@ def test_bad_input_of_one_step():
         jl.lstm_cell(PARAMS, STATE, XS)
 
 
-SCORES = jnp.zeros((B, D))
+SCORES = np.zeros((B, D))
 BAD_STAGES = {
     "tokens in a list": (jl.embedding, (SCORES, [1, 2]), "`tokens` must be an array; got list"),
     "a table of integers": (
         jl.embedding,
-        (jnp.ones((B, D), int), jnp.array([0])),
+        (np.ones((B, D), int), np.array([0])),
         "`E` must be floating point (V, D)",
     ),
     "dense without names": (
@@ -120,29 +137,29 @@ BAD_STAGES = {
     ),
     "an offset of size 1": (
         jl.dense,
-        (jl.DenseParams(SCORES, SCORES[0, :1]), jnp.zeros((4, B))),
+        (jl.DenseParams(SCORES, SCORES[0, :1]), np.zeros((4, B))),
         "`params` must be W (H, V), b (V,)",
     ),
     "integer logits": (
         jl.softmax_cross_entropy,
-        (jnp.ones((B, D), int), jnp.array([0, 1])),
+        (np.ones((B, D), int), np.array([0, 1])),
         "`logits` must be floating point (..., V)",
     ),
     "a scalar": (
         jl.softmax_cross_entropy,
-        (SCORES[0, 0], jnp.array(0)),
+        (SCORES[0, 0], np.array(0)),
         "`logits` must be floating",
     ),
-    "integers": (jl.squared_error, (jnp.ones(3, int), jnp.ones(3, int)), "`y` must be floating"),
+    "integers": (jl.squared_error, (np.ones(3, int), np.ones(3, int)), "`y` must be floating"),
     "tokens too large": (
         jl.embedding,
-        (SCORES, jnp.array([0, B])),
+        (SCORES, np.array([0, B])),
         "`tokens` must lie in [0, V = 2)",
     ),
-    "tokens negative": (jl.embedding, (SCORES, jnp.array([-1])), "`tokens` must lie in [0, V = 2)"),
+    "tokens negative": (jl.embedding, (SCORES, np.array([-1])), "`tokens` must lie in [0, V = 2)"),
     "tokens of floats": (
         jl.embedding,
-        (SCORES, jnp.zeros(3)),
+        (SCORES, np.zeros(3)),
         "`tokens` must be integers, or one-hot",
     ),
     "dense": (
@@ -157,13 +174,23 @@ BAD_STAGES = {
     ),
     "classes too large": (
         jl.softmax_cross_entropy,
-        (SCORES, jnp.array([0, 3])),
+        (SCORES, np.array([0, 3])),
         "[0, V = 3); got 0 to 3",
     ),
     "targets of another shape": (
         jl.squared_error,
         (SCORES, SCORES[0]),
         "`targets` must be float64 (2, 3)",
+    ),
+    "answers beyond 1": (
+        jl.binary_cross_entropy_with_logits,
+        (SCORES, SCORES + 7),
+        "`targets` must lie in [0, 1]; got 7 to 7",
+    ),
+    "answers below 0, as JAX sees it": (
+        jl.binary_cross_entropy_with_logits_autodiff,
+        (SCORES, SCORES - 0.1),
+        "`targets` must lie in [0, 1]; got -0.1 to -0.1",
     ),
     "targets of another dtype": (
         jl.binary_cross_entropy_with_logits,
@@ -263,6 +290,52 @@ def test_sizes_as_numpy_counts_them(whole):
     sizes = whole(3), whole(70)
     params = jax.eval_shape(lambda key: jl.init_lstm(key, *sizes), jax.random.key(0))
     assert [p.shape for p in params] == [(3, 280), (70, 280), (280,)]  # 280 is no uint8
+
+
+def test_answers_that_round_beyond_one_and_such_as_nobody_knows():
+    scores = SCORES.astype(f32)
+    targets = np.nextafter(np.ones_like(scores), f32(2))
+    targets[0, 0] = np.nan
+    assert np.isfinite(jl.binary_cross_entropy_with_logits(scores, targets)[1])
+
+
+def test_forward_mode_is_told_of_the_twin():
+    """Where JAX says so while the function is called; inside jit it is JAX's own sentence."""
+    for f, args in ((jl.lstm, (PARAMS, STATE, XS)), (jl.squared_error, (SCORES, SCORES))):
+        with pytest.raises(TypeError, match=f"take its twin, {f.__name__}_autodiff"):
+            jax.jvp(f, args, args)
+
+
+def test_the_state_of_another_cell_s_parameters():
+    params = jl.ElmanParams(*(x[..., :H] for x in PARAMS))
+    with pytest.raises(ValueError, match=r"`params.W` must be .*got shape \(3, 5\)"):
+        jl.init_lstm_state(params)
+
+
+SAME = {  # kinds that are as good as another
+    "NumPy's numbers": ({"unroll": np.int8(1), "residuals": np.int64(3)}, {"residuals": 3}),
+    "NumPy's truth values": ({"reverse": np.True_}, {"reverse": True}),
+    "lengths in a tuple": ({"lengths": (3, np.int8(T))}, {"lengths": jnp.asarray([3, T])}),
+    "JAX's arrays": ({"xs": jnp.asarray(XS), "params": jax.tree.map(jnp.asarray, PARAMS)}, {}),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_what_is_accepted_means_the_same(name):
+    given, canonical = SAME[name]
+    jax.tree.map(np.testing.assert_array_equal, lstm(**given), lstm(**canonical))
+
+
+def test_keys_of_either_kind_draw_the_same():
+    new, old = jax.random.key(7), np.array([0, 7], np.uint32)
+    draws = [jl.dropout_mask(key, np.float32(0.5), [2, np.int8(3)]) for key in (new, old)]
+    np.testing.assert_array_equal(*draws)
+
+
+def test_what_trains_is_found_where_the_folder_says_so():
+    assert jl.training.make_update is jl.training.update.make_update
+    with pytest.raises(AttributeError, match=r"no attribute .adam.; it has .*make_up"):
+        _ = jl.training.adam
 
 
 def test_keywords_work():

@@ -21,7 +21,8 @@ from experiments.kit import command, record, text
 from experiments.kit import language_model as lm
 from experiments.kit.config import BadInput
 from jax_lstm.commands.main import main as jax_lstm_main
-from jax_lstm.files.arrays import encode_tensors, write
+from jax_lstm.files.arrays import encode_tensors
+from jax_lstm.files.disk import write
 from jax_lstm.training.update import AUTODIFF, BITS, BY_HAND, Step
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from experiments.speed import contestants, end_to_end, programs
 from experiments.speed import run as speed
 from experiments.speed import tables as speed_tables
 from tests.experiments.speed_results import case
-from tests.tables import TOLERANCE, assert_close
+from tests.tables import TOLERANCE, assert_close, relaxed
 
 TINY = ["--tiny", "--only", "lstm,A0,G"]
 
@@ -20,7 +20,7 @@ TINY = ["--tiny", "--only", "lstm,A0,G"]
 @pytest.fixture(autouse=True)
 def standard_promotion():
     """The other libraries are not written for strict promotion."""
-    with jax.numpy_dtype_promotion("standard"):
+    with relaxed("the contestants"):
         yield
 
 

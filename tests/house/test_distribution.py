@@ -10,10 +10,13 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import jax_lstm
 
@@ -158,6 +161,30 @@ def test_the_installed_wheel_has_a_working_command(wheel, tmp_path):
     status, said, error = run(site / "bin" / "jax-lstm", "diagnose", "--example", "gomez")
     assert (status, error) == (1, "")
     assert "zeros in the backward for the remembered h0 and c0" in said
+
+
+def test_the_checks_run_with_pinned_versions():
+    """Each package that .ci/run installs has one version, which pyproject.toml allows; flax, whose
+    internals are imported, has a range with two ends."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = extras["optional-dependencies"]
+    assert groups.keys() - {"flax", "experiments", "test", "lint", "peers", "all"} == {"mutation"}
+    needs = [
+        *extras["dependencies"],
+        *(need for name, group in groups.items() if name != "mutation" for need in group),
+        *tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"],
+    ]
+    lines = (ROOT / ".ci" / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if line[0] != "#")
+    pins = {canonicalize_name(name): version for name, version in pins.items()}
+    for need in map(Requirement, needs):
+        if need.name != "jax_lstm":
+            assert need.specifier.contains(pins[canonicalize_name(need.name)]), need
+    (flax,) = map(Requirement, groups["flax"])
+    assert {bound.operator for bound in flax.specifier} == {">=", "<"}
+    script = (ROOT / ".ci" / "run").read_text()
+    assert script.index("export PIP_CONSTRAINT=$copy/.ci/constraints.txt") < script.index("/pip ")
+    assert '"flax==$oldest"' in script
 
 
 # The pages beside the code --------------------------------------------------------------------

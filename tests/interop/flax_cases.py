@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import jax_lstm as jl
 from jax_lstm.interop import flax_loop
@@ -79,7 +80,7 @@ def call_options(case):
 
 def in_valid_steps(xs, lengths):
     """Zeros in padding. Flipped or not, it stands at the end."""
-    valid = jnp.arange(T) < jnp.asarray(lengths)[..., None]
+    valid = np.arange(T) < np.asarray(lengths)[..., None]
     return jnp.where(valid[..., None], xs, 0)
 
 
@@ -150,5 +151,5 @@ STEPS = 200
 
 def bits():
     """All sequences of four bits (16, 4, 1), and whether their sums are odd."""
-    xs = (jnp.arange(16, dtype=jnp.int32)[:, None] >> jnp.arange(4, dtype=jnp.int32)) & 1
-    return xs[..., None].astype(jnp.float32), (xs.sum(1) % 2).astype(jnp.int32)
+    xs = (np.arange(16)[:, None] >> np.arange(4)) & 1
+    return jnp.asarray(xs[..., None], jnp.float32), jnp.asarray(xs.sum(1) % 2, jnp.int32)

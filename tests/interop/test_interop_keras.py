@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import jax_lstm as jl
+from jax_lstm.files import inspect as inspection
 from jax_lstm.interop import keras as interop
 from jax_lstm.networks.stack import stack
-from tests.tables import QUICK, assert_close, assert_same, normal_like, pullback
+from tests.tables import QUICK, assert_close, assert_same, normal_like, pullback, relaxed, within
 
 TOLERANCE = {"float64": 1e-11, "float32": 1e-5}
 T, B, D, H = 7, 4, 3, 5
@@ -67,7 +68,7 @@ def in_float64():
     from keras.src.backend.common import dtypes
 
     same = {"float64": "float64"}
-    with mock.patch.dict(dtypes.BIT64_TO_BIT32_DTYPE, same), jax.numpy_dtype_promotion("standard"):
+    with mock.patch.dict(dtypes.BIT64_TO_BIT32_DTYPE, same), relaxed("Keras"):
         yield
 
 
@@ -87,7 +88,7 @@ def compare(keras, case):
     first = normal_like(2, [one * (2 if bidirectional else 1) for _ in layers], 0.7)
     xs = normal_like(3, jax.ShapeDtypeStruct((T, B, D), jnp.dtype(dtype)))
     lengths = jnp.asarray(LENGTHS) if masked else None
-    valid = jnp.arange(T)[:, None] < (lengths if masked else T)
+    valid = within(LENGTHS if masked else [T] * B, T)
 
     def theirs(weights, first, xs):
         last, x = [], jnp.swapaxes(xs, 0, 1)
@@ -197,9 +198,67 @@ def test_names_tell_layers_and_directions():
     assert_same(interop.from_weights(name_variables()), interop.from_weights(weights()))
 
 
+def stack_of(names, sizes):
+    """Layers by name, sorted as files sort them; b says which was meant to be which."""
+    variables = {}
+    for n, (name, (reads, hands_on)) in enumerate(zip(names, sizes, strict=True)):
+        shapes = (reads, 4 * hands_on), (hands_on, 4 * hands_on), (4 * hands_on,)
+        arrays = [np.full(shape, float(n)) for shape in shapes]
+        variables |= {f"{name}/{k}": x for k, x in zip(interop.KERAS_NAMES, arrays, strict=True)}
+    return dict(sorted(variables.items()))
+
+
+ORDERS = {
+    "Keras' numbers": ["m/lstm/lstm_cell", *(f"m/lstm_{n}/lstm_cell" for n in range(1, 12))],
+    "numbers from 9": ["lstm_9", "lstm_10", "lstm_11"],
+    "numbers that are parts": [f"layers.{n}.cell" for n in range(8, 12)],
+    "numbers in numbers": ["b2/lstm_9", "b2/lstm_10", "b10/lstm_2"],
+    "cells of one layer": ["rnn/lstm_cell", "rnn/lstm_cell_1", "rnn/lstm_cell_2"],
+    "no numbers, and sizes of one order": ["z", "y", "x"],
+}
+
+
+@pytest.mark.parametrize("names", ORDERS.values(), ids=ORDERS)
+def test_files_sort_names_as_text_and_the_layers_stand_by_number(names, tmp_path):
+    """Of equal sizes but where the names have no numbers; the reader and `inspect` agree."""
+    numbers = any(c.isdecimal() for c in names[0] + names[1])
+    sizes = [(D if n == 0 else H, H) if numbers else (D + n, D + n + 1) for n in range(len(names))]
+    given = stack_of(names, sizes)
+    assert [layer[0].b[0] for layer in interop.from_weights(given).layers] == [*range(len(names))]
+    np.savez(tmp_path / "a.npz", **given)
+    found = inspection.inspect(tmp_path / "a.npz")
+    assert ([c.where for c in found.cells], found.order) == (names, "")
+
+
+@pytest.mark.parametrize(
+    ("names", "sizes", "match"),
+    [
+        (["encoder", "decoder"], [(H, H)] * 2, "decoder, encoder, and their sizes fit in more tha"),
+        (["first", "lstm_2"], [(H, H)] * 2, "more than one order: give .layer.get_weights"),
+        (["a_1/lstm_2", "a_2/lstm_1"], [(H, H)] * 2, "do not tell the order of the layers a_1/"),
+        (["lstm", "lstm_0"], [(H, H)] * 2, "do not tell the order"),
+        (["encoder", "decoder"], [(3, 5), (4, 5)], "their sizes fit in no order"),
+        (["lstm_10", "lstm_9"], [(3, 5), (5, 5)], "lstm_10 reads 3 features, and lstm_9 before it"),
+    ],
+    ids=range(6),
+)
+def test_an_order_that_is_not_told_is_refused_and_inspect_says_so(names, sizes, match, tmp_path):
+    given = stack_of(names, sizes)
+    with pytest.raises(ValueError, match=match) as refused:
+        interop.from_weights(given)
+    np.savez(tmp_path / "a.npz", **given)
+    found = inspection.inspect(tmp_path / "a.npz")
+    assert found.order == str(refused.value)
+    assert found.order in found.table()
+
+
 @pytest.mark.parametrize(
     ("given", "match"),
     [
+        (
+            [weights(), weights(features=4)],
+            "layer 1 reads 4 features, and layer 0 hands on 5: they",
+        ),
         (
             weights(3),
             r"= \(5, 20\), as keras.layers.LSTM has it; got \(5, 15\): 3 block.*a GRU has",
@@ -227,7 +286,7 @@ def test_names_tell_layers_and_directions():
             "of backward_lstm the forward direction is missing, forward_ls",
         ),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_bad_weights_are_explained(given, match):
     with pytest.raises(ValueError, match=match):

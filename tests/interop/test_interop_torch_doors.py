@@ -25,6 +25,11 @@ def change(d, **changes):
     return {k: x for k, x in d.items() if x is not None}
 
 
+def part(d, **parts):
+    """The dict with the weight of the state in parts."""
+    return change(d, weight_hh_l0=None) | {f"weight_hh_l0_{k}": x for k, x in parts.items()}
+
+
 LINEN = {"ii/kernel": np.ones((D, H))}
 BAD = {
     "nothing": ({}, "a state_dict must be {name: array}; got dict {}"),
@@ -86,9 +91,38 @@ BAD = {
         change(weights(), bias_hh_l0=np.zeros(4 * H, np.float32)),
         "must share one dtype; got weight_ih_l0 float64, .*bias_hh_l0 float32",
     ),
-    "an LSTMCell": (
-        {k.removesuffix("_l0"): x for k, x in weights().items()},
-        "found weight_ih, .*; a torch.nn.LSTMCell's would fit with _l0 behind each name",
+    "LSTMCells": (
+        {f"{n}.{k.removesuffix('_l0')}": x for n in (10, 9) for k, x in weights().items()},
+        "found 10.weight_ih, .*; LSTMs are there with prefix='9' or prefix='10'",
+    ),
+    "a GRUCell": (
+        {k.removesuffix("_l0"): x for k, x in weights(3).items()},
+        r"got \(15, 5\): 3 block\(s\) of H = 5 where an LSTM has 4 \(a GRU",
+    ),
+    "spectral norm": (
+        part(weights(), orig=np.ones((4 * H, H)), u=np.ones(4 * H), v=np.ones(H)),
+        "weight_hh_l0_orig, .*_u, .*_v are of spectral norm: .* 'weight_hh_l0': module.weight_hh",
+    ),
+    "pruning": (
+        part(weights(), orig=np.ones((4 * H, H)), mask=np.ones((4 * H, H))),
+        "weight_hh_l0_mask, weight_hh_l0_orig are of pruning: give what the module computes",
+    ),
+    "parametrized otherwise": (
+        change(weights(), weight_hh_l0=None)
+        | {"parametrizations.weight_hh_l0.original": np.ones((4 * H, H))},
+        "original are of a parametrization other than weight norm: give what the module",
+    ),
+    "g of another shape": (
+        part(weights(), g=np.ones(4 * H), v=np.ones((4 * H, H))),
+        r"`weight_hh_l0` must be weight-normed: g of .* got float64 \(20,\) and float64 \(20, 5\)",
+    ),
+    "g of another dtype": (
+        part(weights(), g=np.ones((4 * H, 1), np.float32), v=np.ones((4 * H, H))),
+        r"and of v's dtype; got float32 \(20, 1\) and float64",
+    ),
+    "a weight beside its norm": (
+        weights() | {"weight_hh_l0_g": np.ones((4 * H, 1)), "weight_hh_l0_v": np.ones((4 * H, H))},
+        "found weight_hh_l0_g, weight_hh_l0_v",
     ),
     "arrays beside": (
         weights() | {"fc.weight": np.ones(3)},
@@ -112,6 +146,12 @@ def test_bad_dicts_are_explained(case):
     d, match = BAD[case]
     with pytest.raises(ValueError, match=match):
         interop.from_state_dict(d)
+
+
+def test_the_gradients_of_a_norm_s_parts_are_refused():
+    d = part(weights(), g=np.ones((4 * H, 1)), v=np.ones((4 * H, H)))
+    with pytest.raises(ValueError, match="the gradients of its two parts are not the weight's"):
+        interop.gradient_from_state_dict(d)
 
 
 def test_float64_with_x64_off_is_refused_and_not_rounded():

@@ -17,6 +17,7 @@ from tests.interop.flax_cases import (
     sequence,
 )
 from tests.interop.linen_cases import KEY, both, quick_jit, some_params
+from tests.tables import relaxed
 
 
 @pytest.mark.parametrize("name", CELLS[1:])
@@ -36,7 +37,7 @@ def test_dtypes_are_those_of_flax(name, options, x_dtype):
     x = jax.ShapeDtypeStruct((B, D), x_dtype)
     xs = jax.ShapeDtypeStruct((B, T, D), x_dtype)
     theirs, ours = (getattr(house, name)(H, **options) for house in (nn, linen))
-    with jax.numpy_dtype_promotion("standard"):
+    with relaxed("flax"):
         carry = theirs.initialize_carry(KEY, x.shape)
         step = lambda cell: jax.eval_shape(lambda x: cell.init_with_output(KEY, carry, x), x)
         assert step(ours) == step(theirs)
@@ -53,7 +54,7 @@ def test_sixteen_bits_are_near_flax(name):
     xs, params = sequence(), some_params(name, "float32")
     ours, theirs = both(name)
     ours = linen.RNN(ours.cell.clone(dtype="bfloat16"))
-    with jax.numpy_dtype_promotion("standard"):
+    with relaxed("flax"):
         got, want = (quick_jit(rnn.apply)(params, xs) for rnn in (ours, theirs))
     assert 1e-5 < jnp.abs(got.astype(want.dtype) - want).max() < 2e-2
 
@@ -94,6 +95,14 @@ BAD = {
     "a carry of another size": (
         lambda: linen.RNN(linen.LSTMCell(H)).init(KEY, xs, initial_carry=(carry[:1], carry)),
         r"`initial_carry` must be a pair .*; got shapes \(1, 5\), \(2, 5\)",
+    ),
+    "reverse in words": (
+        lambda: linen.RNN(linen.LSTMCell(H)).init(KEY, xs, reverse="no"),
+        "`reverse` must be True or False; got 'no'",
+    ),
+    "time major in words": (
+        lambda: linen.RNN(linen.LSTMCell(H), time_major="no").init(KEY, xs),
+        "`time_major` must be True or False; got 'no'",
     ),
     "unroll": (
         lambda: linen.RNN(linen.LSTMCell(H), unroll=0).init(KEY, xs),

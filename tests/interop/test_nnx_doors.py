@@ -15,6 +15,7 @@ from tests.interop.flax_cases import (
     H,
     T,
 )
+from tests.tables import relaxed
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -32,7 +33,7 @@ def test_dtypes_are_those_of_flax(name, options, x_dtype):
         carry = cell.initialize_carry(x.shape, nnx.Rngs(0))
         return jax.eval_shape(lambda x: cell(carry, x), x)
 
-    with jax.numpy_dtype_promotion("standard"):
+    with relaxed("flax"):
         assert step(ours) == step(nnx)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import jax_lstm as jl
 from tests import tables
-from tests.tables import CELLS, normal_like
+from tests.tables import CELLS, normal_like, within
 
 T, B, D, H = SIZE = 6, 3, 2, 4
 RNG = np.random.default_rng(0)
@@ -166,5 +166,5 @@ def garbage_in_padding():
         y, vjp = jax.vjp(f, params, states, xs)
         return y, vjp(dy)
 
-    valid = (MASK & (jnp.arange(T)[:, None] < LENGTHS))[..., None]
+    valid = (MASK & within(LENGTHS, T))[..., None]
     return run(xs), run(jnp.where(valid, xs, jnp.nan)), valid

@@ -7,7 +7,7 @@ import pytest
 
 import jax_lstm as jl
 from tests.networks.stacks import LENGTHS, H, T, both_directions, garbage_in_padding
-from tests.tables import assert_close, assert_same, normal_like
+from tests.tables import assert_close, assert_same, normal_like, within
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_linear_in_the_cotangent(dy, clean):
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, 1e300])
 def test_padding_reaches_nothing(garbage, dy, clean):
     params, states, xs = both_directions()
-    valid = (jnp.arange(T)[:, None] < LENGTHS)[..., None]
+    valid = within(LENGTHS, T)[..., None]
     got = run(params, states, jnp.where(valid, xs, garbage), LENGTHS, dy)
     assert_same(got, clean)
     assert not jnp.where(valid, 0, got[0][1]).any()

@@ -1,5 +1,7 @@
 """What a stack, its init and its states refuse, and what they say."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,6 +38,18 @@ BAD = {
         "(in layer 1, forward direction)",
     ),
     "sequence": (lambda two: {"sequence": "lstm"}, "`sequence` must be a function"),
+    "in reverse twice": (
+        lambda two: {"sequence": functools.partial(jl.lstm, reverse=True)},
+        "`sequence` must run forward in time",
+    ),
+    "in reverse within": (
+        lambda two: {
+            "sequence": functools.partial(functools.partial(jl.lstm, reverse=True), unroll=2)
+        },
+        "`sequence` must run forward in time",
+    ),
+    "every in words": (lambda two: {"every": "no"}, "`every` must be True or False; got 'no'"),
+    "numbers for residual": (lambda two: {"residual": 0.0}, "`residual` must be one of False"),
     "merge of init": (
         lambda two: {"merge": "sum"},
         "`merge` and `skip` must be those of init_stack",
@@ -109,9 +123,15 @@ def test_a_door_within_says_which_layer():
         jl.stack(params, wrong, xs)
 
 
+def is_state(x):
+    return isinstance(x, jl.LSTMPState)
+
+
 def lstmps_with_states_of_lstm(two):
     params = problem("lstmp").params
-    return params, jl.init_stack_state(params, (B,)), two.xs
+    states = tuple(tuple(jl.init_lstmp_state(p, (B,)) for p in layer) for layer in params.layers)
+    states = jax.tree.map(lambda s: jl.LSTMState(s.c, s.c), states, is_leaf=is_state)
+    return params, states, two.xs
 
 
 UNFIT = {
@@ -144,12 +164,13 @@ BAD_INIT = {
     "sizes": ({"hidden_sizes": (4, 5), "residual": (False, True)}, "layer 2: a residual"),
     "pair": ({"bidirectional": (True, False), "merge": "pair"}, "layer 2 has one direction and"),
     "skip": ({"skip": 1}, "`skip` must be"),
+    "learnt in words": ({"learn_initial": "no"}, "`learn_initial` must be True or False"),
 }
 
 
 BAD_STATE = {
     "params": (lambda two: (two.params.layers[0][0], (B,)), "`params` must be StackParams"),
-    "batch": (lambda two: (two.params, B), "`batch_shape` must be a tuple, say (3,); got 3"),
+    "batch": (lambda two: (two.params, B), "`batch_shape` must be a tuple of whole numbers"),
 }
 
 

@@ -2,11 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 import jax_lstm as jl
 from jax_lstm import textbook
 from tests.networks.stacks import MASK, H, lstm, problem, stack, value_and_cotangents
 from tests.tables import assert_close, assert_same
+
+pytestmark = pytest.mark.usefixtures("checked")
 
 
 @jax.jit

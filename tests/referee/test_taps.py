@@ -240,6 +240,9 @@ def test_blocks_that_disagree_together_are_all_named():
             "float32 or float64",
         ),
         (lambda *args: args, referee.Taps(gates=("a", "b", "c")), "3 blocks"),
+        (lambda *args: args, referee.Taps(gates=("a",)), "names 1 blocks; .*, 2 of a state's"),
+        (lambda *args: args, referee.Taps(gates=tuple("abcde")), "names 5 blocks"),
+        (lambda *args: args, referee.Taps(gates=("a", "a")), "names of their own"),
         (
             lambda *args: args,
             referee.Taps(step=lambda w, prev, z, tap: State(tap("h", prev.h))),
@@ -250,6 +253,22 @@ def test_blocks_that_disagree_together_are_all_named():
 def test_bad_input_is_named(args, inside, match):
     with pytest.raises(ValueError, match=match):
         referee.taps(MINE, *args(*my_problem()), inside=inside)
+
+
+def test_gates_that_nothing_would_have_are_refused():
+    """A delta in another shape than what `project` returns has no blocks to name."""
+
+    def folded(*args):
+        dstate, da = step_bwd(*args)
+        return dstate, da.reshape((*da.shape[:-1], 2, -1))
+
+    def unfolded(w, xs, prev, saved, da):
+        return weights_bwd(w, xs, prev, saved, da.reshape((*da.shape[:-2], -1)))
+
+    cell, gates = MINE._replace(step_bwd=folded, weights_bwd=unfolded), ("update gate", "candidate")
+    assert referee.taps(cell, *my_problem())
+    with pytest.raises(ValueError, match="is another: name it by `deltas`"):
+        referee.taps(cell, *my_problem(), inside=referee.Taps(gates=gates))
 
 
 def test_float64_with_x64_off_is_refused():

@@ -12,6 +12,8 @@ import pytest
 import jax_lstm as jl
 from jax_lstm import stages
 
+pytestmark = pytest.mark.usefixtures("checked")
+
 H = 5
 
 

@@ -3,20 +3,20 @@
 import functools
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jax_lstm as jl
 from jax_lstm.training.devices import over_devices, pays
 from tests.tables import CELLS, assert_close, problem, value_and_cotangents
 
-LENGTHS = jnp.asarray([0, 3, 7, 1, 2, 7, 5, 6] * 2)
+LENGTHS = np.asarray([0, 3, 7, 1, 2, 7, 5, 6] * 2)
 OPTIONS = {
     "plain": {},
     "lengths": {"lengths": LENGTHS},
     "mask and resets": {
-        "mask": jnp.arange(7)[:, None] != LENGTHS,
-        "resets": jnp.arange(7)[:, None] == LENGTHS,
+        "mask": np.arange(7)[:, None] != LENGTHS,
+        "resets": np.arange(7)[:, None] == LENGTHS,
     },
 }
 
@@ -59,3 +59,19 @@ def test_where_it_does_not_pay_nothing_is_split():
         args = problem(row, batch=batch)
         assert "shard_map" not in str(jax.make_jaxpr(run)(*args))
         assert_close(jax.jit(run)(*args), jax.jit(jl.lstm)(*args))
+
+
+BAD = {
+    "no sequence": ((None,), {}, "`sequence` must be a function; got None"),
+    "a cell": ((jl.LSTM,), {}, "`sequence` must be a function"),
+    "no devices": ((), {"devices": []}, r"`devices` must be a list of devices, .*; got \[\]"),
+    "numbers": ((), {"devices": [0, 1]}, "`devices` must be a list of devices, .*; got 0"),
+    "one device": ((), {"devices": "cpu"}, "`devices` must be a list of devices, .*; got 'cpu'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_doors(name):
+    args, options, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        over_devices(*args, **options)

@@ -82,7 +82,7 @@ def test_the_loss_is_the_mean_of_log_probabilities_and_the_state_goes_on():
     step, total, now = jax.jit(lstm_cell), 0.0, state
     for t in range(T):
         now, h = step(params.lstm, now, params.embedding[tokens[t]])
-        scores = np.asarray(h @ params.readout.W + params.readout.b)
+        scores = np.asarray(h @ params.readout.W) + np.asarray(params.readout.b)
         p = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
         total -= np.log(p[np.arange(B), targets[t]]).sum()
     assert_close((nats, last), (np.float64(total / (T * B)), now))

@@ -21,6 +21,7 @@ from tests.tables import (
     normal_like,
     problem,
     quick_jit,
+    within,
 )
 
 T, B, D, H = SIZE
@@ -67,7 +68,7 @@ def mask_and_resets(flags):
     """Both as arrays, `lengths` within the mask."""
     flags = dict(flags)
     mask = flags.get("mask", jnp.ones((T, B), bool))
-    mask &= jnp.arange(T)[:, None] < flags.get("lengths", jnp.full((B,), T))
+    mask &= within(flags.get("lengths", jnp.full((B,), T)), T)
     return mask, flags.get("resets", jnp.zeros((T, B), bool))
 
 

@@ -60,11 +60,41 @@ BAD = {
     ),
     "mask": (lambda a: jl.tbptt(2, 3)(*a, mask=jnp.ones((T, 1), bool)), "`mask` must be boolean"),
     "lengths": (lambda a: jl.tbptt(2, 3)(*a, lengths=jnp.array([T + 1, 0])), "`lengths` must lie"),
-    "xs": (lambda a: jl.tbptt(2, 3)(a[0], a[1], 3.0), "`xs` must have time on axis 0"),
+    "xs": (
+        lambda a: jl.tbptt(2, 3)(a[0], a[1], 3.0),
+        "`xs` must be arrays with time on axis 0, (T, ..., D); got float",
+    ),
     "sequence": (lambda a: jl.tbptt(2, 3, "lstm"), "`sequence` must be a function"),
     "reverse": (
         lambda a: jl.tbptt(2, 3, functools.partial(jl.lstm, reverse=True)),
         "`sequence` must run forward in time",
+    ),
+    "reverse within a stack": (
+        lambda a: jl.tbptt(
+            2, 3, functools.partial(jl.stack, sequence=functools.partial(jl.lstm, reverse=True))
+        ),
+        "`sequence` must run forward in time",
+    ),
+    "a window of another stream": (
+        lambda a: jl.tbptt_stream(2, 5).advance(a[0], begun(a)[1], a[2][:4]),
+        "`window` must be one of this stream, tbptt_stream(2, 5), which keeps k2 - k1 = 3 steps; "
+        "got one that keeps 1",
+    ),
+    "a window of steps of another dtype": (
+        lambda a: begun(a)[0](a[0], begun(a)[1], a[2][:4].astype(jnp.float32)),
+        "`xs` must be like those that `begin` was given, float64 (T, 2, 3); got float32 (T, 2, 3)",
+    ),
+    "begin, the other way round": (
+        lambda a: jl.tbptt_stream(2, 3).begin(a[2], a[1]),
+        "`state` must be a state of the cell",
+    ),
+    "advance, the other way round": (
+        lambda a: begun(a)[0](begun(a)[1], a[0], a[2][:4]),
+        "`window` must be a Window, of begin(state, xs) at first; got LSTMParams",
+    ),
+    "advance, xs first": (
+        lambda a: begun(a)[0](a[0], a[2][:4], begun(a)[1]),
+        "`window` must be a Window",
     ),
     "reset_state": (
         lambda a: jl.tbptt(2, 3)(*a, reset_state=a[1]),

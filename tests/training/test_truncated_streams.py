@@ -54,7 +54,7 @@ def test_the_parts_of_a_stream_add_up(k1, k2, chunks, resets):
 
     def given(params):
         """Where resets lead to is learnt: any function of params."""
-        return {"reset_state": jl.ElmanState(jnp.ones((B, 1)) * params.b)} if resets else {}
+        return {"reset_state": jl.ElmanState(jnp.ones((B, 1)) * params.b[None])} if resets else {}
 
     def at_once(params):
         last, hs = whole(params, state, xs, **given(params), **flags)

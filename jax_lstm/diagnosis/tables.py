@@ -1,0 +1,95 @@
+"""The truth and the mistakes of one problem, as the referee wants them."""
+
+import jax
+import numpy as np
+
+from jax_lstm import referee
+from jax_lstm.diagnosis.slow_backward import MUTANTS
+from jax_lstm.diagnosis.switches import clash
+
+PER_STEP = ("das", "dhs", "dcs")  # leaves that few people have
+LARGE = 5e4  # T B H (D + H) from which two mistakes at once take longer than people wait
+DRAWS = 4  # runs that show how large rounding is
+
+
+def table_of(cell, problem):
+    """A Table; the truth in it is made here and now."""
+    kind = MUTANTS[cell]
+    (T, B, D), H = problem.xs.shape, problem.state["h"].shape[-1]
+    sizes = {"time": T, "batch": B, "features": H}
+    changes = kind.after(problem) | referee.scalings(sizes, kind.weights)
+    truth, gates = kind.gradients(problem, [()]), kind.blocks["dW"]
+    noise = noise_of(kind, problem, truth)
+
+    def gradients(settings):
+        return truth if list(settings) == [()] else kind.gradients(problem, settings)
+
+    return referee.Table(
+        kind.inside(problem),
+        gradients,
+        changes,
+        clash,
+        noise,
+        kind.weights,
+        kind.steps,
+        kind.blocks,
+        {"dxs": dict(zip(gates, np.split(problem.params["W"].T, len(gates)), strict=True))},
+        T * B * H * (D + H) > LARGE,
+        kind.local(problem),
+    )
+
+
+def table_for(table, given):
+    """The table with the leaves that are given: torch's second bias, what belongs to each step.
+
+    A mistake of leaves that are not given is out: nothing here could show it.
+    """
+    every = {g.leaf for g in given}
+    shown = {k for k in table.inside if set(table.local.get(k, ())) <= every}
+    table = table._replace(inside={k: v for k, v in table.inside.items() if k in shown})
+    bare = table.gradients
+
+    def gradients(settings):
+        found = bare(settings)
+        found = {k: x for k, x in found.items() if k in every or k not in PER_STEP}
+        return found | ({"db again": found["db"]} if "db again" in every else {})
+
+    if "db again" not in every:
+        return table._replace(gradients=gradients)
+
+    def again(change):  # what happens to db happens to both
+        return lambda d: (changed := change(d)) | {"db again": changed["db"]}
+
+    both = lambda leaves: (*leaves, "db again") if "db" in leaves else leaves
+    return table._replace(
+        gradients=gradients,
+        after={k: (says, again(change)) for k, (says, change) in table.after.items()},
+        noise=table.noise | {"db again": table.noise["db"]},
+        weights=(*table.weights, "db again"),
+        blocks=table.blocks | {"db again": table.blocks["db"]},
+        local={k: both(leaves) for k, leaves in table.local.items()},
+    )
+
+
+def noise_of(kind, problem, truth):
+    """{leaf: norm of the truth's rounding error per eps}, by what float32 makes of the problem.
+
+    Every number is moved by less than its last digit, a few times; the largest error counts, up
+    to a hundredth of the whole gradient: where float32 overflows it says nothing.
+    """
+    rng, largest = np.random.default_rng(0), {}
+    eps = float(np.finfo(np.float32).eps)
+    most = 0.01 * np.sqrt(sum(np.sum(x * x) for x in truth.values())) / eps
+
+    def nudge(x):
+        if not isinstance(x, np.ndarray):
+            return x
+        return (x * (1 + eps * rng.uniform(-0.5, 0.5, x.shape))).astype(np.float32)
+
+    for _ in range(DRAWS):
+        found = kind.gradients(jax.tree.map(nudge, problem), [()])
+        for k, x in truth.items():
+            error = np.linalg.norm(found[k].astype(np.float64) - x) / eps
+            error = float(error) if error < most else float(most)
+            largest[k] = max(largest.get(k, 0.0), error)
+    return largest
