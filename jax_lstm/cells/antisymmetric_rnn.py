@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax_lstm.cells import packed
 from jax_lstm.cells.initial import make_init
 from jax_lstm.cells.packed import HiddenState
+from jax_lstm.doors import check_number
 from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.made import partial
 from jax_lstm.engine.routes import make_init_state, routes
@@ -67,11 +68,17 @@ SHAPES = (("W", "D,H"), ("U", "H,H"), ("b", "H"))
 init_antisymmetric_rnn = make_init("antisymmetric_rnn", AntisymmetricRNNParams, SHAPES)
 
 
-@functools.cache
 def make_antisymmetric_rnn(
     epsilon: float = 0.1, gamma: float = 0.01
 ) -> Cell[AntisymmetricRNNParams, HiddenState]:
     """The record with a step ε and a damping γ of one's own; see `make_rnn`."""
+    check_number("epsilon", epsilon)
+    check_number("gamma", gamma)
+    return record(epsilon, gamma)
+
+
+@functools.cache
+def record(epsilon: float, gamma: float) -> Cell[AntisymmetricRNNParams, HiddenState]:
     return Cell(
         name="antisymmetric_rnn",
         params=AntisymmetricRNNParams,

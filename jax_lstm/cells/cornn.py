@@ -21,6 +21,7 @@ import jax
 
 from jax_lstm.cells import packed
 from jax_lstm.cells.initial import make_init
+from jax_lstm.doors import check_number
 from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.made import partial
 from jax_lstm.engine.routes import make_init_state, routes
@@ -87,11 +88,18 @@ SHAPES = (("W", "D,H"), ("U", "H,H"), ("V", "H,H"), ("b", "H"))
 init_cornn = make_init("cornn", CoRNNParams, SHAPES)
 
 
-@functools.cache
 def make_cornn(
     dt: float = 0.042, gamma: float = 2.7, epsilon: float = 4.7
 ) -> Cell[CoRNNParams, CoRNNState]:
     """The record with a time step, a stiffness and a damping of one's own; see `make_rnn`."""
+    check_number("dt", dt)
+    check_number("gamma", gamma)
+    check_number("epsilon", epsilon)
+    return record(dt, gamma, epsilon)
+
+
+@functools.cache
+def record(dt: float, gamma: float, epsilon: float) -> Cell[CoRNNParams, CoRNNState]:
     constants = Constants(dt, gamma, epsilon)
     return Cell(
         name="cornn",

@@ -21,6 +21,7 @@ import jax
 
 from jax_lstm.cells import packed
 from jax_lstm.cells.initial import make_init
+from jax_lstm.doors import check_number
 from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.made import partial
 from jax_lstm.engine.routes import make_init_state, routes
@@ -97,9 +98,14 @@ SHAPES = (("W", "D,4H"), ("U", "H,3H"), ("b", "4H"), ("V", "H,H"))
 init_lem = make_init("lem", LEMParams, SHAPES)
 
 
-@functools.cache
 def make_lem(dt: float = 1.0) -> Cell[LEMParams, LEMState]:
     """The record with a longest time step of one's own; see `make_rnn`."""
+    check_number("dt", dt)
+    return record(dt)
+
+
+@functools.cache
+def record(dt: float) -> Cell[LEMParams, LEMState]:
     return Cell(
         name="lem",
         params=LEMParams,

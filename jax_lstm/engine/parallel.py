@@ -19,9 +19,17 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jax_lstm.doors import check_text
 from jax_lstm.engine.bptt import of_params
 from jax_lstm.engine.cell import AnyCell
-from jax_lstm.engine.doors import check_cell, check_reset_state, check_steps, valid_steps
+from jax_lstm.engine.doors import (
+    check_cell,
+    check_options,
+    check_record,
+    check_reset_state,
+    check_steps,
+    valid_steps,
+)
 from jax_lstm.engine.routes import batch_axes
 from jax_lstm.engine.segments import Steps, cast_like, clear_masked, shift, where, widen
 from jax_lstm.sharding import vary_together
@@ -41,6 +49,8 @@ def make_parallel_rnn(cell: AnyCell, name: str = "parallel_rnn") -> Callable[...
     Raises:
       ValueError: the cell says no `affine`, or has more than one field in its state.
     """
+    check_record("cell", cell)
+    check_text("name", name)
     if cell.affine is None or len(cell.state._fields) != 1:
         raise ValueError(f"the cell {cell.name} must say `affine` of a state that is h alone")
 
@@ -57,6 +67,7 @@ def make_parallel_rnn(cell: AnyCell, name: str = "parallel_rnn") -> Callable[...
     ) -> tuple[Any, jax.Array]:
         """A sequence by a parallel scan over time, and its gradient by another."""
         check_cell(cell, params, state, xs, "xs", 1)
+        check_options("full", 1, reverse)
         T, *batch = xs.shape[: batch_axes(cell, state) + 1]
         mask = valid_steps(lengths, mask, T, batch)
         resets = check_steps("resets", resets, T, batch)
@@ -76,7 +87,7 @@ def coefficients(cell, w, fresh, steps):
     a, b = where(steps.mask, (a, b), (jnp.ones_like(a), jnp.zeros_like(b)))
     kept = a
     if steps.resets is not None:
-        h = fresh[0].astype(a.dtype)
+        h = fresh[0][None].astype(a.dtype)
         a, b = where(steps.resets, (jnp.zeros_like(a), b + a * h), (a, b))
     return a, b, zs, kept
 
@@ -90,7 +101,7 @@ def affine_scan(a, b, first, reverse):
     if not a.shape[0]:
         return b
     a, b = lax.associative_scan(after, (a, b), reverse=reverse)
-    return a * first + b
+    return a * first[None] + b
 
 
 def last_of(hs, first, reverse):
