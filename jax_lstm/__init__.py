@@ -21,6 +21,7 @@ from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.made import partial
 from jax_lstm.engine.parallel import make_parallel_rnn
 from jax_lstm.engine.routes import make_cell, make_rnn, routes
+from jax_lstm.files import exported
 from jax_lstm.files.checkpoint import load, save
 from jax_lstm.networks.masks import (
     drop,

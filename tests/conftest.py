@@ -77,6 +77,17 @@ def forget():
 
 
 @pytest.fixture(autouse=True)
-def no_terminal(monkeypatch):
+def no_terminal():
     """What is printed does not depend on who runs the tests."""
-    monkeypatch.delenv("COLUMNS", raising=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("COLUMNS", raising=False)
+        yield
+
+
+@pytest.fixture
+def monkeypatch(monkeypatch):
+    """Runs are compiled once per plan and shapes: what was traced before a rule is broken on
+    purpose, or while it was, is forgotten."""
+    jax.clear_caches()
+    yield monkeypatch
+    jax.clear_caches()
