@@ -115,8 +115,8 @@ def twin_grade(ask, name):
         return Grade(title, verdict, printable(found))
     found = (found,) if len(answers) == 1 else found
     if not isinstance(found, tuple | list) or len(found) != len(answers):
-        got = len(found) if isinstance(found, tuple | list) else kind_of(found)
-        return Grade(title, WRONG, f"must return {', '.join(map(str, answers))}; got {got} of them")
+        got = f"{len(found)} of them" if isinstance(found, tuple | list) else kind_of(found)
+        return Grade(title, WRONG, f"must return {', '.join(map(str, answers))}; got {got}")
     table = WRONG_BY_STAGE[name](args, y, dy)
     says = [
         said
