@@ -139,7 +139,7 @@ def fault(answer, x, truths, table):
     """What is wrong with one answer; nothing when it is right."""
     truth = truths[answer]
     if not (x is None or is_numbers(x)):
-        return f"{answer} must be an array; got {kind_of(x)}"
+        return f"{answer} must be an array of numbers; got {kind_of(x)}"
     kind, x = np.asarray(x).dtype, np.asarray(x, np.float64)
     eps = np.finfo(kind if kind in (np.float32, np.float16) else np.float64).eps
 
