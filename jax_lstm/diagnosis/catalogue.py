@@ -147,22 +147,25 @@ def branch_table(gates):
 
 
 class Overwritten(NamedTuple):
-    """A sum of which one summand is left: `=` where `+=` belongs.
+    """A sum of which one summand is left, `=` where `+=` belongs; or one is left out.
 
     leaves: of the gradient. gate: whose block, None for all. axis: 0 for time, 1 for examples.
-    left: whose share is left.
+    left: whose share is left, or, where it is skipped, left out.
     """
 
     leaves: tuple[str, ...]
     gate: str | None
     axis: int
     left: int
+    skipped: bool = False
 
     def sentence(self):
         every = ", ".join(self.leaves[:-1])
         what = " and ".join([*([every] if every else []), self.leaves[-1]])
         what += f" of the {NAMES[self.gate]}" if self.gate else ""
         step, share = (("step", "t="), ("example", "example "))[self.axis]
+        if self.skipped:
+            return f"the share of {share}{self.left} left out of {what}"
         what += f" overwritten at each {step} (= for +=)"
         return f"{what}: only the share of {share}{self.left} is left"
 
@@ -179,6 +182,10 @@ def overwritten(weights, gates, T, B):
                     title = f"{name} overwritten: {'t' if axis == 0 else 'example'}={left} left"
                     gated = tuple(k for k in leaves if not gate or k != "dP")
                     table[title] = Overwritten(gated, gate, axis, left)
+        for t in (0, T - 1) if T > 2 else ():
+            if (leaves, t) != (("dU",), 0):  # that is a zero for the remembered h0
+                name = "weights" if leaves == weights else leaves[0]
+                table[f"{name} skipped: t={t}"] = Overwritten(leaves, None, 0, t, True)
     return table
 
 

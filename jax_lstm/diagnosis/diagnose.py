@@ -173,11 +173,16 @@ def wrong_step(found, given, table, dtype):
 
 
 def between(verdict, kind):
-    """Where to look when every step is right: at what is carried, or at what is summed."""
+    """Where to look when every step is right: at what is carried, at what is summed, or at what is
+    handed out at each step while the sums and the first state show that what is carried is right.
+    """
     carried = [ok for (*_, ok), leaf in verdict if leaf not in kind.blocks]
-    wrong = [name for (name, *_, ok), _ in verdict if not ok]
+    wrong = [(name, leaf) for (name, *_, ok), leaf in verdict if not ok]
+    every, right = ", ".join(name for name, _ in wrong), ", and so is what is carried: look at how"
     if carried and all(carried):
-        return f", and so is what is carried: look at how {', '.join(wrong)} is summed over steps"
+        return f"{right} {every} is summed over steps"
+    if {leaf for _, leaf in wrong} == {"dxs"} and {"dW", "dU"} <= {leaf for _, leaf in verdict}:
+        return f"{right} {every} is put together, or made at some t"
     return ": look at what is carried from step to step, or is done otherwise at some t"
 
 
@@ -348,8 +353,10 @@ def given_of(gradient, form, layout, sizes):
     values, known, units = (
         form.gradient_to_ours({k: x[n] for k, x in found.items()}) for n in range(3)
     )
+    numbered = {k: np.full(shape, n) for n, (k, shape) in enumerate(shapes.items())}
+    parts = form.gradient_to_ours(numbered)
     given = [
-        referee.Given(form.labels.get(k, k), k, x, known[k] > 0, float(units[k].max()))
+        referee.Given(form.labels.get(k, k), k, x, known[k] > 0, float(units[k].max()), parts[k])
         for k, x in values.items()
         if known[k].any()
     ]

@@ -188,6 +188,7 @@ def after_lstm(problem):
         )
         for name, order in PERMUTED.items()
     }
+    table |= gate_means(problem)
     if problem.params["U"].shape[0] == H:
         table["dU transposed"] = (
             "dU transposed, gate by gate",
@@ -206,6 +207,26 @@ def after_lstm(problem):
             lambda d: d | {"dh0": d["dc0"], "dc0": d["dh0"]},
         )
     return table | after_any(problem)
+
+
+def gate_means(problem):
+    """A mean for the sum of one gate's block: some have an array for each of them."""
+    T, B, _ = problem.xs.shape
+    table: dict[str, Any] = {}
+    for over, n in means({"time": T, "batch": B}):
+        for leaves in (("dW",), ("dU",), ("db",), ("dW", "dU")):
+            for k, gate in NAMES.items():
+                whose = f"{' and '.join(leaves)} of the {gate}"
+                table[f"{' and '.join(leaves)} {k} averaged over {over}"] = (
+                    f"the mean over {over}, not the sum, in {whose} alone",
+                    functools.partial(scale_block, leaves=leaves, at=GATES.index(k), factor=1 / n),
+                )
+    return table
+
+
+def scale_block(d, leaves, at, factor):
+    factors = np.where(np.arange(len(GATES)) == at, factor, 1.0)
+    return d | {k: d[k] * np.repeat(factors, d[k].shape[-1] // len(GATES)) for k in leaves}
 
 
 def reorder(d, order):

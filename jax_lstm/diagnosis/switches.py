@@ -88,7 +88,7 @@ def nothing_left(a, b):
 
 BRANCHES = {"recurrence": ["dh"], "input": ["dx"], "dx": ["dx"], "dh": ["dh"]}
 BRANCHES |= {"dx and dh": ["dx", "dh"]}
-OVERWRITTEN = re.compile(r"(\w+)(?: (\w))? overwritten: (\w+)=\d+ left")
+OVERWRITTEN = re.compile(r"(\w+)(?: (\w))? (?:overwritten|skipped): (\w+)=\d+(?: left)?")
 
 
 def in_groups(run):
@@ -214,7 +214,8 @@ def share_masks(settings, problem, gates, size):
     (T, B, _), dtype = problem.xs.shape, problem.xs.dtype
     for n, names in enumerate(settings):
         for one in (table[k] for k in names if k in table):
-            left = (np.arange((T, B)[one.axis]) == one.left).astype(dtype)
+            left = (np.arange((T, B)[one.axis]) == one.left) != one.skipped
+            left = left.astype(dtype)
             left = left[:, None, None] if one.axis == 0 else left[None, :, None]
             for leaf in one.leaves:
                 blocks = 1 if leaf == "dP" else len(gates)

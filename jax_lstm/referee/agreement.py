@@ -18,6 +18,7 @@ class Given(NamedTuple):
 
     name: as its owner calls it. leaf: whose place in a gradient of the table it has. values:
     float64. known: booleans, False where nothing is known. unit: the rounding of printed digits.
+    part: whole numbers, which of its owner's arrays each number is from; None: all from one.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Given(NamedTuple):
     values: Any
     known: Any
     unit: float = 0.0
+    part: Any = None
 
 
 class Distances(NamedTuple):
@@ -160,16 +162,32 @@ def reaches(matrix, error):
 
 
 def multiples(given, table, right, eps):
-    """[(name, factor)] of arrays that are wrong, but right up to a factor."""
+    """[(name, factor)] of arrays that are wrong, but right up to a factor; else of their blocks."""
     found = []
     for g in given:
-        want = right[g.leaf][0][g.known]
-        square = np.vdot(want, want)
-        factor = float(np.vdot(want, g.values[g.known]) / square) if square > 0 else 0.0
-        if np.count_nonzero(want) > 1 and factor not in (0.0, 1.0) and np.isfinite(factor):
-            as_it_is, scaled = (
-                distances([g], table.noise, {g.leaf: right[g.leaf] * f}).agrees(eps)[0, 0]
-                for f in (1.0, factor)
-            )
-            found += [(g.name, factor)] if scaled and not as_it_is else []
-    return found
+        parts = [[g], in_blocks(g, table.blocks.get(g.leaf, ()))]
+        every = ([multiple_of(x, table.noise, right, eps) for x in part] for part in parts)
+        found += next((x for x in every if any(factor for _, factor in x)), [])
+    return [(name, factor) for name, factor in found if factor]
+
+
+def multiple_of(g, noise, right, eps):
+    """(name, factor); 0 where there is none."""
+    want = right[g.leaf][0][g.known]
+    square = np.vdot(want, want)
+    factor = float(np.vdot(want, g.values[g.known]) / square) if square > 0 else 0.0
+    if np.count_nonzero(want) < 2 or factor in (0.0, 1.0) or not np.isfinite(factor):
+        return g.name, 0.0
+    as_it_is, scaled = (
+        distances([g], noise, {g.leaf: right[g.leaf] * f}).agrees(eps)[0, 0] for f in (1.0, factor)
+    )
+    return g.name, factor if scaled and not as_it_is else 0.0
+
+
+def in_blocks(g, names):
+    """What is known of each block by itself."""
+    where = np.repeat(np.arange(len(names)), g.values.shape[-1] // max(len(names), 1))
+    return [
+        g._replace(name=f"{g.name}, {name},", known=g.known & (where == n))
+        for n, name in enumerate(names)
+    ]

@@ -87,6 +87,7 @@ FITTED = dict.fromkeys(  # how many numbers each fits
         "clip by norm",
         "clip weights by norm",
         "clip each by norm",
+        "clip each weight by norm",
     ),
     1,
 )
@@ -110,7 +111,14 @@ def clippings(weights):
             "the weights' gradients times {} (by norm clipped, or scaled)",
             functools.partial(shrink, leaves=weights),
         ),
-        "clip each by norm": ("clipping by norm at {}, leaf by leaf", shrink_each),
+        "clip each by norm": (
+            "clipping by norm at {}, leaf by leaf",
+            functools.partial(shrink_each, leaves=None),
+        ),
+        "clip each weight by norm": (
+            "clipping by norm at {} of the weights' gradients alone, leaf by leaf",
+            functools.partial(shrink_each, leaves=weights),
+        ),
     }
 
 
@@ -140,23 +148,41 @@ def shrink(gradient, given, leaves):
     return scale(gradient, factor, leaves), factor
 
 
-def shrink_each(gradient, given):
-    """The threshold is the norm that two leaves or more were shrunk to; the others are below it."""
-    mine, norms = among(given, None, gradient), {}
-    for leaf, x in gradient.items():
-        norms[leaf] = np.linalg.norm(x.reshape(len(x), -1), axis=1)
-    thresholds = []
-    for leaf in dict.fromkeys(g.leaf for g in mine):
-        factor, _ = fit_factor(gradient, [g for g in mine if g.leaf == leaf])
+def shrink_each(gradient, given, leaves):
+    """The threshold is the norm that two leaves or more were shrunk to; the others are below it.
+
+    A leaf is what its owner has: where they have a matrix for each gate, that.
+    """
+    n, thresholds = len(next(iter(gradient.values()))), []
+    for part in parts_of(among(given, leaves, gradient)).values():
+        factor, _ = fit_factor(gradient, [g._replace(known=g.known & at) for g, at in part])
         shrunk = (factor > 0) & (factor < SHRUNK)
-        thresholds.append(np.where(shrunk, factor * norms[leaf], 0.0))
+        thresholds.append(np.where(shrunk, factor * norm_of(gradient, part), 0.0))
     shrunk = np.count_nonzero(thresholds, axis=0)
     threshold = np.sum(thresholds, axis=0) / np.where(shrunk > 1, shrunk, np.nan)
-    threshold = threshold * np.ones(len(next(iter(gradient.values()))))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        factors = {k: np.minimum(1.0, threshold / norm) for k, norm in norms.items()}
-    factors = {k: np.where(norms[k] > 0, x, 1.0) for k, x in factors.items()}
-    return {k: scale({k: x}, factors[k])[k] for k, x in gradient.items()}, threshold
+    threshold, found = threshold * np.ones(n), {k: x.copy() for k, x in gradient.items()}
+    for part in parts_of([g for g in given if leaves is None or g.leaf in leaves]).values():
+        norm = norm_of(gradient, part)
+        factor = np.minimum(1.0, threshold / np.where(norm > 0, norm, np.inf))
+        factor = np.where(norm > 0, factor, 1.0)
+        for g, at in part:
+            found[g.leaf][:, at] *= factor[:, None]
+    return found, threshold
+
+
+def parts_of(given):
+    """{part: [(what is given, booleans: where it is of that part)]}: their owner's arrays."""
+    found: dict[Any, list[Any]] = {}
+    for g in given:
+        of = np.full(g.known.shape, -1) if g.part is None else g.part
+        for k in np.unique(of):
+            found.setdefault(g.leaf if k == -1 else int(k), []).append((g, of == k))
+    return found
+
+
+def norm_of(gradient, part):
+    """Per setting."""
+    return np.sqrt(sum(np.square(gradient[g.leaf][:, at]).sum(1) for g, at in part))
 
 
 def fit_factor(gradient, given):

@@ -313,6 +313,8 @@ def fitted(batch, given, table):
     """What has a number: fitted for every candidate of a batch."""
     enough = sum(g.known.sum() for g in given) >= FEWEST
     for name, (template, fit) in (clippings(table.weights) if enough else {}).items():
+        if "weight" in name and all(g.leaf in table.weights for g in given):
+            continue  # of all that is given
         gradient, number = fit(batch.gradient, given)
         off = np.isnan(number)
         gradient = {leaf: np.where(column(off, x), np.nan, x) for leaf, x in gradient.items()}

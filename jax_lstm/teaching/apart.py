@@ -38,6 +38,8 @@ ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",  # an accelerator is whoever's asks
     "JAX_ENABLE_X64": "1",
     "JAX_DEFAULT_MATMUL_PRECISION": "highest",
+    "JAX_NUMPY_RANK_PROMOTION": "allow",  # x @ W + b is what people write
+    "JAX_NUMPY_DTYPE_PROMOTION": "standard",
     "PYTHONIOENCODING": "utf-8:backslashreplace",
 }
 BOOT = "import runpy, sys; sys.path[:] = {}; runpy.run_path({!r}, run_name='__main__')"

@@ -45,6 +45,7 @@ LOOP = """\
 """
 SHORTER = {
     "jnp.matmul(x, W, preferred_element_type=wide(x.dtype))": "x @ W",
+    "align(b, y)": "jnp.broadcast_to(b, y.shape)",
     ", summed in `wide` precision": "",
     "(..., M), wide.": "(..., M).",
 }

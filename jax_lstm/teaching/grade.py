@@ -115,8 +115,8 @@ def twin_grade(ask, name):
         return Grade(title, verdict, printable(found))
     found = (found,) if len(answers) == 1 else found
     if not isinstance(found, tuple | list) or len(found) != len(answers):
-        got = len(found) if isinstance(found, tuple | list) else kind_of(found)
-        return Grade(title, WRONG, f"must return {', '.join(map(str, answers))}; got {got} of them")
+        got = f"{len(found)} of them" if isinstance(found, tuple | list) else kind_of(found)
+        return Grade(title, WRONG, f"must return {', '.join(map(str, answers))}; got {got}")
     table = WRONG_BY_STAGE[name](args, y, dy)
     says = [
         said
@@ -139,7 +139,7 @@ def fault(answer, x, truths, table):
     """What is wrong with one answer; nothing when it is right."""
     truth = truths[answer]
     if not (x is None or is_numbers(x)):
-        return f"{answer} must be an array; got {kind_of(x)}"
+        return f"{answer} must be an array of numbers; got {kind_of(x)}"
     kind, x = np.asarray(x).dtype, np.asarray(x, np.float64)
     eps = np.finfo(kind if kind in (np.float32, np.float16) else np.float64).eps
 

@@ -191,6 +191,7 @@ def number(x):
     kind = type(x).__name__
     try:
         x = np.asarray(x)
+        kind += f" of {x.dtype}" * (kind == "ndarray")
         wide = x if x.dtype.kind == "c" else x.astype(np.float64)
     except (TypeError, ValueError):
         return kind

@@ -1,5 +1,6 @@
 """diagnose on trial: what it claims, the data can tell."""
 
+import functools
 import subprocess
 import sys
 import time
@@ -7,8 +8,17 @@ import time
 import numpy as np
 import pytest
 
+from jax_lstm import diagnose
 from jax_lstm.diagnosis.slow_backward import MUTANTS
-from tests.diagnosis.problems import judged, leaves_of, named, over_cells, random_problem
+from jax_lstm.interop.layouts import LAYOUTS, from_ours
+from tests.diagnosis.problems import (
+    in_our_layout,
+    judged,
+    leaves_of,
+    named,
+    over_cells,
+    random_problem,
+)
 
 T, B, D, H = 5, 3, 4, 4
 
@@ -176,3 +186,47 @@ def test_a_leaf_of_zeros_is_called_that_and_no_two_mistakes(cell):
     found = judged(right | {"dW": 0 * right["dW"]}, problem, cell, pairs=True)
     assert not any(sum("overwritten" in name for name in e.names) > 1 for e in found.explanations)
     assert not judged({k: 0 * x for k, x in right.items()}, problem, cell, None).explanations
+
+
+# Leaves as their owner has them ---------------------------------------------------------------
+
+
+def shrunk(leaves, most):
+    return {k: x * min(1.0, most / np.linalg.norm(x)) for k, x in leaves.items()}
+
+
+def test_leaves_of_the_weights_alone_are_clipped():
+    problem, right = right_of()
+    weights = {k: right[k] for k in ("dW", "dU", "db")}
+    most = 0.9 * min(float(np.linalg.norm(x)) for x in right.values())
+    found = judged(right | shrunk(weights, most), problem, "lstm")
+    assert [e.names for e in found.explanations] == [("clip each weight by norm",)]
+    alone = judged(shrunk(weights, most), problem, "lstm")
+    assert [e.names for e in alone.explanations] == [("clip each by norm",)]
+
+
+@functools.cache
+def per_gate(layout):
+    """The problem and its gradient where a gate has its own arrays."""
+    problem, right = right_of()
+    form, sizes = LAYOUTS["lstm"][layout], {"T": T, "B": B, "D": D, "H": H}
+    theirs = {k: v for k, v in form.problem.items() if k not in ("y", "target")}
+    arrays = from_ours(form.to_ours, theirs, sizes, in_our_layout(problem))
+    return arrays, from_ours(form.gradient_to_ours, form.gradient, sizes, right)
+
+
+@pytest.mark.parametrize("layout", ["coursera", "tmva"])
+def test_a_leaf_is_an_array_of_its_owner(layout):
+    problem, right = per_gate(layout)
+    judge = lambda gradient: diagnose(gradient, problem, layout=layout, pairs=False)
+    assert judge(right)
+    found = judge(shrunk(right, 0.5))
+    assert [e.names for e in found.explanations] == [("clip each by norm",)]
+    own = {k: x * (0.3 + 0.01 * n) for n, (k, x) in enumerate(right.items())}
+    assert not judge(own).explanations
+    matrix = "dW and dU f" if layout == "coursera" else "dW f"
+    for leaf, name in (("dWf", matrix), ("dbf", "db f")):
+        found = judge(right | {leaf: right[leaf] / B})
+        assert [e.names for e in found.explanations] == [(f"{name} averaged over batch",)]
+    found = judge(right | {"dbo": 0.77 * right["dbo"]})
+    assert "db*, output gate, is 0.77 times the right one; first" in found.sentence()

@@ -136,6 +136,51 @@ def test_a_sum_that_was_overwritten_is_named(name):
     assert "(= for +=): only the" in found.sentence()
 
 
+def skips(leaves, t):
+    """`if t > 0:`, or a loop that begins too late: a step's share is left out."""
+
+    def gradient(p):
+        steps = dict.fromkeys(leaves, len(p["xs"]))
+
+        def add(name, old, new):
+            if name in steps:
+                steps[name] -= 1
+            return old if steps.get(name) == t else old + new
+
+        return student(add=add)(p)
+
+    return gradient
+
+
+SKIPPED = {
+    "dW skipped: t=0": skips(["dW"], 0),
+    "dU skipped: t=3": skips(["dU"], 3),
+    "db skipped: t=3": skips(["db"], 3),
+    "weights skipped: t=0": skips(["dW", "dU", "db"], 0),
+    "h0 zero in backward": skips(["dU"], 0),
+}
+
+
+@pytest.mark.parametrize("name", SKIPPED)
+def test_a_step_that_a_sum_leaves_out_is_named(name):
+    found = jl.diagnose(SKIPPED[name], PROBLEM)
+    assert [e.names for e in found.explanations] == [(name,)]
+
+
+def test_what_is_handed_out_is_not_blamed_on_what_is_carried():
+    """Every other array shows that what is carried is right."""
+
+    def gradient(p):
+        found = student()(p)
+        found["dxs"][1:2] *= 1.3  # of no problem of a single step
+        return found
+
+    sentence = jl.diagnose(gradient, PROBLEM, pairs=False).sentence()
+    assert sentence.endswith(
+        "and so is what is carried: look at how dxs is put together, or made at some t"
+    )
+
+
 def test_a_sum_that_no_name_explains_is_not_blamed_on_what_is_carried():
     half = student(add=lambda name, old, new: (0.5 if name == "dU" else 1.0) * old + new)
     assert (

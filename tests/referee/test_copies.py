@@ -9,7 +9,7 @@ from tests.referee.test_taps import MINE, my_problem, wrong_keep
 
 def masked(cell):
     """The cell with a mask on U, whose `prepare` writes into the mask after it was used."""
-    mask = np.arange(1.0, 11.0) / 5
+    mask = np.arange(1.0, 11.0)[None] / 5  # a row: ranks are not promoted
 
     def prepare(params, consts):
         U = params.U * consts.copy()

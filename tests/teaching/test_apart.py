@@ -10,6 +10,7 @@ import pytest
 
 from jax_lstm.commands import main as command
 from jax_lstm.teaching import student
+from jax_lstm.teaching.apart import Apart
 from jax_lstm.teaching.exercise import exercise
 
 SOLUTION = exercise(numpy=True, solution=True)
@@ -150,3 +151,14 @@ def test_memory_and_processor_time_are_bounded():
     code = LIMITED.format(path=sys.path)
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (found.stdout, found.returncode) == ("no memory\n", -signal.SIGXCPU)
+
+
+def test_a_file_runs_under_the_promotion_of_jax_itself(tmp_path, monkeypatch):
+    """x @ W + b is what people write, whatever the grader's own process refuses."""
+    monkeypatch.setenv("JAX_NUMPY_RANK_PROMOTION", "raise")
+    monkeypatch.setenv("JAX_NUMPY_DTYPE_PROMOTION", "strict")
+    file = tmp_path / "my_lstm.py"
+    file.write_text("import jax.numpy as jnp\ndef f(x, b): return x + b + jnp.float32(1)\n")
+    with Apart(file, ("f",)) as ask:
+        verdict, found = ask("f", (), (np.ones((2, 3)), np.ones(3)))
+    assert (verdict, found.tolist()) == ("", [[3.0] * 3] * 2)

@@ -155,7 +155,13 @@ MUTANTS = [
     ("fork_bwd", FORK, "return no_such_name, None", "raises NameError"),
     ("fork_bwd", FORK, "return fork_bwd(None, dxs)", "raises RecursionError"),
     ("fork_bwd", FORK, "exit(3)", "raises SystemExit"),
-    ("fork_bwd", FORK, "return 'dx', None", "dx must be an array; got str"),
+    ("fork_bwd", FORK, "return 'dx', None", "dx must be an array of numbers; got str"),
+    (
+        "fork_bwd",
+        FORK,
+        "return np.array([[{}]]), None",
+        "dx must be an array of numbers; got ndarray of object",
+    ),
     ("tanh_bwd", "dt * (1 + t) * (1 - t)", "dt * t**5", "no known mistake explains it; it is off"),
     (
         "backward",
