@@ -172,7 +172,7 @@ def tbptt_stream(k1: int, k2: int, sequence: Callable[..., Tree] = lstm) -> Stre
       ValueError: as `tbptt`; a chunk that is not a multiple of k1; resets here and not there.
     """
     k1, k2 = check_reach(k1, k2)
-    check_function("sequence", sequence)
+    check_function("sequence", sequence, 3)
     check_forward("sequence", sequence)
 
     def begin(state, xs, *, resets=None):
