@@ -46,7 +46,7 @@ def refuse(name: str, want: str, x: object, hint: str = "") -> NoReturn:
 
 
 @contextlib.contextmanager
-def forward_mode_of_the_twin(name):
+def forward_mode_of_the_twin(name, twin=""):
     """JAX says that a rule by hand has no forward mode; this says where there is one."""
     try:
         yield
@@ -55,7 +55,7 @@ def forward_mode_of_the_twin(name):
             raise
         raise TypeError(  # of a stack, not of its layer
             f"{name}() is differentiated by {BACKWARD}; for jax.jvp, jax.jacfwd or jax.linearize "
-            f"take its twin, {name}_autodiff"
+            f"take {twin or f'its twin, {name}_autodiff'}"
         ) from None
 
 
@@ -63,8 +63,8 @@ def forward_mode_of_the_twin(name):
 
 
 def is_array(x):
-    """Whether x is an array as NumPy and JAX have them. Other libraries' dtypes are none to JAX, and
-    a `jax.ShapeDtypeStruct` has no numbers."""
+    """Whether x is an array as NumPy and JAX have them. Other libraries' dtypes are none to JAX, a
+    `jax.ShapeDtypeStruct` has no numbers."""
     numbers = hasattr(x, "shape") and not isinstance(x, jax.ShapeDtypeStruct)
     return numbers and isinstance(getattr(x, "dtype", None), np.dtype)
 
@@ -123,7 +123,8 @@ def as_array(name, given, dtype, want):
             raise TypeError
         if any(is_array(p) and p.dtype.kind in NO_NUMBERS for p in parts):  # times become numbers
             raise TypeError
-        return jnp.asarray(given, None if parts else dtype)
+        with jax.numpy_dtype_promotion("standard"):  # lists of numbers of several kinds
+            return jnp.asarray(given, None if parts else dtype)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"`{name}` must be {want}; got {describe(given)}") from None
 
@@ -257,4 +258,6 @@ def check_init(key, dtype, **sizes):
     check_key("key", key)
     found = [check_size(name, size, 1) for name, size in sizes.items()]
     check_dtype("dtype", dtype)
+    if jnp.dtype(dtype).itemsize < 2:  # JAX draws none
+        refuse("dtype", "floating point of 16 bits or more", jnp.dtype(dtype).name)
     return found

@@ -45,6 +45,7 @@ LOOP = """\
 """
 SHORTER = {
     "jnp.matmul(x, W, preferred_element_type=wide(x.dtype))": "x @ W",
+    "align(b, y).astype(y.dtype)": "b",
     ", summed in `wide` precision": "",
     "(..., M), wide.": "(..., M).",
 }
