@@ -259,6 +259,7 @@ def test_headers_that_make_no_sense(header, match, tmp_path):
     [
         ({"a": 3.0}, None, "`a` must be an array, in NamedTuples, .*; got float"),
         ({"a": [np.ones(2), "b"]}, None, "`a.1` must be an array"),
+        (3.0, None, "`tree` must be an array, in NamedTuples, .*; got float"),
         ({3: np.ones(2)}, None, "the keys of a dict must be texts; got 3"),
         ({"a": {"b": np.ones(2)}, "a.b": np.ones(2)}, None, "two leaves would be called `a.b`"),
         ({"a": jax.random.key(0)}, None, "`a` is a key; save jax.random.key_data of it"),
