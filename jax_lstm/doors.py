@@ -125,7 +125,7 @@ def as_array(name, given, dtype, want):
             raise TypeError
         with jax.numpy_dtype_promotion("standard"):  # lists of numbers of several kinds
             return jnp.asarray(given, None if parts else dtype)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # whatever it is to NumPy and to JAX, also while they put it into words
         raise ValueError(f"`{name}` must be {want}; got {describe(given)}") from None
 
 
@@ -231,9 +231,10 @@ def takes(function, n):
 
 def check_dtype(name, dtype):
     """A real floating point dtype. None is none: NumPy would take it for float64."""
+    none = dtype is None or is_array(dtype) or isinstance(dtype, jax.ShapeDtypeStruct)
     try:
-        kind = None if dtype is None or is_array(dtype) else jnp.dtype(dtype)
-    except (TypeError, ValueError):
+        kind = None if none else jnp.dtype(dtype)
+    except Exception:  # NumPy's, or of what is put into its words
         kind = None
     if kind is None or not jnp.issubdtype(kind, jnp.floating):
         given = dtype if kind is None or isinstance(dtype, str) else kind.name

@@ -249,6 +249,8 @@ def check_inputs(inputs, least, form):
     check_array("inputs", inputs, f"{form}, an array")
     if inputs.ndim < least:
         raise ValueError(f"`inputs` must be {form}, an array; got {inputs.shape}")
+    if jnp.issubdtype(inputs.dtype, jnp.complexfloating):  # flax would drop the imaginary part
+        raise ValueError(f"`inputs` must be {form}, of real numbers; got {inputs.dtype}")
 
 
 def check_carry(name, cell, carry, batch):

@@ -267,7 +267,7 @@ def test_headers_that_make_no_sense(header, match, tmp_path):
         (np.ones(2), {"x": np.ones(2)}, "`notes` must be what JSON can say"),
         (np.ones(2), float("nan"), "`notes` must be what JSON can say"),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_what_cannot_be_saved(tree, notes, match, tmp_path):
     path = tmp_path / "a.safetensors"

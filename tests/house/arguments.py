@@ -244,7 +244,7 @@ OWN: dict[str, dict[str, Example]] = {
     },
     "training.language_model_loss": {
         "params": example(MODEL, size=ANY),
-        "tokens": example(np.zeros((T, B), int)),
+        "tokens": example(np.zeros((T, B), int), {"a traced number"}),
         "targets": example(np.zeros((T, B), int)),
     },
     "over_devices": {"devices": example(None, OPTIONAL)},
