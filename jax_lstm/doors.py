@@ -4,6 +4,7 @@ Each says which argument, what to pass, and what was given: "`name` must be ...;
 """
 
 import contextlib
+import inspect
 import math
 import operator
 import os
@@ -16,6 +17,7 @@ from jax.core import Tracer
 from jax.export import is_symbolic_dim
 
 BACKWARD = "its hand-written rule, which goes backward only"
+MOST = 2**31 - 1  # of a size: XLA and Python would complain of more in words of their own
 NO_NUMBERS = "OSUMm"  # kinds of dtypes: objects, words, times
 TOLERATED = 8  # eps beyond the ends of an interval: a mean of ones may round to more than 1
 
@@ -31,7 +33,10 @@ def describe(x):
         return f"{type(x).__module__.partition('.')[0]}.{type(x).__name__}"
     if callable(x) and hasattr(x, "__name__"):
         return f"{'the class' if isinstance(x, type) else 'the function'} {x.__name__}"
-    words = repr(x)
+    try:
+        words = repr(x)
+    except Exception:  # what is passed by mistake may be half made
+        return type(x).__name__
     return words if len(words) <= 40 else type(x).__name__
 
 
@@ -41,7 +46,7 @@ def refuse(name: str, want: str, x: object, hint: str = "") -> NoReturn:
 
 
 @contextlib.contextmanager
-def forward_mode_of_the_twin(name):
+def forward_mode_of_the_twin(name, twin=""):
     """JAX says that a rule by hand has no forward mode; this says where there is one."""
     try:
         yield
@@ -50,7 +55,7 @@ def forward_mode_of_the_twin(name):
             raise
         raise TypeError(  # of a stack, not of its layer
             f"{name}() is differentiated by {BACKWARD}; for jax.jvp, jax.jacfwd or jax.linearize "
-            f"take its twin, {name}_autodiff"
+            f"take {twin or f'its twin, {name}_autodiff'}"
         ) from None
 
 
@@ -58,8 +63,10 @@ def forward_mode_of_the_twin(name):
 
 
 def is_array(x):
-    """Whether x is an array as NumPy and JAX have them. Other libraries' dtypes are none to JAX."""
-    return hasattr(x, "shape") and isinstance(getattr(x, "dtype", None), np.dtype)
+    """Whether x is an array as NumPy and JAX have them. Other libraries' dtypes are none to JAX, a
+    `jax.ShapeDtypeStruct` has no numbers."""
+    numbers = hasattr(x, "shape") and not isinstance(x, jax.ShapeDtypeStruct)
+    return numbers and isinstance(getattr(x, "dtype", None), np.dtype)
 
 
 def as_jax_would(x):
@@ -115,10 +122,12 @@ def as_array(name, given, dtype, want):
                 raise TypeError
         if jnp.issubdtype(dtype, jnp.integer) and any(isinstance(p, bool | np.bool) for p in parts):
             raise TypeError
-        return jnp.asarray(given, None if parts else dtype)
-    except (TypeError, ValueError, OverflowError):
-        words = describe(given) if hasattr(given, "numpy") else repr(given)
-        raise ValueError(f"`{name}` must be {want}; got {words}") from None
+        if any(is_array(p) and p.dtype.kind in NO_NUMBERS for p in parts):  # times become numbers
+            raise TypeError
+        with jax.numpy_dtype_promotion("standard"):  # lists of numbers of several kinds
+            return jnp.asarray(given, None if parts else dtype)
+    except Exception:  # whatever it is to NumPy and to JAX, also while they put it into words
+        raise ValueError(f"`{name}` must be {want}; got {describe(given)}") from None
 
 
 def broadcasts(mask, x):
@@ -145,6 +154,8 @@ def check_size(name, size, least):
     whole = whole_number(size)
     if whole is None or whole < least:
         refuse(name, f"a whole number >= {least}", size)
+    if whole > MOST:
+        refuse(name, f"a whole number <= {MOST}", size)
     return whole
 
 
@@ -161,14 +172,21 @@ def check_shape(
 
 
 def check_number(name, x, want="a number", traced=True):
-    """One real number, finite where it can be looked at, which it must be if not `traced`."""
+    """The number, an integer as a float; or a complaint: it must be one real number, finite where
+    it can be looked at, which it must be if not `traced`."""
+    given = x
+    if isinstance(x, int) and not isinstance(x, bool):
+        with contextlib.suppress(OverflowError):
+            x = float(x)
     if is_array(x):
         real = x.dtype.kind not in NO_NUMBERS and jnp.issubdtype(x.dtype, np.number)
         real = real and x.shape == () and not jnp.issubdtype(x.dtype, jnp.complexfloating)
     else:
-        real = isinstance(x, int | float) and not isinstance(x, bool)
+        real = isinstance(x, float)
     if not real or (not traced if isinstance(x, Tracer) else not math.isfinite(x)):
-        refuse(name, want, x)
+        refuse(name, want, given)
+    whole = is_array(x) and jnp.issubdtype(x.dtype, jnp.integer)
+    return jnp.asarray(x).astype(float) if whole else x
 
 
 def check_flag(name, flag):
@@ -191,16 +209,33 @@ def check_texts(name, texts, want="a tuple of texts"):
         refuse(name, want, texts)
 
 
-def check_function(name, function):
+def check_function(name, function, n=None):
+    """A function with room for n arguments."""
     if not callable(function):
-        raise ValueError(f"`{name}` must be a function; got {describe(function)}")
+        refuse(name, "a function", function)
+    if n is not None and not takes(function, n):
+        refuse(name, f"a function of {n} argument{'s' * (n > 1)}", function)
+
+
+def takes(function, n):
+    """Whether it has room for n arguments; more may come by name. A function of C may not say."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind_partial(*range(n))
+    except TypeError:
+        return False
+    return True
 
 
 def check_dtype(name, dtype):
     """A real floating point dtype. None is none: NumPy would take it for float64."""
+    none = dtype is None or is_array(dtype) or isinstance(dtype, jax.ShapeDtypeStruct)
     try:
-        kind = None if dtype is None or is_array(dtype) else jnp.dtype(dtype)
-    except TypeError:
+        kind = None if none else jnp.dtype(dtype)
+    except Exception:  # NumPy's, or of what is put into its words
         kind = None
     if kind is None or not jnp.issubdtype(kind, jnp.floating):
         given = dtype if kind is None or isinstance(dtype, str) else kind.name
@@ -225,4 +260,6 @@ def check_init(key, dtype, **sizes):
     check_key("key", key)
     found = [check_size(name, size, 1) for name, size in sizes.items()]
     check_dtype("dtype", dtype)
+    if jnp.dtype(dtype).itemsize < 2:  # JAX draws none
+        refuse("dtype", "floating point of 16 bits or more", jnp.dtype(dtype).name)
     return found

@@ -94,7 +94,7 @@ def attribute(
     """
     dstate = check_cotangents(run, dhs, dstate)
     if of is not None:
-        check_function("of", of)
+        check_function("of", of, 1)
     gates, steps = len(run.gates), run.steps
 
     def body(dstate, now):

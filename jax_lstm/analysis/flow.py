@@ -236,7 +236,7 @@ def check_places(at, T):
         places = np.asarray(at, int if not is_array(at) and not len(at) else None)
     except (TypeError, ValueError):  # lists of unequal length, traced numbers
         refuse("at", want, at)
-    if places.ndim != 1 or not np.issubdtype(places.dtype, np.integer):
+    if places.ndim != 1 or places.dtype.kind not in "iu":
         refuse("at", want, at)
     if places.size and not 0 <= places.min() <= places.max() < T:
         raise ValueError(f"`at` must lie in [0, T = {T}); got {places.min()} to {places.max()}")

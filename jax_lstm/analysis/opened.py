@@ -84,7 +84,7 @@ def make_linearised(
     if gates is not None:
         check_texts("gates", gates, "None or the names of the delta's blocks, a tuple of texts")
     if follows is not None:
-        check_function("follows", follows)
+        check_function("follows", follows, 1)
     gates = gates and tuple(gates)
     made = (make_linearised, (cell, gates, follows, name), None)
     follows = follows or FOLLOWS.get(cell.name, lambda slopes: ())

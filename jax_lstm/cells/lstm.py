@@ -83,7 +83,7 @@ def init_lstm(
         point, a forget_bias that is no number.
     """
     D, H = check_init(key, dtype, input_size=input_size, hidden_size=hidden_size)
-    check_number("forget_bias", forget_bias)
+    forget_bias = jnp.asarray(check_number("forget_bias", forget_bias), dtype)
     key_W, key_U = jax.random.split(key)
     W = jax.nn.initializers.lecun_normal()(key_W, (D, 4 * H), wide(dtype))
     orthogonal = jax.nn.initializers.orthogonal()

@@ -82,7 +82,7 @@ def init_lstmp(
     """
     sizes = {"input_size": input_size, "hidden_size": hidden_size}
     D, H, R = check_init(key, dtype, **sizes, projection_size=projection_size)
-    check_number("forget_bias", forget_bias)
+    forget_bias = jnp.asarray(check_number("forget_bias", forget_bias), dtype)
     key_W, key_U, key_P = jax.random.split(key, 3)
     normal, orthogonal = jax.nn.initializers.lecun_normal(), jax.nn.initializers.orthogonal()
     W = normal(key_W, (D, 4 * H), wide(dtype))

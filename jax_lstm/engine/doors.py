@@ -87,19 +87,20 @@ def form(leading):
     return "(T, ..., D)" if leading else "(..., D)"
 
 
-def check_names(what, tree, wanted):
-    """The fields a cell reckons with."""
+def check_names(what, tree, wanted, kind):
+    """The fields a cell reckons with. What comes back has the cell's own type: of another's, with
+    the same fields, JAX would complain in a loop or on the way back."""
     names = tuple(name for name, _ in wanted)
+    got = f"{type(tree).__name__}({', '.join(tree._fields)})"
     if tree._fields != names:
-        raise ValueError(
-            f"`{what}` must have the fields {', '.join(names)}; got {type(tree).__name__}"
-            f"({', '.join(tree._fields)})"
-        )
+        raise ValueError(f"`{what}` must have the fields {', '.join(names)}; got {got}")
+    if isinstance(kind, type) and not isinstance(tree, kind):
+        raise ValueError(f"`{what}` must be {kind.__name__}({', '.join(names)}); got {got}")
 
 
 def check_params(cell, params):
     """{letter: (size, where it was read off)}, or which array does not fit."""
-    check_names("params", params, cell.shapes)
+    check_names("params", params, cell.shapes, cell.params)
     arrays = params._asdict()
     if any(np.ndim(arrays[name]) != len(axes_of(text)) for name, text in cell.shapes):
         want = ", ".join(f"{name} {form_of(text)}" for name, text in cell.shapes)
@@ -162,7 +163,7 @@ def check_input(sizes, params, x, name, leading):
 def check_state(cell, sizes, params, state, x, name, leading):
     """Each field has the batch axes of x, then its own; h the dtype of params, others perhaps the
     wide one."""
-    check_names("state", state, cell.fields)
+    check_names("state", state, cell.fields, cell.state)
     dtype = params[0].dtype
     batch = jax.tree.leaves(x)[0].shape[leading:-1]
     for (key, text), got in zip(cell.fields, state, strict=True):

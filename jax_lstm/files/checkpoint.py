@@ -27,9 +27,10 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jax_lstm.cells import CELLS
-from jax_lstm.doors import check_path
+from jax_lstm.doors import as_jax_would, check_path
 from jax_lstm.engine.shapes import sizes_of
 from jax_lstm.files.arrays import META, read_tensors, write_tensors
 from jax_lstm.files.disk import reading
@@ -208,6 +209,21 @@ def digest_of_header(metadata):
 # Trees ----------------------------------------------------------------------------------------
 
 
+def check_leaf(name, node):
+    """An array that has numbers."""
+    if isinstance(node, Tracer):
+        raise ValueError(f"`{name}` is traced, and has no numbers yet; save it outside of jax.jit")
+    if isinstance(node, jax.Array) and jnp.issubdtype(node.dtype, jax.dtypes.prng_key):
+        raise ValueError(f"`{name}` is a key; save jax.random.key_data of it")
+    if not isinstance(node, jax.Array | np.ndarray | np.generic):
+        raise ValueError(
+            f"`{name}` must be an array, in NamedTuples, tuples, lists and dicts; got "
+            f"{type(node).__name__}{as_jax_would(node)}"
+        )
+    if isinstance(node, np.ma.MaskedArray):
+        raise ValueError(f"`{name}` is a masked array, whose mask a file has no place for")
+
+
 def describe(node, where, arrays, cells, depth=0):
     """The form of a tree as JSON can say it; fills `arrays` with its leaves, and `cells`."""
 
@@ -235,16 +251,8 @@ def describe(node, where, arrays, cells, depth=0):
         if not all(isinstance(key, str) for key in node):
             raise ValueError(f"the keys of {where or 'a dict'} must be texts; got {listing(node)}")
         return {"dict": {key: inside(key, x) for key, x in node.items()}}
+    check_leaf(where or "tree", node)
     name = where or "array"
-    if jnp.issubdtype(getattr(node, "dtype", float), jax.dtypes.prng_key):
-        raise ValueError(f"`{name}` is a key; save jax.random.key_data of it")
-    if not isinstance(node, jax.Array | np.ndarray | np.generic):
-        raise ValueError(
-            f"`{name}` must be an array, in NamedTuples, tuples, lists and dicts; got "
-            f"{type(node).__name__}"
-        )
-    if isinstance(node, np.ma.MaskedArray):
-        raise ValueError(f"`{name}` is a masked array, whose mask a file has no place for")
     if not is_text(name):
         raise ValueError(f"the name {name!r} holds half a letter, which a file cannot")
     if name in arrays or name == META:

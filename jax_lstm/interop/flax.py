@@ -19,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 
+from jax_lstm.doors import describe
 from jax_lstm.interop.convert import (
     CellState,
     array_of,
@@ -117,7 +118,7 @@ def to_nnx(
     Source: this file's.
     """
     if not isinstance(cell, str) or cell not in NNX_TREES:
-        raise ValueError(f"`cell` must be {' or '.join(NNX_TREES)}; got {cell!r}")
+        raise ValueError(f"`cell` must be {' or '.join(NNX_TREES)}; got {describe(cell)}")
     forms = WEIGHTS["nnx"]
     return write(params, (forms[NNX_TREES[cell]], *forms[2:]))
 

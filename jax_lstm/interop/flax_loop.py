@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jax_lstm.cells.elman import ELMAN, ElmanState, elman, elman_cell
 from jax_lstm.cells.lstm import LSTM, LSTMParams, LSTMState, lstm, lstm_cell
 from jax_lstm.cells.regularised import Around, surround
-from jax_lstm.doors import check_array, check_flag
+from jax_lstm.doors import check_array, check_flag, forward_mode_of_the_twin
 from jax_lstm.engine import doors
 from jax_lstm.engine.routes import make_rnn
 from jax_lstm.notation import wide
@@ -94,6 +94,7 @@ def pack(i, h, bias):
     return LSTMParams(*(jnp.concatenate(blocks, axis=-1) for blocks in (i, h, bias)))
 
 
+@forward_mode_of_the_twin("__call__", "flax's own class")
 def step(cell, carry, inputs, resets=None, reset_carry=None):
     """One step, as flax's cells make it: (carry, output); a reset comes before the step."""
     check_functions(cell)
@@ -105,6 +106,7 @@ def step(cell, carry, inputs, resets=None, reset_carry=None):
     return cell.kind.carry(state, dtype), h.astype(dtype)
 
 
+@forward_mode_of_the_twin("__call__", "flax's own class")
 def sequence(
     rnn,
     inputs,
@@ -247,6 +249,8 @@ def check_inputs(inputs, least, form):
     check_array("inputs", inputs, f"{form}, an array")
     if inputs.ndim < least:
         raise ValueError(f"`inputs` must be {form}, an array; got {inputs.shape}")
+    if jnp.issubdtype(inputs.dtype, jnp.complexfloating):  # flax would drop the imaginary part
+        raise ValueError(f"`inputs` must be {form}, of real numbers; got {inputs.dtype}")
 
 
 def check_carry(name, cell, carry, batch):

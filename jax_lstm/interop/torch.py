@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm.doors import check_flag, check_text
+from jax_lstm.doors import check_flag, check_text, describe
 from jax_lstm.interop.convert import (
     READERS,
     TORCH_NAME,
@@ -227,13 +227,15 @@ def to_tensors(tree: Tree) -> Tree:
 
 def floating(dtype):
     """A floating dtype of NumPy, by whatever name, torch's own included."""
-    said = str(dtype)
     try:
+        said = str(dtype)
         found = jnp.dtype(said.removeprefix("torch.") if said.startswith("torch.") else dtype)
-    except TypeError:
+    except Exception:  # NumPy's, or of what is put into its words
         found = jnp.dtype(bool)
-    if not jnp.issubdtype(found, jnp.floating):
-        raise ValueError(f"`dtype` must be a floating dtype, say jnp.bfloat16; got {dtype!r}")
+    if isinstance(dtype, jax.ShapeDtypeStruct) or not jnp.issubdtype(found, jnp.floating):
+        raise ValueError(
+            f"`dtype` must be a floating dtype, say jnp.bfloat16; got {describe(dtype)}"
+        )
     return found
 
 
@@ -264,7 +266,7 @@ def group_by_cell(d, prefix, whole):
     """{(layer, direction): {name of layer 0: array}} of the names below the prefix."""
     if not isinstance(d, Mapping) or not d:
         got = f"{type(d).__name__}; give its state_dict()"
-        got = got if hasattr(d, "state_dict") else f"{type(d).__name__} {d!r:.40}"
+        got = got if hasattr(d, "state_dict") else f"{type(d).__name__} {describe(d):.40}"
         raise ValueError(f"`d` is none: a state_dict must be {{name: array}}; got {got}")
     check_text("prefix", prefix)
     cells, strange, start = {}, [], f"{prefix.removesuffix('.')}." if prefix else ""

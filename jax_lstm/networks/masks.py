@@ -41,7 +41,7 @@ def dropout_mask(
     Raises:
       ValueError: a rate outside [0, 1); what is no key, shape, dtype or tree of states.
     """
-    shape = check_mask(key, rate, shape, dtype)
+    rate, shape = check_mask(key, rate, shape, dtype)
     return jax.random.bernoulli(key, 1 - rate, shape).astype(dtype) / jnp.asarray(1 - rate, dtype)
 
 
@@ -65,7 +65,7 @@ def zoneout_mask(
     Raises:
       ValueError: a rate outside [0, 1); what is no key, shape, dtype or tree of states.
     """
-    shape = check_mask(key, rate, shape, dtype)
+    rate, shape = check_mask(key, rate, shape, dtype)
     check_flag("train", train)
     sampled = jax.random.bernoulli(key, rate, shape).astype(dtype)
     return sampled if train else jnp.full(shape, rate, dtype)
@@ -160,18 +160,19 @@ def for_each_state(draw, key, states):
 
 
 def check_rate(rate):
-    """Under jit a rate may be an argument, and cannot be looked at."""
-    check_number("rate", rate, "a number in [0, 1)")
+    """The rate. Under jit it may be an argument, and cannot be looked at."""
+    rate = check_number("rate", rate, "a number in [0, 1)")
     if not isinstance(rate, Tracer) and not 0 <= rate < 1:
         raise ValueError(f"`rate` must lie in [0, 1); got {rate}")
+    return rate
 
 
 def check_mask(key, rate, shape, dtype):
-    """The door of what draws a mask: its shape as Python integers."""
+    """The door of what draws a mask: the rate, and its shape as Python integers."""
     check_key("key", key)
-    check_rate(rate)
+    rate = check_rate(rate)
     check_dtype("dtype", dtype)
-    return check_shape("shape", shape)
+    return rate, check_shape("shape", shape)
 
 
 def check_drop(x, mask):

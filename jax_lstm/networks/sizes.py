@@ -4,6 +4,7 @@ import inspect
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from jax_lstm.doors import check_array, describe, is_array, refuse
 
@@ -160,6 +161,7 @@ def check_skip(skip):
 def per_layer(name, value, L, allowed):
     """One value for every layer, or a tuple with one per layer."""
     values = tuple(value) if isinstance(value, tuple | list) else (value,) * L
+    values = tuple(bool(v) if isinstance(v, np.bool) else v for v in values)
     kind = type(allowed[0])  # 0.0 is not False, and an array is neither
     if len(values) != L or any(not isinstance(v, kind) or v not in allowed for v in values):
         words = ", ".join(repr(a) for a in allowed)

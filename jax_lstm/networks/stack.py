@@ -94,8 +94,8 @@ def init_stack(
     if not hidden_sizes or 0 in hidden_sizes:
         refuse("hidden_sizes", want, hidden_sizes)
     L = len(hidden_sizes)
-    check_function("init", init)
-    check_function("init_state", init_state)
+    check_function("init", init, 3)
+    check_function("init_state", init_state, 2)
     check_flag("learn_initial", learn_initial)
     merges = per_layer("merge", merge, L, tuple(MERGES))
     residuals = per_layer("residual", residual, L, (False, True))
@@ -137,7 +137,7 @@ def _init_stack_state(
     """
     check_params(params)
     batch_shape = check_shape("batch_shape", batch_shape)
-    check_function("init_state", init_state)
+    check_function("init_state", init_state, 2)
     if params.initial is None:
         return tuple(tuple(init_state(p, batch_shape) for p in layer) for layer in params.layers)
     return jax.tree.map(lambda x: joints.repeat(x, batch_shape), params.initial)
@@ -225,7 +225,7 @@ def _stack(
     check_params(params)
     L = len(params.layers)
     sequence = usual if sequence is None else sequence
-    check_function("sequence", sequence)
+    check_function("sequence", sequence, 3)
     check_flag("every", every)
     merge = per_layer("merge", merge, L, MERGES)
     residual = per_layer("residual", residual, L, (False, True))

@@ -35,6 +35,7 @@ from jax_lstm.engine.doors import check_options
 from jax_lstm.engine.functions import Residuals
 from jax_lstm.notation import Tree
 
+ARGUMENTS = {"sequence": 3, "init": 3, "init_state": 2, "progress": 1}
 CLOSE = 1.03  # the largest T and B are found to this ratio
 
 
@@ -326,7 +327,7 @@ def check(budget, sizes, functions, residuals, dtype):
     for name, n in sizes.items():
         check_size(name, n, 1)
     for name, function in functions.items():
-        check_function(name, function)
+        check_function(name, function, ARGUMENTS[name])
     check_number("budget", budget, "a number of bytes > 0", traced=False)
     if not budget > 0:
         refuse("budget", "a number of bytes > 0", budget)

@@ -35,6 +35,7 @@ from jax_lstm.doors import (
     check_arrays,
     check_function,
     describe,
+    forward_mode_of_the_twin,
     is_array,
     refuse,
     whole_number,
@@ -46,6 +47,8 @@ from jax_lstm.engine.programs import with_sequence
 from jax_lstm.engine.segments import Steps, where
 from jax_lstm.notation import ArrayOrList, Tree
 from jax_lstm.sharding import over_auto_axes, vary_together
+
+JAX_S = "a `sequence` that JAX differentiates"
 
 
 class Window(NamedTuple):
@@ -132,6 +135,7 @@ def tbptt(
       ValueError: k1 or k2 not whole numbers with 1 <= k1 <= k2; what `sequence` raises.
     """
     begin, k1, k2 = tbptt_stream(k1, k2, sequence).begin, *check_reach(k1, k2)
+    name = f"tbptt({k1}, {k2})"
 
     def truncated(params, state, xs, *, lengths=None, mask=None, resets=None, reset_state=None):
         check_one_way(params)
@@ -140,11 +144,12 @@ def tbptt(
         check_reset_state(reset_state, state, resets)
         window = begin(state, xs, resets=resets)
         params, fresh, window, steps = vary_together((params, reset_state, window, steps))
-        return with_sequence(
-            truncate, (walk_to_the_end, k1), sequence, params, fresh, window, steps
-        )
+        with forward_mode_of_the_twin(name, f"{JAX_S}, say {name[:-1]}, lstm_autodiff)"):
+            return with_sequence(
+                truncate, (walk_to_the_end, k1), sequence, params, fresh, window, steps
+            )
 
-    truncated.__qualname__ = f"tbptt({k1}, {k2})"  # by which Python complains
+    truncated.__qualname__ = name  # by which Python complains
     return Made(truncated, tbptt, (k1, k2, sequence))
 
 
@@ -176,7 +181,7 @@ def tbptt_stream(k1: int, k2: int, sequence: Callable[..., Tree] = lstm) -> Stre
       ValueError: as `tbptt`; a chunk that is not a multiple of k1; resets here and not there.
     """
     k1, k2 = check_reach(k1, k2)
-    check_function("sequence", sequence)
+    check_function("sequence", sequence, 3)
     check_forward("sequence", sequence)
 
     def begin(state, xs, *, resets=None):
@@ -202,7 +207,8 @@ def tbptt_stream(k1: int, k2: int, sequence: Callable[..., Tree] = lstm) -> Stre
         if window.steps is not None and (window.steps.resets is None) != (resets is None):
             raise ValueError("`resets` must be given to `begin` and to every `advance`, or to none")
         params, fresh, window, steps = vary_together((params, reset_state, window, steps))
-        return with_sequence(truncate, (walk, k1), sequence, params, fresh, window, steps)
+        with forward_mode_of_the_twin("advance", f"{JAX_S}, say lstm_autodiff"):
+            return with_sequence(truncate, (walk, k1), sequence, params, fresh, window, steps)
 
     made = (tbptt_stream, (k1, k2, sequence), ())
     return Stream(Made(begin, *made, part=0), Made(advance, *made, part=1))

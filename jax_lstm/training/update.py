@@ -18,6 +18,7 @@ import optax
 from jax.typing import DTypeLike
 
 from jax_lstm.cells.lstm import LSTMParams, init_lstm, lstm, lstm_autodiff
+from jax_lstm.doors import check_function, check_init, refuse
 from jax_lstm.engine.made import Made
 from jax_lstm.notation import Tree
 from jax_lstm.stages.losses import softmax_cross_entropy, softmax_cross_entropy_autodiff
@@ -74,12 +75,19 @@ def init_language_model(
     *,
     dtype: DTypeLike = jnp.float32,
 ) -> LanguageModel:
-    """LanguageModel for V symbols, with D and H as given; each part drawn as its own init does."""
+    """LanguageModel for V symbols, with D and H as given; each part drawn as its own init does.
+
+    Raises:
+      ValueError: what is no key, a size that is no whole number >= 1, a dtype that is not floating
+        point.
+    """
+    sizes = {"embedding_size": embedding_size, "hidden_size": hidden_size}
+    V, D, H = check_init(key, dtype, vocabulary_size=vocabulary_size, **sizes)
     keys = jax.random.split(key, 3)
     return LanguageModel(
-        init_embedding(keys[0], vocabulary_size, embedding_size, dtype=dtype),
-        init_lstm(keys[1], embedding_size, hidden_size, dtype=dtype),
-        init_dense(keys[2], hidden_size, vocabulary_size, dtype=dtype),
+        init_embedding(keys[0], V, D, dtype=dtype),
+        init_lstm(keys[1], D, H, dtype=dtype),
+        init_dense(keys[2], H, V, dtype=dtype),
     )
 
 
@@ -105,10 +113,21 @@ def language_model_loss(
     Returns:
       L: in nats, dtype of the loss; state: after the last step. As `jax.value_and_grad(...,
       has_aux=True)` wants them.
+
+    Raises:
+      ValueError: what is no model or route, and what the stages raise.
     """
+    check_parts("params", params, LanguageModel)
+    check_parts("route", route, Route)
     xs = route.embedding(params.embedding, tokens)
     state, hs = route.sequence(params.lstm, state, xs)
     return route.loss(route.dense(params.readout, hs), targets).mean(), state
+
+
+def check_parts(name, given, kind):
+    """The parts of `kind`, in a tuple of one's own perhaps."""
+    if not all(hasattr(given, field) for field in kind._fields):
+        refuse(name, f"a {kind.__name__}({', '.join(kind._fields)})", given)
 
 
 def make_update(
@@ -123,7 +142,13 @@ def make_update(
     Returns:
       update: `update(params, opt_state, state, *batch) -> Step`. Pure; to be jitted by the caller,
       with `donate_argnums=(0, 1, 2)` so that the new values take the place of the old ones.
+
+    Raises:
+      ValueError: an optimizer without `init` and `update`, a loss that is no function.
     """
+    if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
+        refuse("optimizer", "a transformation of optax, say optax.adam(1e-3)", optimizer)
+    check_function("loss", loss)
     value_and_grad = jax.value_and_grad(loss, has_aux=True)
 
     def update(params, opt_state, state, *batch):
@@ -134,4 +159,5 @@ def make_update(
             params = optax.apply_updates(params, updates)
         return Step(params, opt_state, state, value, norm)
 
+    update.__qualname__ = "update"  # by which Python complains
     return Made(update, make_update, (optimizer, loss))

@@ -1,5 +1,7 @@
 """Doors: bad input gets a ValueError in the reader's letters, before anything is traced."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,6 +50,18 @@ BAD = {
         {"state": jl.ElmanState(STATE.h)},
         "`state` must have the fields h, c; got ElmanState(h)",
     ),
+    "another cell's state of the same fields": (
+        {"state": jl.LSTMPState(*STATE)},
+        "`state` must be LSTMState(h, c); got LSTMPState(h, c)",
+    ),
+    "another cell's params of the same fields": (
+        {"params": jl.ElmanParams(*PARAMS)},
+        "`params` must be LSTMParams(W, U, b); got ElmanParams(W, U, b)",
+    ),
+    "times for lengths": (
+        {"lengths": np.ones(B, "m8[s]")},
+        "`lengths` must be integers (2,); got timedelta64[s] (2,)",
+    ),
     "no xs": ({"xs": None}, "`xs` must be arrays; got NoneType"),
     "reverse in words": ({"reverse": "no"}, "`reverse` must be True or False"),
     "reset state without resets": ({"reset_state": STATE}, "`resets` is not given"),
@@ -73,7 +87,7 @@ BAD = {
     "words for lengths": ({"lengths": "a"}, "`lengths` must be integers (2,); got 'a'"),
     "objects for lengths": (
         {"lengths": np.array([1, 2], object)},
-        "`lengths` must be integers (2,); got array([1, 2], dtype=object)",
+        "`lengths` must be integers (2,); got object (2,)",
     ),
     "truth values among lengths": (
         {"lengths": [True, 2]},
@@ -306,15 +320,35 @@ def test_forward_mode_is_told_of_the_twin():
             jax.jvp(f, args, args)
 
 
+def test_forward_mode_of_a_truncated_gradient_is_told_of_its_sequence():
+    for f in (jl.tbptt(2, 2), functools.partial(advance_from_the_start, *jl.tbptt_stream(7, 7))):
+        with pytest.raises(TypeError, match="take a `sequence` that JAX differentiates, say"):
+            jax.jvp(lambda params, f=f: f(params, STATE, XS), (PARAMS,), (PARAMS,))
+
+
+def advance_from_the_start(begin, advance, params, state, xs):
+    return advance(params, begin(state, xs), xs)
+
+
 def test_the_state_of_another_cell_s_parameters():
-    params = jl.ElmanParams(*(x[..., :H] for x in PARAMS))
+    arrays = [x[..., :H] for x in PARAMS]
+    with pytest.raises(ValueError, match=r"must be LSTMParams\(W, U, b\); got ElmanParams"):
+        jl.init_lstm_state(jl.ElmanParams(*arrays))
     with pytest.raises(ValueError, match=r"`params.W` must be .*got shape \(3, 5\)"):
-        jl.init_lstm_state(params)
+        jl.init_lstm_state(jl.LSTMParams(*arrays))
 
 
 SAME = {  # kinds that are as good as another
     "NumPy's numbers": ({"unroll": np.int8(1), "residuals": np.int64(3)}, {"residuals": 3}),
     "NumPy's truth values": ({"reverse": np.True_}, {"reverse": True}),
+    "NumPy's numbers of several kinds": (
+        {"lengths": [np.int64(3), np.uint8(T)]},
+        {"lengths": [3, T]},
+    ),
+    "truth values and numbers": (
+        {"resets": [[True, 0], [1.0, False], *[[0, 0]] * (T - 2)]},
+        {"resets": [[True, False], [True, False], *[[False, False]] * (T - 2)]},
+    ),
     "lengths in a tuple": ({"lengths": (3, np.int8(T))}, {"lengths": jnp.asarray([3, T])}),
     "JAX's arrays": ({"xs": jnp.asarray(XS), "params": jax.tree.map(jnp.asarray, PARAMS)}, {}),
 }

@@ -259,6 +259,7 @@ def test_headers_that_make_no_sense(header, match, tmp_path):
     [
         ({"a": 3.0}, None, "`a` must be an array, in NamedTuples, .*; got float"),
         ({"a": [np.ones(2), "b"]}, None, "`a.1` must be an array"),
+        (3.0, None, "`tree` must be an array, in NamedTuples, .*; got float"),
         ({3: np.ones(2)}, None, "the keys of a dict must be texts; got 3"),
         ({"a": {"b": np.ones(2)}, "a.b": np.ones(2)}, None, "two leaves would be called `a.b`"),
         ({"a": jax.random.key(0)}, None, "`a` is a key; save jax.random.key_data of it"),
@@ -266,7 +267,7 @@ def test_headers_that_make_no_sense(header, match, tmp_path):
         (np.ones(2), {"x": np.ones(2)}, "`notes` must be what JSON can say"),
         (np.ones(2), float("nan"), "`notes` must be what JSON can say"),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_what_cannot_be_saved(tree, notes, match, tmp_path):
     path = tmp_path / "a.safetensors"

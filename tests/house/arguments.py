@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import jax_lstm as jl
 from jax_lstm.engine.segments import Steps
@@ -21,6 +22,13 @@ class Tensor:
 
     def numpy(self):
         return np.zeros(self.shape)
+
+
+class HalfMade:
+    """Has no words for itself yet."""
+
+    def __repr__(self):
+        raise RuntimeError("not yet")
 
 
 class Traced(NamedTuple):
@@ -53,10 +61,19 @@ WRONG = {
     "a traced array": Traced((9,), "float64"),
     "a traced number": Traced((), "int32"),
     "an object": object(),
+    "half an object": HalfMade(),
+    "lengths of time": np.ones(3, "m8[s]"),
+    "a shape without numbers": jax.ShapeDtypeStruct((2, 3), np.float32),
     "a class": dict,
     "a function": len,
 }
-OTHER_SHAPES = {"a traced array", "a NumPy float", "booleans", "complex numbers"}
+OTHER_SHAPES = {
+    "a shape without numbers",
+    "a traced array",
+    "a NumPy float",
+    "booleans",
+    "complex numbers",
+}
 
 
 def draw(*shape):
@@ -97,6 +114,7 @@ PARAMS, STATE, XS = params_of(jl.LSTM), state_of(jl.LSTM, B), draw(T, B, D)
 STACK = jl.StackParams(((PARAMS,), (params_of(jl.LSTM)._replace(W=draw(H, 4 * H)),)))
 KEY = np.array([0, 7], np.uint32)  # as `jax.random.PRNGKey` has it: made without JAX
 SCORES, CLASSES_OF = draw(B, D), np.array([0, 2])
+MODEL = jl.training.LanguageModel(draw(4, D), PARAMS, jl.DenseParams(draw(H, 4), draw(4)))
 DENSE = jl.DenseParams(draw(D, H), draw(H))
 SQUARE = lambda x: x * x
 AS_SHAPES = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (PARAMS, STATE, XS))
@@ -116,6 +134,7 @@ NAMES = {
     "hidden_size": example(H, size=-1),
     "projection_size": example(2, size=-1),
     "output_size": example(4, size=-1),
+    "embedding_size": example(4, size=-1),
     "vocabulary_size": example(4, size=-1),
     "size": example(4, size=-1),
     "hidden_sizes": example((2, 2), size=(2, -2)),
@@ -168,6 +187,9 @@ NAMES = {
     "analytic": example(SQUARE, CALLABLE),
     "stage": example(SQUARE, CALLABLE),
     "stage_bwd": example(SQUARE, CALLABLE),
+    "optimizer": example(optax.sgd(0.1), size=ANY),
+    "loss": example(jl.training.language_model_loss, CALLABLE),
+    "route": example(jl.training.BY_HAND, size=ANY),
 }
 
 # Of a function where its argument is another's, {function: {argument: Example}}.
@@ -227,6 +249,11 @@ OWN: dict[str, dict[str, Example]] = {
     "make_linearised": {
         "gates": example(None, OPTIONAL | {"an empty tuple"}),
         "follows": example(None, OPTIONAL | CALLABLE),
+    },
+    "training.language_model_loss": {
+        "params": example(MODEL, size=ANY),
+        "tokens": example(np.zeros((T, B), int), {"a traced number"}),
+        "targets": example(np.zeros((T, B), int)),
     },
     "over_devices": {"devices": example(None, OPTIONAL)},
     "memory_plan": {

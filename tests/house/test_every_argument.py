@@ -38,6 +38,8 @@ def functions():
     """{name: function} of all that is public and is called by people."""
     found = {name: getattr(jl, name) for name in jl.__all__}
     found |= {f"referee.{name}": getattr(jl.referee, name) for name in jl.referee.__all__}
+    for name in ("init_language_model", "language_model_loss", "make_update"):
+        found[f"training.{name}"] = getattr(jl.training, name)
     for module in (torch, keras, flax):
         short = module.__name__.rpartition(".")[2]
         both_ways = {k: f for k, f in vars(module).items() if re.match("(gradient_)?(from|to)_", k)}

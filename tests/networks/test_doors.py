@@ -229,3 +229,23 @@ def test_bad_input_of_lstmp(name):
     with pytest.raises(ValueError, match=r"^") as error:
         jl.lstmp(**{"params": p, "state": s, "xs": xs} | change(p, s, xs))
     assert message in str(error.value)
+
+
+def test_flags_of_numpy_are_flags_of_a_layer():
+    make = lambda **flags: jl.init_stack(jax.random.key(0), H, (H, H), **flags)
+    given = {"residual": np.True_, "bidirectional": [np.True_, np.False_], "merge": "sum"}
+    shapes = jax.eval_shape(lambda: make(**given))
+    same = {"residual": True, "bidirectional": (True, False), "merge": "sum"}
+    assert shapes == jax.eval_shape(lambda: make(**same))
+    with pytest.raises(ValueError, match="`residual` must be one of False, True, or a tuple of 2"):
+        make(residual=1)
+
+
+def test_a_function_without_room_is_refused_by_its_name():
+    key, few = jax.random.key(0), lambda x: x
+    with pytest.raises(ValueError, match="`init` must be a function of 3 arguments; got"):
+        jl.init_stack(key, D, (H,), init=few)
+    with pytest.raises(ValueError, match="`init_state` must be a function of 2 arguments; got"):
+        jl.init_stack(key, D, (H,), init_state=lambda: None)
+    with pytest.raises(ValueError, match="`sequence` must be a function of 3 arguments; got"):
+        jl.tbptt(2, 3, few)
