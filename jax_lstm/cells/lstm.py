@@ -17,6 +17,8 @@ from jax_lstm.notation import GATES, wide
 from jax_lstm.stages import (
     bias,
     bias_bwd,
+    bias_jvp,
+    blocks,
     cell_state,
     cell_state_bwd,
     fork_bwd,
@@ -27,6 +29,7 @@ from jax_lstm.stages import (
     linear,
     linear_bwd_input,
     linear_bwd_weight,
+    linear_jvp,
     plain_gates,
 )
 
@@ -155,6 +158,23 @@ def weights_bwd(w, xs, prevs, saved, das):
     return LSTMParams(dW, dU, db), dxs
 
 
+def weights_jvp(w, xs, prevs, saved, params_dot, xs_dot):
+    """ȧ but for ḣ_prev U, for any number of steps at once: what waits for no other step."""
+    W_dot, U_dot, b_dot = params_dot
+    z_dot = linear_jvp((xs, w.W), (xs_dot, W_dot))  # (1t)
+    return bias_jvp(None, (z_dot + linear(prevs.h, U_dot), b_dot))  # (1t)
+
+
+def step_jvp(w, prev, slopes, prev_dot, a_dot):
+    """The forward read top-down, products with the local derivatives: the twin's, in its order."""
+    da, dc, dc_prev = slopes
+    h_prev_dot, c_prev_dot = prev_dot
+    a_dot = a_dot + linear(h_prev_dot, w.U.astype(h_prev_dot.dtype))  # (1t)
+    i, f, g, o = blocks(da * a_dot)  # (2t), and each gate's share of (3t) or (4t)
+    c_dot = dc_prev * c_prev_dot + i + f + g  # (3t)
+    return LSTMState(o + dc * c_dot, c_dot)  # (4t)
+
+
 # What people call -----------------------------------------------------------------------------
 
 plain_step = partial(step, gates=plain_gates)
@@ -174,6 +194,8 @@ LSTM = Cell(
     step_bwd=step_bwd,
     weights_bwd=weights_bwd,
     step_for_jax=plain_step,
+    step_jvp=step_jvp,
+    weights_jvp=weights_jvp,
 )
 init_lstm_state = make_init_state(LSTM)
 lstm_cell, lstm_cell_autodiff, lstm, lstm_autodiff = routes(LSTM, "the LSTM, equations (1) to (4)")

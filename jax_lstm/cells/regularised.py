@@ -110,6 +110,7 @@ def surround(cell: AnyCell, around: Around, **changes: Any) -> AnyCell:
         weights_bwd=weights_bwd,
         step_for_jax=cell.step_for_jax and wrap(cell.step_for_jax),
         step_jvp=None,
+        weights_jvp=None,
         affine=None,
         **changes,
     )

@@ -50,7 +50,9 @@ class Cell(NamedTuple, Generic[Params, State]):
         a segment at once; always what `step_bwd` gets. The default is `saved`.
     step_for_jax: the plain step for JAX to differentiate, where the fast one would be unfair to
         it; None: `step`.
-    step_jvp: the tangent of a step. No route reads it yet.
+    step_jvp(w, prev, slopes, prev_dot, delta_dot) -> state_dot, and
+    weights_jvp(w, xs, prevs, saved, params_dot, xs_dot) -> delta_dots: forward mode, see
+        forward_mode.py; None: the transposes of `step_bwd` and `weights_bwd`.
     prepare_bwd(params, dw) -> dparams, None     the twin of `prepare`, where that is a stage; what
         `weights_bwd` returns as dparams is then dw.
     affine(w, zs) -> a, b                 of h_t = a h_{t-1} + b. No route reads it yet.
@@ -80,6 +82,7 @@ class Cell(NamedTuple, Generic[Params, State]):
     slopes: Callable[..., Any] = own_saved
     step_for_jax: Callable[..., Any] | None = None
     step_jvp: Callable[..., Any] | None = None
+    weights_jvp: Callable[..., Any] | None = None
     prepare_bwd: Callable[..., Any] | None = None
     affine: Callable[..., Any] | None = None
     consts: str | None = None

@@ -298,6 +298,15 @@ def run_cell(
 
     Source: Werbos (1990), "Backpropagation through time"; the equations of the cell's file.
     """
+    flags = (lengths, mask, resets, reset_state)
+    plan, arrays = prepare_run(cell, params, state, xs, consts, *flags, reverse, residuals, unroll)
+    return in_one_program(run_route, (route, plan), *vary_together(arrays))
+
+
+def prepare_run(
+    cell, params, state, xs, consts, lengths, mask, resets, reset_state, reverse, residuals, unroll
+):
+    """Through the doors: the plan, and the arrays (params, consts, fresh, state, steps)."""
     check_cell(cell, params, state, xs, "xs", 1)
     residuals, unroll = check_options(residuals, unroll, reverse)
     check_consts(cell, state, consts)
@@ -305,10 +314,13 @@ def run_cell(
     mask = valid_steps(lengths, mask, T, batch)
     resets = check_resets(resets, (T,), batch)
     fresh = fresh_state(reset_state, state, resets)
-    plan = Plan(cell, reverse, residuals, unroll)
-    steps = Steps(xs, mask, resets)
-    arrays = vary_together((params, consts, fresh, state, steps))
-    return in_one_program(run_route, (route, plan), *arrays)
+    return Plan(cell, reverse, residuals, unroll), (
+        params,
+        consts,
+        fresh,
+        state,
+        Steps(xs, mask, resets),
+    )
 
 
 def run_route(route, plan, params, consts, fresh, state, steps):

@@ -35,6 +35,12 @@ def keep_bwd(mask: Array, dy: Array) -> tuple[None, Array, Array]:
     return None, mask * dy, (1 - mask) * dy
 
 
+def keep_jvp(mask: Array, tangents: tuple[None, Array, Array]) -> Array:
+    """ẏ = m ⊙ ȯld + (1 - m) ⊙ ṅew                the mask is a constant      (11t)"""
+    _, old_dot, new_dot = tangents
+    return keep(mask, old_dot, new_dot)
+
+
 def drop(x: Array, mask: Array) -> Array:
     """Dropout with a mask drawn outside: zero, or 1 / (1 - rate).
 
@@ -55,6 +61,11 @@ def drop(x: Array, mask: Array) -> Array:
 def drop_bwd(mask: Array, dy: Array) -> tuple[Array, None]:
     """dx = dy ⊙ m                                the mask is a constant      (12')"""
     return dy * align(mask, dy), None
+
+
+def drop_jvp(mask: Array, tangents: tuple[Array, None]) -> Array:
+    """ẏ = ẋ ⊙ m                                  the mask is a constant      (12t)"""
+    return drop(tangents[0], mask)
 
 
 # Between layers -------------------------------------------------------------------------------
@@ -82,6 +93,11 @@ def concatenate_bwd(xs: Sequence[Array], dy: Array) -> tuple[Array, ...]:
     return tuple(jnp.split(dy, ends[:-1], axis=-1))
 
 
+def concatenate_jvp(xs: Sequence[Array], tangents: tuple[Array, ...]) -> Array:
+    """ẏ = [ẋ_1, ẋ_2, ... ẋ_n]                                               (13t)"""
+    return concatenate(*tangents)
+
+
 def add(x: Array, y: Array) -> Array:
     """A sum: two directions, or a layer and the way around it.
 
@@ -103,6 +119,11 @@ def add_bwd(residual: object, dz: Array) -> tuple[Array, Array]:
     return dz, dz
 
 
+def add_jvp(residual: object, tangents: tuple[Array, Array]) -> Array:
+    """ż = ẋ + ẏ                                                             (14t)"""
+    return add(*tangents)
+
+
 def mean(x: Array, y: Array) -> Array:
     """Half of each.
 
@@ -120,6 +141,11 @@ def mean(x: Array, y: Array) -> Array:
 def mean_bwd(residual: object, dz: Array) -> tuple[Array, Array]:
     """dx = dz / 2      dy = dz / 2                                          (15')"""
     return dz / 2, dz / 2
+
+
+def mean_jvp(residual: object, tangents: tuple[Array, Array]) -> Array:
+    """ż = (ẋ + ẏ) / 2                                                       (15t)"""
+    return mean(*tangents)
 
 
 def product(x: Array, y: Array) -> Array:
@@ -142,6 +168,12 @@ def product_bwd(residual: tuple[Array, Array], dz: Array) -> tuple[Array, Array]
     return dz * y, dz * x
 
 
+def product_jvp(residual: tuple[Array, Array], tangents: tuple[Array, Array]) -> Array:
+    """ż = ẋ ⊙ y + x ⊙ ẏ                                                     (16t)"""
+    (x, y), (x_dot, y_dot) = residual, tangents
+    return x_dot * y + x * y_dot
+
+
 def clear(valid: Array, x: Array) -> Array:
     """Zero where a step is no step. Chosen, not multiplied: 0 times NaN is NaN.
 
@@ -160,6 +192,11 @@ def clear(valid: Array, x: Array) -> Array:
 def clear_bwd(valid: Array, dy: Array) -> tuple[None, Array]:
     """dx = dy where valid, 0 elsewhere                                      (17')"""
     return None, clear(valid, dy)
+
+
+def clear_jvp(valid: Array, tangents: tuple[None, Array]) -> Array:
+    """ẏ = ẋ where valid, 0 elsewhere                                        (17t)"""
+    return clear(valid, tangents[1])
 
 
 def repeat(x: Array, batch_shape: tuple[int, ...]) -> Array:
@@ -183,13 +220,18 @@ def repeat_bwd(x: Array, dxs: Array) -> tuple[Array, None]:
     return dxs.astype(wide(x.dtype)).sum(axes).astype(x.dtype), None
 
 
+def repeat_jvp(x: Array, x_dot: Array, batch_shape: tuple[int, ...]) -> Array:
+    """ẋ_n = ẋ for every example n                                           (18t)"""
+    return repeat(x_dot, batch_shape)
+
+
 ROWS = {
-    "keep": row(keep, keep_bwd, "mask:constant_T,B,H old:T,B,H new:T,B,H", "mask"),
-    "drop": row(drop, drop_bwd, "x:T,B,H mask:constant_T,B,H", "mask"),
-    "concatenate": row(concatenate, concatenate_bwd, "x:T,B,D y:T,B,H", "x y"),
-    "add": row(add, add_bwd, "x:T,B,H y:T,B,H"),
-    "mean": row(mean, mean_bwd, "x:T,B,H y:T,B,H"),
-    "product": row(product, product_bwd, "x:T,B,H y:T,B,H", "x y"),
-    "clear": row(clear, clear_bwd, "valid:boolean_T,B x:T,B,D", "valid"),
-    "repeat": row(repeat, repeat_bwd, "x:H", "x", batch_shape=(3, 2)),
+    "keep": row(keep, keep_bwd, keep_jvp, "mask:constant_T,B,H old:T,B,H new:T,B,H", "mask"),
+    "drop": row(drop, drop_bwd, drop_jvp, "x:T,B,H mask:constant_T,B,H", "mask"),
+    "concatenate": row(concatenate, concatenate_bwd, concatenate_jvp, "x:T,B,D y:T,B,H", "x y"),
+    "add": row(add, add_bwd, add_jvp, "x:T,B,H y:T,B,H"),
+    "mean": row(mean, mean_bwd, mean_jvp, "x:T,B,H y:T,B,H"),
+    "product": row(product, product_bwd, product_jvp, "x:T,B,H y:T,B,H", "x y"),
+    "clear": row(clear, clear_bwd, clear_jvp, "valid:boolean_T,B x:T,B,D", "valid"),
+    "repeat": row(repeat, repeat_bwd, repeat_jvp, "x:H", "x", batch_shape=(3, 2)),
 }

@@ -34,6 +34,12 @@ def blend_bwd(residual: tuple[Array, Array, Array], dy: Array) -> tuple[Array, A
     return dy * (old - new), dy * z, dy * (1 - z)
 
 
+def blend_jvp(residual: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]) -> Array:
+    """ẏ = ż ⊙ (old - new) + z ⊙ old_dot + (1 - z) ⊙ new_dot                 (19t)"""
+    (z, old, new), (z_dot, old_dot, new_dot) = residual, tangents
+    return z_dot * (old - new) + blend(z, old_dot, new_dot)
+
+
 def normalise(x: Array) -> tuple[Array, Array]:
     """(x - mean) / s over the last axis, and 1 / s with s = sqrt(variance + EPSILON)."""
     centred = x - x.mean(-1, keepdims=True)
@@ -76,7 +82,16 @@ def layer_norm_bwd_input(normal: tuple[Array, Array], gain: Array, dy: Array) ->
 
 def layer_norm_bwd_gain(normal: tuple[Array, Array], dy: Array) -> Array:
     """dgain        the half of the gain: one sum for any number of steps    (20'g)"""
-    return (dy * normal[0]).reshape((-1, dy.shape[-1])).sum(0)
+    return (dy * normal[0]).sum(tuple(range(dy.ndim - 1)))
+
+
+def layer_norm_jvp(residual: tuple[Array, Array], tangents: tuple[Array, Array]) -> Array:
+    """ẏ = gain ⊙ (ẋ - mean(ẋ) - n ⊙ mean(ẋ ⊙ n)) / s + gain_dot ⊙ n         (20t)"""
+    (x, gain), (x_dot, gain_dot) = residual, tangents
+    n, scale = normalise(x)
+    mean = x_dot.mean(-1, keepdims=True)
+    n_dot = scale * (x_dot - mean - n * (x_dot * n).mean(-1, keepdims=True))
+    return n_dot * align(gain, x).astype(x.dtype) + n * align(gain_dot, x).astype(x.dtype)
 
 
 def relu(a: Array) -> Array:
@@ -96,6 +111,11 @@ def relu(a: Array) -> Array:
 def relu_bwd(y: Array, dy: Array) -> Array:
     """da = 0 where y = 0, dy elsewhere                                       (21')"""
     return jnp.where(y <= 0, jnp.zeros_like(dy), dy)
+
+
+def relu_jvp(y: Array, a_dot: Array) -> Array:
+    """ẏ = 0 where y = 0, ȧ elsewhere                                         (21t)"""
+    return relu_bwd(y, a_dot)
 
 
 def log_sigmoid(a: Array) -> Array:
@@ -118,9 +138,14 @@ def log_sigmoid_bwd(y: Array, dy: Array) -> Array:
     return -dy * jnp.expm1(y)
 
 
+def log_sigmoid_jvp(y: Array, a_dot: Array) -> Array:
+    """ẏ = ȧ ⊙ (1 - exp(y))                                                   (22t)"""
+    return log_sigmoid_bwd(y, a_dot)
+
+
 ROWS = {
-    "blend": row(blend, blend_bwd, "z:T,B,H old:T,B,H new:T,B,H", "z old new"),
-    "layer_norm": row(layer_norm, layer_norm_bwd, "x:T,B,M gain:M", "x gain"),
-    "relu": row(relu, relu_bwd, "a:T,B,H", "output"),
-    "log_sigmoid": row(log_sigmoid, log_sigmoid_bwd, "a:T,B,H", "output"),
+    "blend": row(blend, blend_bwd, blend_jvp, "z:T,B,H old:T,B,H new:T,B,H", "z old new"),
+    "layer_norm": row(layer_norm, layer_norm_bwd, layer_norm_jvp, "x:T,B,M gain:M", "x gain"),
+    "relu": row(relu, relu_bwd, relu_jvp, "a:T,B,H", "output"),
+    "log_sigmoid": row(log_sigmoid, log_sigmoid_bwd, log_sigmoid_jvp, "a:T,B,H", "output"),
 }

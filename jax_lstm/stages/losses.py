@@ -35,6 +35,13 @@ def softmax_cross_entropy_bwd(residual: tuple[Array, Array], dl: Array) -> tuple
     return dl[..., None] * (jax.nn.softmax(logits, axis=-1) - one_hot), None
 
 
+def softmax_cross_entropy_jvp(residual: tuple[Array, Array], tangents: tuple[Array, None]) -> Array:
+    """l̇ = Σ_v softmax(y)_v ẏ_v - ẏ_target                                    (7t)"""
+    (logits, targets), (y_dot, _) = residual, tangents
+    at_target = jnp.take_along_axis(y_dot, targets[..., None], axis=-1)[..., 0]
+    return (jax.nn.softmax(logits, axis=-1) * y_dot).sum(-1) - at_target
+
+
 def binary_cross_entropy_with_logits(logits: Numbers, targets: Numbers) -> Array:
     """Negative log likelihood of independent yes/no answers, in nats, summed over the last axis.
 
@@ -59,6 +66,14 @@ def binary_cross_entropy_with_logits_bwd(
     return dl[..., None] * (jax.nn.sigmoid(y) - p), -dl[..., None] * y
 
 
+def binary_cross_entropy_with_logits_jvp(
+    residual: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> Array:
+    """l̇ = Σ_k (sigmoid(y_k) - p_k) ẏ_k - y_k ṗ_k                             (8t)"""
+    (y, p), (y_dot, p_dot) = residual, tangents
+    return ((jax.nn.sigmoid(y) - p) * y_dot - y * p_dot).sum(-1)
+
+
 def squared_error(y: Numbers, targets: Numbers) -> Array:
     """Half the squared distance, summed over the last axis.
 
@@ -79,6 +94,12 @@ def squared_error_bwd(residual: tuple[Array, Array], dl: Array) -> tuple[Array, 
     y, targets = residual
     dy = dl[..., None] * (y - targets)
     return dy, -dy
+
+
+def squared_error_jvp(residual: tuple[Array, Array], tangents: tuple[Array, Array]) -> Array:
+    """l̇ = Σ_k (y_k - p_k) (ẏ_k - ṗ_k)                                        (9t)"""
+    (y, p), (y_dot, p_dot) = residual, tangents
+    return ((y - p) * (y_dot - p_dot)).sum(-1)
 
 
 # Doors, and decorated last: each loss with its twin, `..._autodiff` as JAX sees it
@@ -115,16 +136,20 @@ ROWS = {
     "softmax_cross_entropy": row(
         softmax_cross_entropy,
         softmax_cross_entropy_bwd,
+        softmax_cross_entropy_jvp,
         "logits:T,B,V targets:V_of_T,B",
         "logits targets",
     ),
     "binary_cross_entropy_with_logits": row(
         binary_cross_entropy_with_logits,
         binary_cross_entropy_with_logits_bwd,
+        binary_cross_entropy_with_logits_jvp,
         "logits:T,B,V targets:T,B,V",
         "logits targets",
     ),
-    "squared_error": row(squared_error, squared_error_bwd, "y:T,B,V targets:T,B,V", "y targets"),
+    "squared_error": row(
+        squared_error, squared_error_bwd, squared_error_jvp, "y:T,B,V targets:T,B,V", "y targets"
+    ),
 }
 softmax_cross_entropy, softmax_cross_entropy_autodiff = both_routes(
     softmax_cross_entropy, ROWS["softmax_cross_entropy"], check_classes

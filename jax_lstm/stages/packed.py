@@ -6,7 +6,14 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jax_lstm.notation import GATES
-from jax_lstm.stages.step import sigmoid, sigmoid_bwd, tanh, tanh_bwd
+from jax_lstm.stages.step import (
+    sigmoid,
+    sigmoid_bwd,
+    sigmoid_jvp,
+    tanh,
+    tanh_bwd,
+    tanh_jvp,
+)
 from jax_lstm.stages.twins import row
 
 Gates: TypeAlias = tuple[Array, Array, Array, Array]
@@ -79,4 +86,16 @@ def gates_bwd(residual: Gates, dgates: Gates) -> Array:
     )
 
 
-ROWS = {"gates": row(gates, gates_bwd, "a:T,B,M", "output")}
+def gates_jvp(residual: Gates, a_dot: Array) -> Gates:
+    """i̇, ḟ, ġ, ȯ, each through the derivative of its nonlinearity            (2t)"""
+    i, f, g, o = residual
+    i_dot, f_dot, g_dot, o_dot = blocks(a_dot)
+    return (
+        sigmoid_jvp(i, i_dot),
+        sigmoid_jvp(f, f_dot),
+        tanh_jvp(g, g_dot),
+        sigmoid_jvp(o, o_dot),
+    )
+
+
+ROWS = {"gates": row(gates, gates_bwd, gates_jvp, "a:T,B,M", "output")}

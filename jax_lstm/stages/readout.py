@@ -9,7 +9,14 @@ from jax.typing import DTypeLike
 
 from jax_lstm.doors import check_array, check_floats, check_init, check_range
 from jax_lstm.notation import Numbers, wide
-from jax_lstm.stages.step import bias, bias_bwd, linear, linear_bwd
+from jax_lstm.stages.step import (
+    bias,
+    bias_bwd,
+    bias_jvp,
+    linear,
+    linear_bwd,
+    linear_jvp,
+)
 from jax_lstm.stages.twins import Twin, both_routes, row
 
 
@@ -57,6 +64,12 @@ def dense_bwd(residual: tuple[DenseParams, Array], dy: Array) -> tuple[DensePara
     return DenseParams(dW.astype(params.W.dtype), db.astype(params.b.dtype)), dx.astype(x.dtype)
 
 
+def dense_jvp(residual: tuple[DenseParams, Array], tangents: tuple[DenseParams, Array]) -> Array:
+    """ẏ = ẋ W + x Ẇ + ḃ                                                      (5t)"""
+    (params, x), (params_dot, x_dot) = residual, tangents
+    return bias_jvp(None, (linear_jvp((x, params.W), (x_dot, params_dot.W)), params_dot.b))
+
+
 def init_embedding(
     key: Array, vocabulary_size: int, size: int, *, dtype: DTypeLike = jnp.float32
 ) -> Array:
@@ -97,6 +110,14 @@ def embedding_bwd(residual: tuple[Array, Array], dx: Array) -> tuple[Array, Arra
     rows = dx.reshape((-1, dx.shape[-1])).astype(wide(E.dtype))
     dE = jnp.zeros(E.shape, rows.dtype).at[tokens.reshape(-1)].add(rows)
     return dE.astype(E.dtype), None
+
+
+def embedding_jvp(residual: tuple[Array, Array], tangents: tuple[Array, Array | None]) -> Array:
+    """ẋ = Ė[token]; of a one-hot row, which may have a tangent, ẋ = ṙow E + row Ė (6t)"""
+    (E, tokens), (E_dot, tokens_dot) = residual, tangents
+    if tokens_dot is None:
+        return embedding(E_dot, tokens)
+    return linear_jvp((tokens, E), (tokens_dot, E_dot)).astype(E.dtype)
 
 
 # Doors, and decorated last: each with its twin, `..._autodiff` as JAX sees it
@@ -141,11 +162,14 @@ ROWS = {
     "dense": Twin(
         dense,
         dense_bwd,
+        dense_jvp,
         (("params", (DenseParams, ("W", "H,V"), ("b", "V"))), ("x", "T,B,H")),
         ("params", "x"),
     ),
-    "embedding": row(embedding, embedding_bwd, "E:V,D tokens:V_of_T,B", "E tokens"),
-    "embedding of rows": row(embedding, embedding_bwd, "E:V,D tokens:T,B,V", "E tokens"),
+    "embedding": row(embedding, embedding_bwd, embedding_jvp, "E:V,D tokens:V_of_T,B", "E tokens"),
+    "embedding of rows": row(
+        embedding, embedding_bwd, embedding_jvp, "E:V,D tokens:T,B,V", "E tokens"
+    ),
 }
 dense, dense_autodiff = both_routes(dense, ROWS["dense"], check_dense)
 embedding, embedding_autodiff = both_routes(embedding, ROWS["embedding"], check_embedding)

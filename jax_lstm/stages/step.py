@@ -1,4 +1,7 @@
-"""THE DERIVATION: each functional stage of a recurrent step, its derivative right below it.
+"""THE DERIVATION: each functional stage of a recurrent step, its derivatives right below it.
+
+`stage_bwd` answers in reverse, for a cotangent dL/dy. `stage_jvp` answers forward, for tangents:
+ẋ is the derivative of x along a direction that the caller chose, and x_dot in the code.
 
 The forward of an LSTM step, top to bottom, and its reverse, bottom to top:
 
@@ -86,6 +89,12 @@ def linear_bwd_weight(x: Array, dy: Array) -> Array:
     return sum_of_products(parts(x), parts(dy), (1, *range(3, axes + 2)), (0, 2)).sum((0, 1))
 
 
+def linear_jvp(residual: tuple[Array, Array], tangents: tuple[Array, Array]) -> Array:
+    """ẏ = ẋ W + x Ẇ                                                          (1t)"""
+    (x, W), (x_dot, W_dot) = residual, tangents
+    return linear(x_dot, W) + linear(x, W_dot)
+
+
 def sum_of_products(x: Array, y: Array, over: Sequence[int], apart: Sequence[int] = ()) -> Array:
     """Σ xᵀ y over some axes; those that stay `apart` come first. Whole on every device."""
     whole = everywhere(y, len(apart) + 2)
@@ -118,6 +127,12 @@ def bias_bwd(residual: object, da: Array) -> tuple[Array, Array]:
     return da, da.sum(tuple(range(da.ndim - 1)))
 
 
+def bias_jvp(residual: object, tangents: tuple[Array, Array]) -> Array:
+    """ȧ = ẏ + ḃ                                                              (1t)"""
+    y_dot, b_dot = tangents
+    return bias(y_dot, b_dot)
+
+
 def sigmoid(a: Array) -> Array:
     """The logistic function.
 
@@ -137,6 +152,11 @@ def sigmoid_bwd(s: Array, ds: Array) -> Array:
     return ds * s * (1 - s)
 
 
+def sigmoid_jvp(s: Array, a_dot: Array) -> Array:
+    """ṡ = ȧ ⊙ s ⊙ (1 - s)      each number by itself: the twin's equation    (2t)"""
+    return sigmoid_bwd(s, a_dot)
+
+
 def tanh(a: Array) -> Array:
     """The hyperbolic tangent.
 
@@ -154,6 +174,11 @@ def tanh(a: Array) -> Array:
 def tanh_bwd(t: Array, dt: Array) -> Array:
     """da = dt ⊙ (1 - t²), as (1 + t)(1 - t): exact where |t| is near 1       (2')"""
     return dt * (1 + t) * (1 - t)
+
+
+def tanh_jvp(t: Array, a_dot: Array) -> Array:
+    """ṫ = ȧ ⊙ (1 - t²)         each number by itself: the twin's equation    (2t)"""
+    return tanh_bwd(t, a_dot)
 
 
 def cell_state(f: Array, c_prev: Array, i: Array, g: Array) -> Array:
@@ -182,6 +207,15 @@ def cell_state_bwd(
     return dc * c_prev, dc * f, dc * g, dc * i
 
 
+def cell_state_jvp(
+    residual: tuple[Array, Array, Array, Array], tangents: tuple[Array, Array, Array, Array]
+) -> Array:
+    """ċ = ḟ ⊙ c_prev + f ⊙ ċ_prev + i̇ ⊙ g + i ⊙ ġ                            (3t)"""
+    f, c_prev, i, g = residual
+    f_dot, c_prev_dot, i_dot, g_dot = tangents
+    return f_dot * c_prev + f * c_prev_dot + i_dot * g + i * g_dot
+
+
 def hidden_state(o: Array, c: Array) -> Array:
     """Show part of the cell to the outside.
 
@@ -204,6 +238,13 @@ def hidden_state_bwd(residual: tuple[Array, Array], dh: Array) -> tuple[Array, A
     o, c = residual
     s = tanh(c)
     return dh * s, tanh_bwd(s, dh * o)
+
+
+def hidden_state_jvp(residual: tuple[Array, Array], tangents: tuple[Array, Array]) -> Array:
+    """ḣ = ȯ ⊙ tanh(c) + o ⊙ (1 - tanh²(c)) ⊙ ċ                               (4t)"""
+    (o, c), (o_dot, c_dot) = residual, tangents
+    s = tanh(c)
+    return o_dot * s + o * tanh_jvp(s, c_dot)
 
 
 def fork(x: Array, n: int) -> tuple[Array, ...]:
@@ -229,14 +270,23 @@ def fork_bwd(residual: object, dxs: Sequence[Array]) -> tuple[Array, None]:
     return sum(rest, start=first), None
 
 
+def fork_jvp(residual: object, x_dot: Array, n: int) -> tuple[Array, ...]:
+    """ẋ_1 = ẋ_2 = ... = ẋ_n = ẋ                                              (Ft)"""
+    return fork(x_dot, n)
+
+
 ROWS = {
-    "linear": row(linear, linear_bwd, "x:T,B,D W:D,M", "x W"),
-    "bias": row(bias, bias_bwd, "y:T,B,M b:M"),
-    "sigmoid": row(sigmoid, sigmoid_bwd, "a:T,B,H", "output"),
-    "tanh": row(tanh, tanh_bwd, "a:T,B,H", "output"),
+    "linear": row(linear, linear_bwd, linear_jvp, "x:T,B,D W:D,M", "x W"),
+    "bias": row(bias, bias_bwd, bias_jvp, "y:T,B,M b:M"),
+    "sigmoid": row(sigmoid, sigmoid_bwd, sigmoid_jvp, "a:T,B,H", "output"),
+    "tanh": row(tanh, tanh_bwd, tanh_jvp, "a:T,B,H", "output"),
     "cell_state": row(
-        cell_state, cell_state_bwd, "f:T,B,H c_prev:T,B,H i:T,B,H g:T,B,H", "f c_prev i g"
+        cell_state,
+        cell_state_bwd,
+        cell_state_jvp,
+        "f:T,B,H c_prev:T,B,H i:T,B,H g:T,B,H",
+        "f c_prev i g",
     ),
-    "hidden_state": row(hidden_state, hidden_state_bwd, "o:T,B,H c:T,B,H", "o c"),
-    "fork": row(fork, fork_bwd, "x:T,B,H", n=3),
+    "hidden_state": row(hidden_state, hidden_state_bwd, hidden_state_jvp, "o:T,B,H c:T,B,H", "o c"),
+    "fork": row(fork, fork_bwd, fork_jvp, "x:T,B,H", n=3),
 }

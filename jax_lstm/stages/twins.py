@@ -3,6 +3,9 @@
     stage_bwd(residual, dy) -> one cotangent per argument of the stage, in its order; None for what
                                has none: masks, integers, numbers of branches. A stage of one
                                argument has one cotangent, bare.
+    stage_jvp(residual, tangents, *static) -> the tangent of the result. There is one tangent per
+                               argument that is an array, None for what is constant; the tangent of
+                               a stage of one argument is bare.
 
 `TWINS` of stages/ has a row for every stage. From it the checks draw their arguments, `with_twin`
 makes JAX obey the law, the exercise says what a twin is given, and joints are made.
@@ -28,7 +31,7 @@ BELOW = " of "  # "V of T,B": whole numbers in [0, V)
 
 
 class Twin(NamedTuple):
-    """A stage and its twin.
+    """A stage, its twin, and its tangent.
 
     args: (name, shape) of each argument that is an array, "T,B,D" in the letters of notation.py,
       perhaps "constant T,B,H", "boolean T,B", "V of T,B"; or (name, (type, (name, shape), ...)) for
@@ -40,6 +43,7 @@ class Twin(NamedTuple):
 
     stage: Callable[..., Any]
     stage_bwd: Callable[..., Any]
+    stage_jvp: Callable[..., Any]
     args: tuple[tuple[str, Any], ...]
     residual: tuple[str, ...] = ()
     static: tuple[tuple[str, Any], ...] = ()
@@ -48,6 +52,7 @@ class Twin(NamedTuple):
 def row(
     stage: Callable[..., Any],
     stage_bwd: Callable[..., Any],
+    stage_jvp: Callable[..., Any],
     args: str,
     residual: str = "",
     **static: Any,
@@ -57,6 +62,7 @@ def row(
     return Twin(
         stage,
         stage_bwd,
+        stage_jvp,
         tuple((name, shape.replace("_", " ")) for name, shape in pairs),
         tuple(residual.split()),
         tuple(static.items()),
@@ -98,6 +104,13 @@ def every_answer(twin: Twin, residual: Any, dy: Any) -> tuple[Any, ...]:
 
 def no_door(*args):
     """For stages behind another door."""
+
+
+def tangent(twin: Twin, args: tuple[Any, ...], y: Any, tangents: tuple[Any, ...]) -> Any:
+    """What the third member answers, for one tangent per argument that is an array."""
+    n = len(twin.args)
+    given = tangents if n > 1 else tangents[0]
+    return twin.stage_jvp(residual_of(twin, args, y), given, *args[n:])
 
 
 def as_jax_sees_it(twin: Twin, door: Callable[..., None] = no_door) -> Callable[..., Any]:
