@@ -18,8 +18,13 @@ MOST_TRIED = 6  # layers whose orders are all tried: 720
 
 def by_number(name):
     """A key to sort by: layer 10 comes after layer 2, also where the digits are thousands."""
-    digits = lambda x: (len(x.lstrip("0")), x.lstrip("0"), x)
-    return [digits(x) if n % 2 else x for n, x in enumerate(re.split(r"([0-9]+)", name))]
+    parts = enumerate(re.split(r"([0-9]+)", name))
+    return [(*size_of(x), x) if n % 2 else x for n, x in parts]
+
+
+def size_of(digits):
+    """A key to sort digits by as numbers, however many there are: int() refuses thousands."""
+    return len(digits.lstrip("0")), digits.lstrip("0")
 
 
 def in_order(layers: Mapping[str, Sizes], how: str) -> list[str]:
@@ -52,10 +57,9 @@ def in_order(layers: Mapping[str, Sizes], how: str) -> list[str]:
     fit = [order for order in tried if misfit([layers[name] for name in order]) is None]
     if len(fit) == 1:
         return list(fit[0])
-    says = "in more than one order" if fit or not few else "in no order"
-    raise ValueError(
-        f"the names do not tell the order of the layers {listed}, and their sizes fit {says}: {how}"
-    )
+    says = "their sizes fit in more than one order" if fit else "their sizes fit in no order"
+    says = says if few else f"orders of more than {MOST_TRIED} layers are not tried by their sizes"
+    raise ValueError(f"the names do not tell the order of the layers {listed}, and {says}: {how}")
 
 
 def numbered(names):
@@ -80,8 +84,8 @@ def split_numbers(name):
     for part in re.split(r"[./]", name):
         stem = part.rstrip("0123456789")
         last = part[len(stem) :]
-        words.append(re.sub(r"\d+", "#", stem.rstrip("_-") if last else stem))
-        numbers += [*(int(n) for n in re.findall(r"\d+", stem)), int(last or 0)]
+        words.append(re.sub(r"[0-9]+", "#", stem.rstrip("_-") if last else stem))
+        numbers += [*map(size_of, re.findall(r"[0-9]+", stem)), size_of(last)]
     return tuple(words), tuple(numbers)
 
 
