@@ -26,13 +26,13 @@ from jax_lstm.interop.convert import (
     cells_among,
     check_state,
     layers_of,
-    listing,
     state_of,
 )
 from jax_lstm.interop.layouts import WEIGHTS
 from jax_lstm.interop.order import check_chain, in_order, sizes_of
 from jax_lstm.networks.sizes import StackParams
 from jax_lstm.notation import Tree
+from jax_lstm.printing import listing
 
 KERAS_NAMES = ("kernel", "recurrent_kernel", "bias")
 HOW = "give [layer.get_weights(), ...], lowest first"

@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
+from jax_lstm.printing import listing
+
 Sizes: TypeAlias = Sequence[tuple[int, int]]  # (features read, features handed on) per direction
 
 MOST_TRIED = 6  # layers whose orders are all tried: 720
@@ -41,7 +43,7 @@ def in_order(layers: Mapping[str, Sizes], how: str) -> list[str]:
       ValueError: an order that neither the numbers in the names nor the sizes tell, or one that the
         numbers tell and the sizes contradict.
     """
-    names, listed = numbered(layers), ", ".join(map(str, layers))
+    names, listed = numbered(layers), listing(layers)
     if names is not None:
         wrong = misfit([layers[name] for name in names])
         if wrong is None:

@@ -38,7 +38,6 @@ from jax_lstm.interop.convert import (
     cells_among,
     join_parts,
     layers_of,
-    listing,
     state_of,
 )
 from jax_lstm.interop.layouts import WEIGHTS
@@ -46,6 +45,7 @@ from jax_lstm.interop.torch_names import plain_names, what_else
 from jax_lstm.networks.functions import AnyLayers, Layers
 from jax_lstm.networks.sizes import DIRECTIONS, StackParams
 from jax_lstm.notation import Tree
+from jax_lstm.printing import listing
 
 
 def from_state_dict(d: Mapping[str, Any], *, prefix: str = "") -> StackParams:
