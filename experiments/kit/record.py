@@ -83,10 +83,13 @@ def read_lines(path, **kind):
         texts.pop()
     for n, text in enumerate(texts, 1):
         try:
-            lines.append(json.loads(text))
-        except ValueError:
-            if n < len(texts):
-                raise ValueError(f"{path}, line {n}, is no JSON") from None
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            line = None
+        if isinstance(line, dict):
+            lines.append(line)
+        elif n < len(texts):
+            raise ValueError(f"{path}, line {n}, is no object of JSON")
     return [line for line in lines if all(line.get(k) == v for k, v in kind.items())]
 
 

@@ -107,7 +107,11 @@ def write(path, data):
         old = None
     path = Path(os.path.realpath(path))
     remove_leftovers(path)
-    beside, file = open_beside(path, 0o666 if old is None else stat.S_IMODE(old.st_mode) & 0o777)
+    mode = 0o666 if old is None else stat.S_IMODE(old.st_mode) & 0o777
+    try:
+        beside, file = open_beside(path, mode)
+    except OSError as error:
+        raise named(error, path) from None
     try:
         with file:
             keep_owner_and_mode(file.fileno(), old)

@@ -164,11 +164,12 @@ def keras_order(cells):
     layers: dict[str, Any] = {}
     for f in whole:
         sizes = f.arrays["kernel"].shape[0], f.arrays["recurrent_kernel"].shape[0]
-        layers.setdefault(keras.place_of(f.where), []).append(sizes)
+        layers.setdefault(keras.place_of(f.where), {})["backward_" in f.where] = sizes
     if len(whole) < len(cells) or not cells:
         return cells, ""
     try:
-        names = in_order(layers, keras.HOW)
+        keras.check_pairs(layers, [f.where for f in cells])
+        names = in_order({k: list(sizes.values()) for k, sizes in layers.items()}, keras.HOW)
     except ValueError as error:
         return cells, str(error)
     place = {name: n for n, name in enumerate(names)}
@@ -286,6 +287,8 @@ def radius(square):
 def order(gates):
     """A forget bias in another gate's block: the order of the gates may be another."""
     means = [g.mean_b for g in gates]
+    if None in means:  # the cell has no bias
+        return ()
     most = max(range(4), key=means.__getitem__)
     rest = [abs(m) for n, m in enumerate(means) if n != most]
     if GATES[most] == "f" or means[most] < 0.5 or max(rest) > 0.25:
@@ -318,7 +321,7 @@ def gates_table(c):
     rows = tuple((f"  {g.gate}", *g[1:], "" if finite(g) else "<-") for g in c.gates)
     head = ("  gate", "|W|", "|U|", "|b|", "mean b", "radius U", "")
     below = tuple(f"  {note}" for note in c.notes)
-    if c.gates and [g.gate for g in c.gates] == list(GATES):
+    if [g.gate for g in c.gates] == list(GATES) and c.gates[1].mean_b is not None:
         below = (f"  forget bias, mean: {c.gates[1].mean_b:.4g}", *below)
     return printing.Sheet(head, rows, above, below)
 

@@ -43,6 +43,8 @@ def in_order(layers: Mapping[str, Sizes], how: str) -> list[str]:
       ValueError: an order that neither the numbers in the names nor the sizes tell, or one that the
         numbers tell and the sizes contradict.
     """
+    for name, sizes in layers.items():
+        check_one_input(name, sizes)
     names, listed = numbered(layers), listing(layers)
     if names is not None:
         wrong = misfit([layers[name] for name in names])
@@ -94,6 +96,8 @@ def split_numbers(name):
 def check_chain(layers, how):
     """The parameters of layers[l][direction], given in their order: sizes that make no stack."""
     sizes = [sizes_of(layer) for layer in layers]
+    for n, directions in enumerate(sizes):
+        check_one_input(f"layer {n}", directions)
     wrong = misfit(sizes)
     if wrong is not None:
         raise ValueError(
@@ -101,6 +105,13 @@ def check_chain(layers, how):
             f"{sum(out for _, out in sizes[wrong - 1])}: they are no stack; {how}"
         )
     return layers
+
+
+def check_one_input(name, sizes):
+    """Complain about the directions of a layer that do not read the same."""
+    if len({reads for reads, _ in sizes}) > 1:
+        read = " and ".join(str(reads) for reads, _ in sizes)
+        raise ValueError(f"the directions of {name} read {read} features: they are no layer")
 
 
 def sizes_of(layer):

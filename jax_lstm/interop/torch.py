@@ -138,7 +138,8 @@ def from_hx(hx: Tree, *, bidirectional: bool = False) -> Layers:
     """States of a stack from torch's (h_0, c_0), or h_0 alone: axis 0 counts layers and directions.
 
     Args:
-      hx: (h_0 (L·D, B, H or R), c_0 (L·D, B, H)), or h_0; without batch, (L·D, H).
+      hx: (h_0 (L·D, B, H or R), c_0 (L·D, B, H)), or h_0; without batch, (L·D, H). Of a
+        torch.nn.LSTMCell, whose states have no axis of layers, (h[None], c[None]).
       bidirectional: whether D, the number of directions, is 2.
 
     Returns:

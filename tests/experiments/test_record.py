@@ -25,9 +25,12 @@ def test_lines_are_read_up_to_a_broken_last_one(tmp_path):
         assert [line["n"] for line in record.read_lines(path, kind="step")] == [0, 1, 2]
     record.append(path, kind="step", n=3)
     assert [line["n"] for line in record.read_lines(path)] == [0, 1, 2, 3]
-    path.write_bytes(b'{"n": 0}\n{"n\n{"n": 2}\n')
-    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2, is no JSON"):
-        record.read_lines(path)
+    for broken in (b'{"n', b"5", b"null", b"[" * 100_000):
+        path.write_bytes(b'{"n": 0}\n' + broken)
+        assert record.read_lines(path, n=0) == [{"n": 0}]
+        path.write_bytes(b'{"n": 0}\n' + broken + b'\n{"n": 2}\n')
+        with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2, is no object of JSON"):
+            record.read_lines(path)
 
 
 def test_a_full_disk_is_one_sentence_and_status_1(capsys):

@@ -239,11 +239,13 @@ def test_files_sort_names_as_text_and_the_layers_stand_by_number(names, tmp_path
         (["a_1/lstm_2", "a_2/lstm_1"], [(H, H)] * 2, "do not tell the order of the layers a_1/"),
         (["lstm", "lstm_0"], [(H, H)] * 2, "do not tell the order"),
         (["encoder", "decoder"], [(3, 5), (4, 5)], "their sizes fit in no order"),
+        (["a/forward_b"], [(3, 5)], "the backward direction is missing, a/backward_b"),
+        (["forward_b", "backward_b"], [(3, 5), (4, 5)], "of forward_b read 3 and 4 features"),
         ([*"abcdefg"], [(n, n + 1) for n in range(3, 10)], "more than 6 layers are not tried"),
         (["lstm_\u0661", "lstm"], [(H, H)] * 2, "more than one order"),  # a digit, and none of ours
         (["lstm_10", "lstm_9"], [(3, 5), (5, 5)], "lstm_10 reads 3 features, and lstm_9 before it"),
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_an_order_that_is_not_told_is_refused_and_inspect_says_so(names, sizes, match, tmp_path):
     given = stack_of(names, sizes)
