@@ -19,7 +19,9 @@ from jax_lstm.cells.regularised import recurrent_dropout, zoneout
 from jax_lstm.diagnosis.diagnose import diagnose
 from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.made import partial
+from jax_lstm.engine.parallel import make_parallel_rnn
 from jax_lstm.engine.routes import make_cell, make_rnn, routes
+from jax_lstm.files import exported
 from jax_lstm.files.checkpoint import load, save
 from jax_lstm.networks.masks import (
     drop,
@@ -102,6 +104,7 @@ __all__ = [
     "load",
     "make_cell",
     "make_linearised",
+    "make_parallel_rnn",
     "make_rnn",
     "make_states",
     "make_trace",

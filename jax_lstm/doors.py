@@ -80,11 +80,12 @@ def check_arrays(name, tree, want="arrays"):
 
 
 def check_range(name, values, highest, legend):
-    """Complain about integers outside [0, highest]. Under jit their values cannot be looked at."""
+    """Complain about integers outside [0, highest]. Under jit their values cannot be looked at, and
+    a symbolic size is above all of them."""
     if isinstance(values, Tracer) or np.size(values) == 0:
         return
     values = np.asarray(values)
-    if values.min() < 0 or values.max() > highest:
+    if values.min() < 0 or (not is_symbolic_dim(highest) and values.max() > highest):
         raise ValueError(f"`{name}` must lie in {legend}; got {values.min()} to {values.max()}")
 
 

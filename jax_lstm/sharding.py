@@ -1,6 +1,12 @@
-"""Arrays that differ from device to device, under `jax.shard_map`."""
+"""Arrays on many devices: they differ under `jax.shard_map`, and are split over axes of a mesh."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+Result = TypeVar("Result")
 
 
 def vary_together(tree):
@@ -23,3 +29,66 @@ def varying_axes(x):
     """Mesh axes over which x differs from device to device; JAX renamed the attribute once."""
     kind = jax.typeof(x)
     return kind.vma if hasattr(kind, "vma") else kind.manual_axis_type.varying
+
+
+# Axes that JAX calls Explicit --------------------------------------------------------------------
+
+
+def explicit_mesh(tree):
+    """The mesh that arrays of the tree are split over by their type, or None."""
+    for leaf in jax.tree.leaves(tree):
+        mesh = jax.typeof(leaf).sharding.mesh
+        if not mesh.empty and mesh.explicit_axes:
+            return mesh
+    return None
+
+
+def everywhere(x, axes):
+    """Where something with so many axes is whole on every device of x; None: JAX knows that."""
+    mesh = explicit_mesh(x)
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec(*[None] * axes))
+
+
+def may_be_split(x):
+    """Whether axes of x may be split over devices where x is used: not where there is one device,
+    and not within `jax.shard_map` over all axes of a mesh."""
+    mesh = jax.typeof(x).sharding.mesh
+    manual = not mesh.empty and set(mesh.manual_axes) == set(mesh.axis_names)
+    return jax.device_count() > 1 and not manual
+
+
+def over_auto_axes(
+    function: Callable[..., Result], state: Any, steps: Any, outputs: Callable[..., Any]
+) -> Callable[..., Result]:
+    """The function of arrays, for which Explicit axes of their mesh are Auto axes: what is where is
+    XLA's choice inside, and said again of what comes out.
+
+    Args:
+      function: of some arrays, state and steps among them.
+      state: (..., H) per leaf.
+      steps: (T, ..., D) per leaf, time first; a batch split here or there is split in all outputs.
+      outputs: `outputs(of_state, of_steps)`: the tree of what comes out, where `of_state(state)`
+        are the places of a state, and `of_steps` is that of whatever has time first.
+    """
+    mesh = explicit_mesh((state, steps))
+    if mesh is None:
+        return function
+    batch = jax.tree.leaves(state)[0].ndim - 1
+    specs = [jax.typeof(x).sharding.spec for x in jax.tree.leaves(steps)]
+    time = next((spec[0] for spec in specs if len(spec) and spec[0] is not None), None)
+    specs = [spec[1:] for spec in specs]
+    specs += [jax.typeof(x).sharding.spec for x in jax.tree.leaves(state)]
+    split = [next((s[n] for s in specs if len(s) > n and s[n]), None) for n in range(batch)]
+
+    def of_state(state):
+        def place(x):
+            own = jax.typeof(x).sharding.spec
+            rest = [None if name in split else name for name in own[batch:]]
+            return NamedSharding(mesh, PartitionSpec(*split, *rest))
+
+        return jax.tree.map(place, state)
+
+    of_steps = NamedSharding(mesh, PartitionSpec(time, *split))
+    places = outputs(of_state, of_steps)
+    run = jax.sharding.auto_axes(function, axes=mesh.explicit_axes, out_sharding=places)
+    return cast(Callable[..., Result], run)

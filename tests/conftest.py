@@ -77,6 +77,35 @@ def forget():
 
 
 @pytest.fixture(autouse=True)
-def no_terminal(monkeypatch):
+def no_terminal():
     """What is printed does not depend on who runs the tests."""
-    monkeypatch.delenv("COLUMNS", raising=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("COLUMNS", raising=False)
+        yield
+
+
+@pytest.fixture
+def monkeypatch(monkeypatch):
+    """Runs are compiled once per plan and shapes: what was traced before a rule is broken on
+    purpose, or while it was, is forgotten."""
+    jax.clear_caches()
+    yield monkeypatch
+    jax.clear_caches()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Every cell has every test; those of cells beyond `FIRST` are slow."""
+    from tests.tables import CELLS, FIRST
+
+    later = CELLS.keys() - set(FIRST)
+
+    def is_later(value):
+        """The name of a cell, one of its cases, "gru, lengths", or its row or record."""
+        name = getattr(getattr(value, "cell", value), "name", value)
+        return isinstance(name, str) and name.partition(" ")[0].strip(",") in later
+
+    for item in items:
+        given = getattr(item, "callspec", None)
+        if given and any(is_later(value) for value in given.params.values()):
+            item.add_marker(pytest.mark.slow)

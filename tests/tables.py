@@ -76,6 +76,10 @@ def row_of(cell):
 
 CELLS = {name: row_of(cell) for name, cell in jl.CELLS.items()}
 
+# Those that the first tier of the tests runs; see conftest. Among them are one field of a state and
+# two, an output smaller than the cell, a product inside of a gate. The engine is one for all.
+FIRST = ("lstm", "elman", "gru", "lstmp")
+
 
 @relaxed("what people write")
 def plain_scan(params, state, xs):

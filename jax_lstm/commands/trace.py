@@ -4,11 +4,12 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from jax_lstm import printing
 from jax_lstm.commands.options import say, seed, several, size, speak_utf8, writable, write
 from jax_lstm.interop.layouts import LAYOUTS
-from jax_lstm.teaching import beside, examples, paper
+from jax_lstm.teaching import beside, examples, paper, webpage
 
 
 def add(parsers):
@@ -54,12 +55,22 @@ def add(parsers):
         ("json", "all arrays"),
         ("csv", "a line per number"),
         ("svg", "a graph of the first run"),
+        ("html", "a page to step through in a browser"),
     ):
         parser.add_argument(
             f"--{kind}", dest=f"{kind}_file", type=writable, metavar="FILE", help=f"write {what}"
         )
     parser.add_argument("--force", action="store_true", help="write over files that exist")
     parser.set_defaults(run=run)
+
+
+class Files(NamedTuple):
+    """What is written where; None is nowhere."""
+
+    json: str | None
+    csv: str | None
+    svg: str | None
+    html: str | None
 
 
 def part(text):
@@ -84,14 +95,15 @@ def run(
     json_file=None,
     csv_file=None,
     svg_file=None,
+    html_file=None,
 ):
     """Print every number of an example or of one's own network; write what files are asked for."""
     speak_utf8()
-    files = [file for file in (json_file, csv_file, svg_file) if file]
+    files = [file for file in (json_file, csv_file, svg_file, html_file) if file]
     for file in files:
         check_fresh(file, force)
     if len({os.path.realpath(file) for file in files}) < len(files):
-        raise ValueError("--json, --csv and --svg must name different files")
+        raise ValueError("--json, --csv, --svg and --html must name different files")
     own = [file for file in (params, given) if file is not None]
     check_belongs(own, example, size=size, seed=seed, cell=cell, layout=layout)
     if own:
@@ -100,12 +112,13 @@ def run(
         size, seed, cell = size or (3, 1, 2, 2), seed or 0, cell or "lstm"
         runs = list(examples.runs(example or "gomez", size, seed, cell))
     page = paper.Page(printing.terminal_width(), 0, part, step, stage)
+    out = Files(json_file, csv_file, svg_file, html_file)
     if mutant is None:
-        trace_runs(runs, row or 0, page, json_file, csv_file, svg_file)
-    elif row is not None or svg_file:
-        raise ValueError("--mutant shows every example, and no graph: leave --row and --svg out")
+        trace_runs(runs, row or 0, page, out)
+    elif row is not None:
+        raise ValueError("--mutant shows every example: leave --row out")
     else:
-        trace_mutant(runs, mutant, page, json_file, csv_file)
+        trace_mutant(runs, mutant, page, out)
     for file in files:
         print(f"wrote {file}", file=sys.stderr)
     for traced in (one.traced for one in runs):
@@ -127,21 +140,23 @@ def check_belongs(own, example, **options):
             raise ValueError(f"--{name} belongs to {' or '.join(homes[name])}")
 
 
-def trace_runs(runs, row, page, json_file, csv_file, svg_file):
+def trace_runs(runs, row, page, out):
     """The numbers of each run; the picture is that of the first. Files are whole."""
     lines = {run.title: [(s.part, s.t, s.name) for s in run.traced.stages] for run in runs}
     shown = titles_shown(page, lines)
-    picture = draw(svg_file, runs[0], row) if svg_file else None
+    picture = draw(out.svg, runs[0], row) if out.svg else None
+    web = webpage.html(runs, row=row) if out.html else None
     try:
         say("\n\n\n".join(run.table(row, page) for run in runs if run.title in shown))
     except paper.TooLarge as error:
-        if not (json_file or csv_file):
+        if not (out.json or out.csv or out.html):
             raise
         print(f"not printed: {error}", file=sys.stderr)
     traces = [(run.title, run.traced) for run in runs]
-    write(json_file, paper.to_json(traces) if json_file else None)
-    write(csv_file, paper.to_csv(traces) if csv_file else None)
-    write(svg_file, picture)
+    write(out.json, paper.to_json(traces) if out.json else None)
+    write(out.csv, paper.to_csv(traces) if out.csv else None)
+    write(out.svg, picture)
+    write(out.html, web)
 
 
 def titles_shown(page, lines):
@@ -150,19 +165,23 @@ def titles_shown(page, lines):
     return {k for k, some in lines.items() if any(page.shows(*line) for line in some)}
 
 
-def trace_mutant(runs, mutant, page, json_file, csv_file):
-    """Truth and mistake side by side. Files are whole."""
+def trace_mutant(runs, mutant, page, out):
+    """Truth and mistake side by side; the picture is that of the first. Files are whole."""
     if runs[0].problem is None:
         raise ValueError(f"{runs[0].title} has no time: there is no mistake of it")
     pairs = [(run.title, beside.put_beside(run.problem, run.cell, mutant)) for run in runs]
     shown = titles_shown(page, {title: [*map(beside.place_of, b.pairs)] for title, b in pairs})
+    picture = draw(out.svg, runs[0], 0, pairs[0][1]) if out.svg else None
+    web = webpage.html(runs, mistake=mutant) if out.html else None
     tables = ((title, b.table(page=page)) for title, b in pairs if title in shown)
     say("\n\n\n".join(f"{printing.fit(title, page.width)}\n\n{text}" for title, text in tables))
-    write(json_file, beside.to_json(pairs))
-    write(csv_file, beside.to_csv(pairs))
+    write(out.json, beside.to_json(pairs))
+    write(out.csv, beside.to_csv(pairs))
+    write(out.svg, picture)
+    write(out.html, web)
 
 
-def draw(file, run, row):
+def draw(file, run, row, mistake=None):
     """The picture, as text of an SVG."""
     if Path(file).suffix != ".svg":
         raise ValueError(f"the picture is an SVG: name it .svg, not {file}")
@@ -170,7 +189,7 @@ def draw(file, run, row):
         raise ValueError("--svg needs matplotlib: pip install 'jax_lstm[experiments]'")
     from jax_lstm.teaching import graph as drawing
 
-    return drawing.svg(run.traced, run.title, row=row)
+    return drawing.svg(run.traced, run.title, row=row, mistake=mistake)
 
 
 def check_fresh(file, force):

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
+from jax.custom_derivatives import SymbolicZero
 
 from jax_lstm.engine.segments import (
     Steps,
@@ -45,6 +45,7 @@ from jax_lstm.engine.segments import (
     widen,
     zeros_like,
 )
+from jax_lstm.rules import with_rule
 from jax_lstm.sharding import vary_together
 
 # Forward --------------------------------------------------------------------------------------
@@ -337,11 +338,5 @@ def step_autodiff(cell, params, consts, state_prev, x):
     return state, state[0]
 
 
-by_hand = jax.custom_vjp(sequence, nondiff_argnums=(0,))
-by_hand.defvjp(
-    lambda plan, *args: forward(plan, *custom_vjp_primal_tree_values(args)),
-    backward,
-    symbolic_zeros=True,
-)
-step_by_hand = jax.custom_vjp(step, nondiff_argnums=(0,))
-step_by_hand.defvjp(step_forward, step_backward)
+by_hand = with_rule(sequence, forward, backward, static=(0,), symbolic_zeros=True)
+step_by_hand = with_rule(step, step_forward, step_backward, static=(0,))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.export import is_symbolic_dim
 
 from jax_lstm.doors import (
     as_array,
@@ -262,7 +263,8 @@ def valid_steps(lengths, mask, T, batch):
     if lengths is None:
         return mask
     lengths = check_lengths(lengths, T, batch)
-    lengths = jnp.clip(lengths, 0, min(T, jnp.iinfo(lengths.dtype).max)).astype(jnp.int32)
+    highest = jnp.iinfo(jnp.int32).max if is_symbolic_dim(T) else T
+    lengths = jnp.clip(lengths, 0, min(highest, jnp.iinfo(lengths.dtype).max)).astype(jnp.int32)
     valid = jnp.arange(T, dtype=jnp.int32).reshape((T, *(1,) * len(batch))) < lengths[None]
     return valid if mask is None else mask & valid
 

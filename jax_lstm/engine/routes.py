@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +24,11 @@ from jax_lstm.engine.doors import (
 )
 from jax_lstm.engine.functions import InitState, Residuals, SequenceFunction, StepFunction
 from jax_lstm.engine.made import Made
-from jax_lstm.engine.segments import Plan, Steps, where, zeros_like
+from jax_lstm.engine.programs import in_one_program
+from jax_lstm.engine.segments import Plan, Steps, where, whole_segments, zeros_like
 from jax_lstm.engine.shapes import axes_of, is_wide, letters_of, shape_of, sizes_of
 from jax_lstm.notation import wide
-from jax_lstm.sharding import vary_together
+from jax_lstm.sharding import over_auto_axes, vary_together
 
 First = TypeVar("First")
 Second = TypeVar("Second")
@@ -77,11 +78,11 @@ def make_rnn(
       through `cell.step_for_jax` where there is one.
     """
     check_named(cell, name=name, title=title)
-    by_hand, by_jax = (cell, bptt.by_hand), (cell, bptt.autodiff)
+    ours, by_jax = (cell, by_hand), (cell, bptt.autodiff)
     made = (make_rnn, (cell, name, title))
     rule, twin = "Differentiated by its hand-written rule.", "Differentiated by JAX."
     return (
-        bind(run_cell, by_hand, name, f"{title} {rule}", (*made, 0)),
+        bind(run_cell, ours, name, f"{title} {rule}", (*made, 0)),
         bind(run_cell, by_jax, f"{name}_autodiff", f"{title} {twin}", (*made, 1)),
     )
 
@@ -228,8 +229,15 @@ def step_cell(cell, route, params, state, x, *, consts=None, resets=None, reset_
     fresh = fresh_state(reset_state, state, resets)
     args = (params, state, x, consts, fresh, resets)
     params, state, x, consts, fresh, resets = vary_together(args)
-    state = state if resets is None else where(resets, fresh, state)
-    return route(cell, params, consts, state, x)
+    state = state if resets is None else cast(Any, where(resets, fresh, state))
+    one = jax.tree.map(lambda x: x[None], x)
+    run = over_auto_axes(
+        functools.partial(route, cell),
+        state,
+        one,
+        lambda state_at, _: (state_at(state), state_at(state[0])),
+    )
+    return run(params, consts, state, x)
 
 
 def run_cell(
@@ -254,7 +262,7 @@ def run_cell(
       params: the cell's parameters, one dtype.
       state: the state before the first step, (..., H) per field; see `init_..._state`.
       xs: (T, ..., D), dtype of params, time first; any number of batch axes, also none. T = 0 and
-        an empty batch work.
+        an empty batch work. Under `jax.export` T and the batch may be symbolic, see docs/files.md.
       consts: what the cell takes for the whole sequence, a mask of recurrent dropout say: a
         constant, whose cotangent is zero.
       lengths: integers (...) of any dtype, or a list: the number of valid steps of each example, in
@@ -287,9 +295,6 @@ def run_cell(
       ValueError: shapes, dtypes or options that do not belong together, before tracing.
       TypeError: by JAX, for `jax.jvp` of the hand-written rule: a `custom_vjp` has no forward mode.
         The `..._autodiff` twin has. Reverse mode, and forward over reverse, work.
-      ShardingTypeError: by JAX, for arrays split over an Explicit axis of a mesh, which
-        `jax.make_mesh` gives by default: make the mesh with `axis_types=(AxisType.Auto,)`, or hand
-        the training step to `jax.shard_map` or to `jax.sharding.auto_axes(step, out_sharding=...)`.
 
     Source: Werbos (1990), "Backpropagation through time"; the equations of the cell's file.
     """
@@ -302,13 +307,36 @@ def run_cell(
     fresh = fresh_state(reset_state, state, resets)
     plan = Plan(cell, reverse, residuals, unroll)
     steps = Steps(xs, mask, resets)
-    return route(plan, *vary_together((params, consts, fresh, state, steps)))
+    arrays = vary_together((params, consts, fresh, state, steps))
+    return in_one_program(run_route, (route, plan), *arrays)
+
+
+def run_route(route, plan, params, consts, fresh, state, steps):
+    """(last state, what has time first), on a mesh of any kind of axes."""
+    run = over_auto_axes(
+        functools.partial(route, plan),
+        state,
+        steps,
+        lambda state_at, hs_at: (state_at(state), hs_at),
+    )
+    return run(params, consts, fresh, state, steps)
 
 
 def fresh_state(reset_state, state, resets):
     """Where resets lead to: what is given, or zeros; None where there are no resets."""
     check_reset_state(reset_state, state, resets)
     return zeros_like(state) if reset_state is None and resets is not None else reset_state
+
+
+def by_hand(plan, params, consts, fresh, state, steps):
+    """The hand-written rule; a symbolic T is filled up to whole segments, and cut again."""
+    batch = jax.tree.leaves(state)[0].shape[: batch_axes(plan.cell, state)]
+    whole = whole_segments(plan.residuals, batch, steps)
+    last, hs = bptt.by_hand(plan, params, consts, fresh, state, vary_together((whole, state))[0])
+    if whole is steps:
+        return last, hs
+    T = jax.tree.leaves(steps.xs)[0].shape[0]
+    return last, jax.tree.map(lambda h: h[:T], hs)
 
 
 def batch_axes(cell, state):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.export import is_symbolic_dim
 
 from jax_lstm.engine.cell import AnyCell
 from jax_lstm.notation import Tree, wide
@@ -40,16 +41,41 @@ class Steps(NamedTuple):
 
 
 def segment_length(plan, w, xs):
-    """Steps per segment: asked for (`residuals=K`), near sqrt(T), or by the size of a step's z."""
+    """Steps per segment: asked for (`residuals=K`), near sqrt(T), or by the size of a step's z.
+
+    Symbolic sizes have no divisors: of a symbolic T "full" is one segment; "auto", and "full" of a
+    symbolic batch, go by SEGMENT_STEPS.
+    """
     T = jax.tree.leaves(xs)[0].shape[0]
     if isinstance(plan.residuals, int):
         return plan.residuals
+    if is_symbolic_dim(T):
+        return T if plan.residuals == "full" else SEGMENT_STEPS
     if plan.residuals == "auto":
         return divisor_near(T, max(math.isqrt(T), 1))
     x = jax.tree.map(lambda x: x[:1], xs)
     z = jax.eval_shape(plan.cell.project, w, x)
     step_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(z))
+    if is_symbolic_dim(step_bytes):
+        return divisor_near(T, SEGMENT_STEPS)
     return divisor_near(T, max(SEGMENT_STEPS, SEGMENT_BYTES // max(step_bytes, 1)))
+
+
+def whole_segments(residuals, batch, steps):
+    """A symbolic T filled up to whole segments with steps that are no steps: a loop must run at
+    least once, and of the rest of T / K nobody knows that. Other sequences come back as they are.
+    """
+    T = jax.tree.leaves(steps.xs)[0].shape[0]
+    K = SEGMENT_STEPS if residuals == "auto" else residuals
+    if not is_symbolic_dim(T) or K == "full" or T % K == 0:
+        return steps
+    more = (T + K - 1) // K * K - T
+
+    def fill(x):
+        return jnp.concatenate([x, jnp.zeros((more, *x.shape[1:]), x.dtype)])
+
+    mask = jnp.ones((T, *batch), bool) if steps.mask is None else steps.mask
+    return jax.tree.map(fill, steps._replace(mask=mask))
 
 
 def divisor_near(T, K):

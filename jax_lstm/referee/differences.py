@@ -34,7 +34,7 @@ from jax_lstm.referee.comparison import (
 from jax_lstm.referee.doors import check_callables, check_functions, check_judged
 from jax_lstm.referee.report import NOT_ANALYTIC, Row, failure
 
-STEP = 2.0**-6
+STEP = 2.0**-9
 LEVELS = 4
 IMAGINARY = 1e-30
 LOST = 1e-4  # of the largest derivative: complex steps that are further off are none

@@ -3,6 +3,7 @@
     step       a step of the LSTM, (1) to (4), and the fork (F)
     packed     (2) in one loop over all four gates
     between    masks, and what stands between layers, (11) to (18)
+    gated      what other cells are made of, (19) to (22)
     readout    dense, embedding, (5) and (6)
     losses     (7) to (9)
     twins      the law of twins, as data
@@ -11,7 +12,7 @@
 stages at its end.
 """
 
-from jax_lstm.stages import between, losses, packed, readout, step
+from jax_lstm.stages import between, gated, losses, packed, readout, step
 from jax_lstm.stages.between import add as add
 from jax_lstm.stages.between import add_bwd as add_bwd
 from jax_lstm.stages.between import clear as clear
@@ -28,11 +29,23 @@ from jax_lstm.stages.between import product as product
 from jax_lstm.stages.between import product_bwd as product_bwd
 from jax_lstm.stages.between import repeat as repeat
 from jax_lstm.stages.between import repeat_bwd as repeat_bwd
+from jax_lstm.stages.gated import blend as blend
+from jax_lstm.stages.gated import blend_bwd as blend_bwd
+from jax_lstm.stages.gated import layer_norm as layer_norm
+from jax_lstm.stages.gated import layer_norm_bwd as layer_norm_bwd
+from jax_lstm.stages.gated import layer_norm_bwd_gain as layer_norm_bwd_gain
+from jax_lstm.stages.gated import layer_norm_bwd_input as layer_norm_bwd_input
+from jax_lstm.stages.gated import log_sigmoid as log_sigmoid
+from jax_lstm.stages.gated import log_sigmoid_bwd as log_sigmoid_bwd
+from jax_lstm.stages.gated import normalise as normalise
+from jax_lstm.stages.gated import relu as relu
+from jax_lstm.stages.gated import relu_bwd as relu_bwd
 from jax_lstm.stages.packed import blocks as blocks
 from jax_lstm.stages.packed import gates as gates
 from jax_lstm.stages.packed import gates_bwd as gates_bwd
 from jax_lstm.stages.packed import packed_gates as packed_gates
 from jax_lstm.stages.packed import plain_gates as plain_gates
+from jax_lstm.stages.step import align as align
 from jax_lstm.stages.step import bias as bias
 from jax_lstm.stages.step import bias_bwd as bias_bwd
 from jax_lstm.stages.step import cell_state as cell_state
@@ -50,4 +63,4 @@ from jax_lstm.stages.step import sigmoid_bwd as sigmoid_bwd
 from jax_lstm.stages.step import tanh as tanh
 from jax_lstm.stages.step import tanh_bwd as tanh_bwd
 
-TWINS = step.ROWS | packed.ROWS | between.ROWS | readout.ROWS | losses.ROWS
+TWINS = step.ROWS | packed.ROWS | between.ROWS | gated.ROWS | readout.ROWS | losses.ROWS

@@ -19,13 +19,16 @@ Sources: Gers, Schmidhuber & Cummins (2000) for the cell with a forget gate, Gre
 for its backward pass in this order, Kang & Seo for the reading as stages, chain rule and forks.
 """
 
+import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.export import is_symbolic_dim
 
 from jax_lstm.notation import Numbers, wide
+from jax_lstm.sharding import everywhere, may_be_split
 from jax_lstm.stages.twins import row
 
 
@@ -58,17 +61,35 @@ def linear_bwd_input(W: Array, dy: Array) -> Array:
 def linear_bwd_weight(x: Array, dy: Array) -> Array:
     """dW = Σ xᵀ dy    the weight half: one product for any number of steps   (1'W)
 
+    The axes of steps and examples are summed over as they are: merged, an axis that is split over
+    devices would be gathered on each of them first. On one device merged ones spare XLA a copy.
+
     A float32 product adds its terms one after the other, and the rounding grows with their number.
-    Small weights are therefore added in parts of 64 rows, which costs nothing there and is more
-    exact than adding step by step; for large ones the parts would cost more than the product.
+    Small weights are therefore added in up to 16 parts, some examples over some steps each, which
+    costs nothing there and is more exact than adding step by step: of n parts of R rows in all it
+    grows as n + R / n². For large ones the parts would cost more than the product.
     """
-    dy = dy.reshape((-1, dy.shape[-1]))
-    x = x.reshape((dy.shape[0], x.shape[-1])).astype(dy.dtype)
-    R, D = x.shape
-    if R <= 64 or D * dy.shape[-1] > 2**14:
-        return jnp.matmul(x.T, dy)
-    parts = [jnp.pad(y, ((0, -R % 64), (0, 0))).reshape((-1, 64, y.shape[-1])) for y in (x, dy)]
-    return jnp.einsum("nrd,nrm->ndm", *parts).sum(0)
+    axes, D = dy.ndim - 1, x.shape[-1]
+    x = x.astype(dy.dtype)
+    rows = math.prod(dy.shape[:axes])
+    if axes < 2 or is_symbolic_dim(rows) or rows <= 64 or D * dy.shape[-1] > 2**14:
+        if not is_symbolic_dim(rows) and not may_be_split(dy):
+            x, dy = (y.reshape((rows, y.shape[-1])) for y in (x, dy))
+        return sum_of_products(x, dy, range(dy.ndim - 1))
+    steps, examples = dy.shape[:2]
+    n = examples if examples <= 16 else math.gcd(examples, 16)  # groups of examples: each device's
+    m = max(k for k in range(1, 16 // n + 1) if steps % k == 0)  # of steps
+
+    def parts(y):
+        return y.reshape((m, steps // m, n, examples // n, *y.shape[2:]))
+
+    return sum_of_products(parts(x), parts(dy), (1, *range(3, axes + 2)), (0, 2)).sum((0, 1))
+
+
+def sum_of_products(x: Array, y: Array, over: Sequence[int], apart: Sequence[int] = ()) -> Array:
+    """Σ xᵀ y over some axes; those that stay `apart` come first. Whole on every device."""
+    whole = everywhere(y, len(apart) + 2)
+    return jax.lax.dot_general(x, y, ((over, over), (apart, apart)), out_sharding=whole)
 
 
 def align(x: Array, y: Array) -> Array:
@@ -94,7 +115,7 @@ def bias(y: Array, b: Array) -> Array:
 
 def bias_bwd(residual: object, da: Array) -> tuple[Array, Array]:
     """dy = da         db = Σ_examples da                                     (1'b)"""
-    return da, da.reshape((-1, da.shape[-1])).sum(0)
+    return da, da.sum(tuple(range(da.ndim - 1)))
 
 
 def sigmoid(a: Array) -> Array:

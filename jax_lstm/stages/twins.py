@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_lstm.doors import forward_mode_of_the_twin
+from jax_lstm.rules import with_rule
 from jax_lstm.sharding import vary_together
 
 Stage = TypeVar("Stage", bound=Callable[..., Any])
@@ -142,8 +143,7 @@ def with_twin(twin: Twin, door: Callable[..., None] = no_door) -> Callable[..., 
     def backward(*args):
         return every_answer(twin, *args[-2:])[: -len(twin.static) or None]
 
-    ruled = jax.custom_vjp(twin.stage, nondiff_argnums=tuple(range(n, n + len(twin.static))))
-    ruled.defvjp(forward, backward)
+    ruled = with_rule(twin.stage, forward, backward, static=tuple(range(n, n + len(twin.static))))
 
     @functools.wraps(twin.stage)
     def with_door(*args, **kwargs):

@@ -152,17 +152,9 @@ def put_beside(problem, cell, name):
     Raises:
       ValueError: no such mistake of this problem.
     """
-    kind = MUTANTS[cell]
-    inside = kind.inside(problem)
-    (T, B, _), H = problem.xs.shape, problem.state["h"].shape[-1]
-    after = kind.after(problem) | referee.scalings(
-        {"time": T, "batch": B, "features": H}, kind.weights
-    )
-    if name not in inside and name not in after:
-        close = difflib.get_close_matches(name, [*inside, *after], 3, 0.4)
-        near = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-        usual = ", ".join(list(inside)[:24])
-        raise ValueError(f"no mistake {name!r}; {near}Among them: {usual}")
+    kind, (inside, after) = MUTANTS[cell], mistakes_of(problem, cell)
+    T = len(problem.xs)
+    check_name(name, [*inside, *after])
     (truth,) = split(kind.gradients(problem, [()]))
     if name in inside:
         says, (wrong,) = inside[name], split(kind.gradients(problem, [(name,)]))
@@ -171,6 +163,26 @@ def put_beside(problem, cell, name):
         (wrong,) = split(change(kind.gradients(problem, [()])))
     found = [*forward_pairs(problem, cell, name), *backward_pairs(truth, wrong, T, cell)]
     return Beside(name, says, tuple(found))
+
+
+def mistakes_of(problem, cell):
+    """What can be set beside the truth: those inside a backward, and those of a finished gradient.
+
+    Returns:
+      {name: sentence}, and {name: (sentence, change)}.
+    """
+    kind = MUTANTS[cell]
+    (T, B, _), H = problem.xs.shape, problem.state["h"].shape[-1]
+    scalings = referee.scalings({"time": T, "batch": B, "features": H}, kind.weights)
+    return kind.inside(problem), kind.after(problem) | scalings
+
+
+def check_name(name, known):
+    """Complain about a mistake that nobody knows."""
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 3, 0.4)
+        near = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+        raise ValueError(f"no mistake {name!r}; {near}Among them: {', '.join(list(known)[:24])}")
 
 
 def forward_pairs(problem, cell, name):

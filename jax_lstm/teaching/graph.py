@@ -20,6 +20,7 @@ from jax_lstm.teaching.equations import number
 from jax_lstm.teaching.paper import TooLarge
 
 FORWARD, BACK, FORK, LINE, NAN = "#0072B2", "#D55E00", "#009E73", "#333333", "#CC79A7"
+WRONG, WRONG_BOX = "#8B1A62", "#FBE9F4"
 STEPS, INPUTS, UNITS = 4, 3, 2  # what fits into a picture
 WIDE, DIGITS, SIZE = 11.0, 4, 13  # inches of a step; digits of a number; points of its letters
 F, I, G, O, Q = 1.9, 3.5, 5.1, 6.7, 8.95  # columns: the gates, and where c and h fork
@@ -43,41 +44,45 @@ class Pen(NamedTuple):
         return lines(np.atleast_2d(values)[self.row])
 
 
-def svg(traced, title="", *, row=0):
+def svg(traced, title="", *, row=0, mistake=None):
     """The picture as text.
 
     Args:
       traced: a Traced of an LSTM or an Elman network.
       title: above it.
       row: which example of the batch.
+      mistake: a Beside of the same; its numbers are drawn where they differ from the truth.
 
     Raises:
       ValueError: nothing recurs, no such example, or more than fits into a picture.
     """
-    picture = figure(traced, title, row)
+    picture = figure(traced, title, row, mistake)
     text = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "jax_lstm"}):
         picture.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return text.getvalue().rstrip("\n")
 
 
-def figure(traced, title="", row=0):
+def figure(traced, title="", row=0, mistake=None):
     """The picture, as a matplotlib Figure."""
     if "h_prev" not in traced.forward:
-        raise ValueError("the graph is that of a recurrent network; pass --json or --csv instead")
+        raise ValueError(
+            "the graph is that of a recurrent network; pass --html FILE, whose graph is of any "
+            "example, or --json or --csv"
+        )
     T = len(traced.forward["h"])
     D, H = (traced.forward[k].shape[-1] for k in "xh")
     if T > STEPS or D > INPUTS or H > UNITS:
         raise TooLarge(
             f"too large to draw: T={T}, D={D}, H={H}, and a picture holds {STEPS} steps, {INPUTS} "
-            f"inputs and {UNITS} units; pass a smaller --size such as 3,1,2,1, or --json FILE or "
-            "--csv FILE, which hold everything"
+            f"inputs and {UNITS} units; pass --html FILE, whose graph folds the rest, a smaller "
+            "--size such as 3,1,2,1, or --json FILE or --csv FILE, which hold everything"
         )
     examples = np.atleast_2d(traced.forward["x"][0]).shape[0]
     if not 0 <= row < examples:
         raise ValueError(f"`row` must be an example of the batch, 0 to {examples - 1}; got {row}")
     draw_step, top = (draw_lstm, C_LINE) if "c" in traced.forward else (draw_elman, H_BUS + 0.7)
-    width, low, high = T * WIDE + 1.4, OUTSIDE - 0.8, top + 2.3
+    width, low, high = T * WIDE + 1.4, OUTSIDE - 0.8 - 2.6 * bool(mistake), top + 2.3
     picture = Figure(figsize=(width, high - low))
     axes = picture.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
@@ -88,6 +93,11 @@ def figure(traced, title="", row=0):
         pen = Pen(axes, traced, row, t, t * WIDE)
         frame(pen, top)
         draw_step(pen, t == T - 1)
+        if mistake:
+            draw_mistake(pen, mistake, MARKS if "c" in traced.forward else ELMAN_MARKS, low)
+    if mistake:
+        says = f"≠ with the mistake: {mistake.says}\n{mistake.sentence()}"
+        axes.text(-1.0, low + 1.75, says, fontsize=SIZE + 1, color=WRONG, weight="bold")
     return picture
 
 
@@ -325,3 +335,44 @@ def draw_fork_at_h(pen, last):
     edge(pen, (Q, H_BUS), (Q, OUTSIDE + 0.26))
     write_beside(pen, Q, (H_BUS + OUTSIDE) / 2 - 0.05, text("h"), text("dh_from_outside"))
     node(pen, Q, OUTSIDE, "loss" if "y" in pen.traced.forward else "out")
+
+
+# A mistake beside the truth: a mark where its numbers differ, and the numbers below the step ----
+
+MARKS = {  # name: where its cotangent or its value stands
+    "dh": (Q - 0.3, 1.45), "dc": (Q - 0.35, C_LINE + 0.3), "dx": (F - 1.3, OUTSIDE - 0.2),
+    "c": (MIDDLE + 0.6, C_LINE + 0.3), "h": (Q - 0.3, 4.0),
+} | {
+    f"{d}{k}": (x - 0.25, (y + z) / 2)
+    for k, x in zip("figo", (F, I, G, O), strict=True)
+    for d, y, z in (("da_", NET, GATE), ("", GATE, PRODUCT))
+} | {"o": (O + 0.62, GATE + 0.3)}  # fmt: skip
+ELMAN_MARKS = {
+    "dh": (Q - 0.3, H_BUS - 0.3), "da": (O - 0.9, H_BUS - 0.3), "dx": (I - 0.3, 0.1),
+    "h": (Q - 0.3, H_BUS + 0.3),
+}  # fmt: skip
+ROWS, COLUMN = 5, 3.6  # of the numbers below a step
+
+
+def differing(mistake, t, row, places):
+    """{name: its numbers at this step}, of what differs and has a place in the picture."""
+    found: dict[str, list[Any]] = {}
+    for pair in mistake.pairs:
+        name, *index = pair.name.replace("]", "").split("[")
+        if pair.t == t and name in places and (len(index) < 2 or int(index[0]) == row):
+            found.setdefault(name, []).append(pair)
+    return {k: pairs for k, pairs in found.items() if any(pair.differs for pair in pairs)}
+
+
+def draw_mistake(pen, mistake, places, low):
+    """A mark for every name that differs, and below the step what the mistake makes of it."""
+    found = differing(mistake, pen.t, pen.row, places)
+    for n, (name, pairs) in enumerate(found.items()):
+        first = any(pair is mistake.first() for pair in pairs)
+        box = {"facecolor": WRONG_BOX, "edgecolor": WRONG, "pad": 2, "lw": 2.5 if first else 0.6}
+        style = {"color": WRONG, "va": "center", "fontsize": SIZE, "zorder": 8}
+        x, y = places[name]
+        pen.axes.text(pen.x + x, y, "≠", ha="center", bbox=box, **style)
+        text = f"{name} ≠ {', '.join(number(pair.mistake, DIGITS) for pair in pairs)}"
+        x, y = 0.3 + COLUMN * (n // ROWS), low + 1.4 - 0.3 * (n % ROWS)
+        pen.axes.text(pen.x + x, y, text + "   starts here" * first, ha="left", **style)

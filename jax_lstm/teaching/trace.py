@@ -56,13 +56,11 @@ class Stage(NamedTuple):
 
 
 class Traced(NamedTuple):
-    """All of it, twice: as arrays by name, and line by line.
+    """All of it, twice: as arrays by name, and line by line, as a Stage.
 
     forward, backward: {name: (T, ..., features)}; the names are those of textbook.py.
     gradients: {"dW_i": (D, H), ...} summed over time; dxs (T, ..., D), dh0, dc0.
-    loss: the sum over steps and examples; None where only cotangents are known.
-    stages: a Stage per line, in the order in which they are computed.
-
+    loss: over steps and examples; None where only cotangents are known. stages: as computed.
     Printed are its names, equations and shapes; teaching.paper.table(traced) has every number.
     """
 
@@ -73,7 +71,17 @@ class Traced(NamedTuple):
     stages: tuple[Stage, ...]
 
     __str__ = printing.page
-    _repr_html_ = printing.html
+
+    def html(self, title: str = "a trace") -> str:
+        """The page in which one steps through it, one file of HTML; ValueError: no such network."""
+        from jax_lstm.teaching import webpage
+
+        return webpage.html_of(self, title)
+
+    def _repr_html_(self) -> str:
+        from jax_lstm.teaching import webpage
+
+        return webpage.notebook(self)
 
     def sentence(self) -> str:
         T = len({s.t for s in self.stages if s.t is not None})
@@ -127,9 +135,7 @@ def trace(
     dlast: tuple[Tree, ...] | None = None,
     order: Sequence[str] = GATES,
 ) -> Traced:
-    """Every number of a run and of its backpropagation through time, with names.
-
-    Of an LSTM, (1) to (4) and their twins, as textbook.py has them; or of an Elman network.
+    """Every number of a run and of its backpropagation through time, of an LSTM or Elman network.
 
     Args:
       params, state: LSTMParams and LSTMState, or ElmanParams and ElmanState.
@@ -141,7 +147,7 @@ def trace(
 
     Returns:
       Traced: `.forward["c"]` (T, ..., H), `.backward["dc_from_next"]`, `.gradients["dW_f"]`, and
-      `.stages`, line by line. `python -m jax_lstm trace` prints them.
+      `.stages`, line by line. `.html()` is a page to step through them.
 
     Raises:
       ValueError: no time step, both or none of dhs and ys, shapes or dtypes that cannot be.

@@ -6,6 +6,7 @@ On a CPU the devices are threads of one process: `jax.config.update("jax_num_cpu
 before anything else. Each runs its examples by itself, and no product of a step waits for two.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, Protocol, TypeAlias
 
@@ -13,12 +14,24 @@ import jax
 from jax.sharding import PartitionSpec
 
 from jax_lstm.cells.lstm import lstm
-from jax_lstm.doors import check_function, refuse
-from jax_lstm.engine.functions import P, P_contra, Result, Result_co, S, S_contra, X, X_contra
+from jax_lstm.doors import as_array, check_function, refuse
+from jax_lstm.engine.doors import check_options
+from jax_lstm.engine.functions import (
+    P,
+    P_contra,
+    Residuals,
+    Result,
+    Result_co,
+    S,
+    S_contra,
+    X,
+    X_contra,
+)
 from jax_lstm.engine.made import Made
-from jax_lstm.notation import ArrayOrList
+from jax_lstm.engine.programs import with_sequence
+from jax_lstm.notation import ArrayOrList, Tree
 
-LEAST_EXAMPLES = 8  # per device at least: fewer leave a product's rows too short
+LEAST_EXAMPLES = 4  # per device at least: fewer leave a product's rows too short
 CACHE_BYTES = 2**20  # the largest weight at most: each core streams all of it in every step
 
 Device: TypeAlias = Any  # jax.Device, which is no type to a checker
@@ -33,16 +46,21 @@ class SplitFunction(Protocol[P_contra, S_contra, X_contra, Result_co]):
         state: S_contra,
         xs: X_contra,
         *,
+        consts: Tree = None,
         lengths: ArrayOrList | None = None,
         mask: ArrayOrList | None = None,
         resets: ArrayOrList | None = None,
+        reset_state: S_contra | None = None,
+        reverse: bool = False,
+        residuals: Residuals = "full",
+        unroll: int = 1,
     ) -> Result_co: ...
 
 
 def pays(params, B, devices):
     """The rule: whether B examples are better split over these devices.
 
-    On a CPU: at least 8 examples for each device, and no weight larger than 1 MiB, a core's cache
+    On a CPU: at least 4 examples for each device, and no weight larger than 1 MiB, a core's cache
     (in float32 U fits up to H = 256), see docs/speed.md. On other devices: always.
     """
     n = len(devices)
@@ -66,14 +84,17 @@ def over_devices(
       devices: a list of them; all there are if not given.
 
     Returns:
-      `split(params, state, xs, *, lengths=None, mask=None, resets=None) -> (state, hs)`: the same
+      `split(params, state, xs, **options) -> (state, hs)`, options as of `jax_lstm.lstm`: the same
       numbers and cotangents to rounding (dW, dU, db are added in another order). B is the first
-      batch axis. To be called under `jax.jit`; other options by `functools.partial`.
+      batch axis; what has an axis of size 1 there, a mask of zoneout say, is whole on every device,
+      and so are consts whose first axis is not B. Options that `sequence` alone knows: by
+      `functools.partial`.
 
     Raises:
-      ValueError: a sequence that is no function, devices that are none; by `sequence`.
+      ValueError: a sequence that is no function, devices that are none; by `sequence`, in the sizes
+        that were given.
 
-    Source: `jax.shard_map`; the psum of dW is the transpose of `notation.vary_together`.
+    Source: `jax.shard_map`; the psum of dW is the transpose of `sharding.vary_together`.
     """
     check_function("sequence", sequence)
     given, devices = devices, jax.devices() if devices is None else devices
@@ -82,23 +103,62 @@ def over_devices(
     for device in devices:
         if not hasattr(device, "platform"):
             refuse("devices", "a list of devices, say jax.devices()[:2]", device)
+    listed, devices = given and tuple(given), tuple(devices)
 
-    def split(params, state, xs, *, lengths=None, mask=None, resets=None):
-        flags = {"lengths": lengths, "mask": mask, "resets": resets}
-        flags = {name: flag for name, flag in flags.items() if flag is not None}
+    def split(
+        params,
+        state,
+        xs,
+        *,
+        consts=None,
+        lengths=None,
+        mask=None,
+        resets=None,
+        reset_state=None,
+        reverse=False,
+        residuals: Residuals = "full",
+        unroll=1,
+    ):
         leaves = jax.tree.leaves(state)
         B = leaves[0].shape[0] if leaves and len(getattr(leaves[0], "shape", ())) > 1 else 1
+        check_options(residuals, unroll, reverse)
+        fixed = {"reverse": reverse, "residuals": residuals, "unroll": unroll}
+        fixed = {k: v for k, v in fixed.items() if v != USUAL[k]}
+        flags = {"lengths": lengths, "mask": mask, "resets": resets}
+        rows = {"lengths": 0, "mask": 1, "resets": 1, "reset_state": 0, "consts": 0}
+        given = flags | {"reset_state": reset_state, "consts": consts}
+        given = {k: v for k, v in given.items() if v is not None}
+        whole = functools.partial(sequence, **fixed)
         if not pays(params, B, devices):
-            return sequence(params, state, xs, **flags)
-        everywhere, rows, steps = PartitionSpec(), PartitionSpec("b"), PartitionSpec(None, "b")
-        of_flags = {name: rows if name == "lengths" else steps for name in flags}
-        automatic = (jax.sharding.AxisType.Auto,)
-        run = jax.shard_map(
-            lambda params, state, xs, flags: sequence(params, state, xs, **flags),
-            mesh=jax.make_mesh((len(devices),), ("b",), automatic, devices=devices),
-            in_specs=(everywhere, rows, steps, of_flags),
-            out_specs=(rows, steps),
-        )
-        return run(params, state, xs, flags)
+            return whole(params, state, xs, **given)
+        jax.eval_shape(lambda *args: whole(*args, **given), params, state, xs)  # its complaints
+        for name in flags.keys() & given.keys():
+            given[name] = as_array(name, given[name], None, "an array")
+        axes = tuple((name, rows[name]) for name in given)
+        return with_sequence(over_rows, (devices, B, axes), whole, params, state, xs, given)
 
-    return Made(split, over_devices, (sequence,), (("devices", given and tuple(given)),))
+    return Made(split, over_devices, (sequence,), (("devices", listed),))
+
+
+USUAL = {"reverse": False, "residuals": "full", "unroll": 1}
+
+
+def over_rows(devices, B, axes, sequence, params, state, xs, given):
+    """The sequence on each device's examples; `axes`: which axis of an option they are."""
+
+    def places(tree, axis):
+        def place(x):
+            own = x.ndim > axis and x.shape[axis] == B
+            return PartitionSpec(*[None] * axis, "b") if own else PartitionSpec()
+
+        return jax.tree.map(place, tree)
+
+    automatic = (jax.sharding.AxisType.Auto,)
+    of_given = {name: places(given[name], axis) for name, axis in axes}
+    run = jax.shard_map(
+        lambda params, state, xs, given: sequence(params, state, xs, **given),
+        mesh=jax.make_mesh((len(devices),), ("b",), automatic, devices=devices),
+        in_specs=(PartitionSpec(), places(state, 0), places(xs, 1), of_given),
+        out_specs=(PartitionSpec("b"), PartitionSpec(None, "b")),
+    )
+    return run(params, state, xs, given)

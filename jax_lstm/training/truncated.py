@@ -27,6 +27,7 @@ from typing import Concatenate, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.export import is_symbolic_dim
 
 from jax_lstm.cells.lstm import lstm
 from jax_lstm.doors import (
@@ -41,9 +42,10 @@ from jax_lstm.doors import (
 from jax_lstm.engine.doors import check_forward, check_reset_state, check_resets, valid_steps
 from jax_lstm.engine.functions import P, P_contra, Result, Result_co, S, X, X_contra
 from jax_lstm.engine.made import Made
+from jax_lstm.engine.programs import with_sequence
 from jax_lstm.engine.segments import Steps, where
 from jax_lstm.notation import ArrayOrList, Tree
-from jax_lstm.sharding import vary_together
+from jax_lstm.sharding import over_auto_axes, vary_together
 
 
 class Window(NamedTuple):
@@ -138,7 +140,9 @@ def tbptt(
         check_reset_state(reset_state, state, resets)
         window = begin(state, xs, resets=resets)
         params, fresh, window, steps = vary_together((params, reset_state, window, steps))
-        return walk_to_the_end(k1, runner(sequence, params, fresh), window, steps)
+        return with_sequence(
+            truncate, (walk_to_the_end, k1), sequence, params, fresh, window, steps
+        )
 
     truncated.__qualname__ = f"tbptt({k1}, {k2})"  # by which Python complains
     return Made(truncated, tbptt, (k1, k2, sequence))
@@ -192,18 +196,34 @@ def tbptt_stream(k1: int, k2: int, sequence: Callable[..., Tree] = lstm) -> Stre
         check_window(window, xs, k1, k2)
         steps = check_steps_of(window.state, xs, None, mask, resets, k2 > k1)
         check_reset_state(reset_state, window.state, resets)
+        check_blocks(len_of(xs), k1)
         if len_of(xs) % k1:
             raise ValueError(f"a chunk must have a multiple of k1 = {k1} steps; got {len_of(xs)}")
         if window.steps is not None and (window.steps.resets is None) != (resets is None):
             raise ValueError("`resets` must be given to `begin` and to every `advance`, or to none")
         params, fresh, window, steps = vary_together((params, reset_state, window, steps))
-        return walk(k1, runner(sequence, params, fresh), window, steps)
+        return with_sequence(truncate, (walk, k1), sequence, params, fresh, window, steps)
 
     made = (tbptt_stream, (k1, k2, sequence), ())
     return Stream(Made(begin, *made, part=0), Made(advance, *made, part=1))
 
 
 # Block after block ----------------------------------------------------------------------------
+
+
+def truncate(way, k1, sequence, params, fresh, window, steps):
+    """`walk`, to the next window, or `walk_to_the_end`, to the last state; and the outputs."""
+
+    def run(params, fresh, window, steps):
+        return way(k1, runner(sequence, params, fresh), window, steps)
+
+    def places(state_at, hs_at):
+        if way is walk_to_the_end:
+            return state_at(window.state), hs_at
+        past = None if window.steps is None else jax.tree.map(lambda _: hs_at, window.steps)
+        return Window(state_at(window.before), past, state_at(window.state)), hs_at
+
+    return over_auto_axes(run, window.state, steps.xs, places)(params, fresh, window, steps)
 
 
 def walk(k1, run, window, steps):
@@ -223,6 +243,7 @@ def walk_to_the_end(k1, run, window, steps):
     It begins so many steps after the window of the block before it as it has outputs.
     """
     T = len_of(steps.xs)
+    check_blocks(T, k1)
     more = T % k1
     walked = T - more if more == 0 or k1 > T else T - more - k1
     window, hs = walk(k1, run, window, take_time(steps, slice(walked)))
@@ -336,6 +357,15 @@ def check_one_way(params):
         raise ValueError(f"`params` must be those of `sequence`; got {describe(params)}")
     if any(len(layer) > 1 for layer in getattr(params, "layers", ())):
         raise ValueError("`params` is a stack in two directions, which cannot be truncated in time")
+
+
+def check_blocks(T, k1):
+    """Whole blocks, where the number of steps is not known."""
+    if is_symbolic_dim(T) and T % k1 != 0:
+        raise ValueError(
+            f"`xs` has the symbolic length {T}, which may be no multiple of k1 = {k1}; export it "
+            f"with T = {k1}*n"
+        )
 
 
 def len_of(xs):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
 
 import jax_lstm
@@ -126,6 +127,14 @@ def swapped_gates(residual, dgates):
     return stages_gates_bwd((f, i, g, o), (df, di, dg, do))
 
 
+def without_the_mean(residual, dy):
+    x, gain = residual
+    n, scale = stages.normalise(x)
+    dn = dy * gain
+    dx = scale * (dn - n * (dn * n).mean(-1, keepdims=True))
+    return dx, stages.layer_norm_bwd_gain((n, scale), dy)
+
+
 def broken(name, stage_bwd):
     """A row of TWINS with another twin."""
     return stages.TWINS, name, stages.TWINS[name]._replace(stage_bwd=stage_bwd)
@@ -163,6 +172,10 @@ MUTANTS = {
     ),
     "hidden_state: c for tanh(c)": broken("hidden_state", tanh_of_wrong_c),
     "fork: a branch dropped": broken("fork", lambda _, dxs: (dxs[0] + dxs[1], None)),
+    "blend: z and 1 - z": broken("blend", of(stages.blend_bwd, lambda d: (d[0], d[2], d[1]))),
+    "layer_norm: the mean's share dropped": broken("layer_norm", without_the_mean),
+    "relu: always open": broken("relu", lambda y, dy: dy),
+    "log_sigmoid: of the gate": broken("log_sigmoid", lambda y, dy: dy * jnp.exp(y)),
     # the chain rule of a step
     "lstm: dc not carried": (lstm_cell_file, "fork_bwd", lambda _, dxs: (dxs[1], None)),
     "lstm: dc only carried": (lstm_cell_file, "fork_bwd", lambda _, dxs: (dxs[0], None)),

@@ -12,6 +12,7 @@ import pytest
 from jax import lax
 
 import jax_lstm as jl
+from tests.cells import formulas
 from tests.tables import AS_FOR_USERS, CELLS, relaxed
 
 pytestmark = pytest.mark.usefixtures("optimised")
@@ -47,8 +48,8 @@ PLAIN = {"lstm": lstm, "lstmp": lstmp, "elman": elman}
 
 
 def plain_step(name):
-    """By hand where somebody wrote it down, here or as `plain_step` in the file of the cell's own
-    tests, tests/cells/test_NAME.py; else the record's own plain step."""
+    """By hand where somebody wrote it down: here, as `plain_step` in the file of the cell's own
+    tests, tests/cells/test_NAME.py, or in tests/cells/formulas.py; else the record's own."""
     cell, own = CELLS[name].cell, f"tests.cells.test_{name}"
     if importlib.util.find_spec(own):
         return importlib.import_module(own).plain_step
@@ -57,6 +58,8 @@ def plain_step(name):
         w = cell.prepare(params, None)
         return (cell.step_for_jax or cell.step)(w, state, cell.project(w, x))[0]
 
+    if name in formulas.FORMULAS:
+        return formulas.plain_step(name)
     return PLAIN.get(name, by_record)
 
 

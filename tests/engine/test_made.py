@@ -122,7 +122,9 @@ def test_every_public_function_is_pickled_by_name():
     assert len(pickle.dumps(jl.lstm)) < 100  # a name, and nothing of what it is made of
 
 
-@pytest.mark.parametrize("make", [jl.make_rnn, jl.make_cell, jl.make_states], ids=str)
+@pytest.mark.parametrize(
+    "make", [jl.make_rnn, jl.make_cell, jl.make_states], ids=lambda make: make.__name__
+)
 def test_what_cannot_be_pickled_says_how(make):
     own = jl.ELMAN._replace(name="mine", project=lambda w, xs: jl.ELMAN.project(w, xs))
     made = make(own)

@@ -1,4 +1,9 @@
-"""Every transform of JAX over the hand-written rules, equal to the same over autodiff."""
+"""Every program of tests/programs.py over the hand-written rules, equal to the twin's.
+
+The quick ones: all programs over the LSTM, JAX's transforms over every cell. All others are slow.
+"""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -6,106 +11,57 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import jax_lstm as jl
-from tests.tables import CELLS, assert_close, normal_like, problem
-
-SIZE = (4, 2, 2, 3)
-
-
-def loss_of(sequence, **options):
-    def loss(params, state, xs):
-        last, hs = sequence(params, state, xs, **options)
-        total = sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(last))
-        return total + jnp.sum(jnp.cos(hs) * jnp.arange(hs.size, dtype=hs.dtype).reshape(hs.shape))
-
-    return loss
-
-
-def flat(loss, args):
-    leaves, tree = jax.tree.flatten(args)
-    sizes = [leaf.size for leaf in leaves]
-
-    def of_vector(v):
-        parts = jnp.split(v, [sum(sizes[: n + 1]) for n in range(len(sizes) - 1)])
-        shaped = [p.reshape(leaf.shape) for p, leaf in zip(parts, leaves, strict=True)]
-        return loss(*jax.tree.unflatten(tree, shaped))
-
-    return of_vector, jnp.concatenate([leaf.reshape(-1) for leaf in leaves])
-
-
-def jit_(loss, args):
-    return jax.jit(jax.grad(loss, (0, 1, 2)))(*args)
-
-
-def vmap_(loss, args):
-    params, state, xs = args
-    return jax.vmap(loss, in_axes=(None, 0, 1))(params, state, xs)
-
-
-def vmap_of_grad(loss, args):
-    params, state, xs = args
-    return jax.vmap(jax.grad(loss, (0, 1, 2)), in_axes=(None, 0, 1))(params, state, xs)
-
-
-def vmap_over_params(loss, args):
-    params, state, xs = args
-    many = jax.tree.map(lambda p: jnp.stack([p, 2 * p]), params)
-    return jax.vmap(jax.grad(loss, (0, 1, 2)), in_axes=(0, None, None))(many, state, xs)
-
-
-def grad_of_grad(loss, args):
-    f, v = flat(loss, args)
-    return jax.grad(lambda v: jnp.sum(jnp.sin(jax.grad(f)(v))))(v)
-
-
-def hvp(loss, args):
-    """Forward over reverse."""
-    f, v = flat(loss, args)
-    return jax.jvp(jax.grad(f), (v,), (normal_like(3, v),))
-
-
-def hessian(loss, args):
-    f, v = flat(loss, args)
-    return jax.hessian(f)(v)
-
-
-def checkpoint(loss, args):
-    return jax.grad(jax.checkpoint(loss), (0, 1, 2))(*args)
-
-
-def inside_scan(loss, args):
-    params, state, xs = args
-
-    def total(params, state, xs):
-        def body(acc, x):
-            return acc + loss(params, state, x), None
-
-        return jax.lax.scan(body, 0.0, jnp.stack([xs, 2 * xs]))[0]
-
-    return jax.grad(total, (0, 1, 2))(params, state, xs)
-
-
-TRANSFORMS = [
-    jit_,
-    vmap_,
-    vmap_of_grad,
-    vmap_over_params,
-    grad_of_grad,
+from tests.programs import (
+    MODES,
+    PROGRAMS,
+    SIZE,
+    SUBJECTS,
+    args_of,
+    gradient,
     hvp,
-    hessian,
-    checkpoint,
-    inside_scan,
-]
+    loss_of,
+    outcome,
+    vmap_of_grad,
+)
+from tests.support import PAGE, label, read, table
+from tests.tables import CELLS, assert_close, problem
 
 
-@pytest.mark.parametrize("residuals", ["full", 2], ids=str)
-@pytest.mark.parametrize("transform", TRANSFORMS, ids=lambda f: f.__name__)
-@pytest.mark.parametrize("cell", CELLS)
-def test_transform(cell, transform, residuals):
-    row = CELLS[cell]
-    args = problem(row, SIZE)
-    got = jax.jit(lambda args: transform(loss_of(row.sequence, residuals=residuals), args))(args)
-    want = jax.jit(lambda args: transform(loss_of(row.sequence_autodiff), args))(args)
-    assert_close(got, want)
+def field(subject, program, mode):
+    """A field of docs/support.md, quick or slow."""
+    quick = PROGRAMS[program].jitted and subject in CELLS and mode in ("full", 2)
+    quick |= subject == "lstm" and (mode == "full" or "export" in program)
+    marks = () if quick else pytest.mark.slow
+    return pytest.param(
+        subject, program, mode, marks=marks, id=f"{subject}-{program}-{label(mode)}"
+    )
+
+
+FIELDS = [field(s, p, mode) for s in SUBJECTS for p in PROGRAMS for mode in MODES]
+
+
+@pytest.mark.parametrize(("subject", "program", "mode"), FIELDS)
+def test_a_program_does_what_the_page_says(subject, program, mode):
+    """Where there is no page, or nothing on it yet, it works."""
+    said = read(PAGE.read_text(), MODES) if PAGE.exists() else {}
+    assert outcome(subject, program, mode) == said.get((subject, program, label(mode)), "works")
+
+
+def test_the_page_has_a_field_for_every_program():
+    """Where it has not: `python -m tests.support --write`."""
+    found = read(PAGE.read_text(), MODES)
+    assert set(found) == {(s, p, label(m)) for p in PROGRAMS for s in SUBJECTS for m in MODES}
+    for written in table(found, SUBJECTS, PROGRAMS, MODES):
+        assert written in PAGE.read_text()
+
+
+def test_a_refusal_is_written_and_read():
+    programs, modes = ("jit", "vmap"), ("full", 2)
+    found = {("gru", p, label(m)): "works" for p in programs for m in modes}
+    found["gru", "vmap", "K=2"] = "ValueError: `xs` must be one array"
+    rows, notes = table(found, ["gru"], programs, modes)
+    assert rows.splitlines()[2:] == ["| jit | works |", "| vmap | full K=2[1] |"]
+    assert read(f"{rows}\n\n{notes}", modes) == found
 
 
 @pytest.mark.parametrize("transform", [vmap_of_grad, hvp], ids=lambda f: f.__name__)
@@ -161,32 +117,34 @@ def test_shard_map_over_eight_devices(cell, options):
     assert_close(got, want)
 
 
-def test_an_explicit_mesh_by_auto_axes():
-    """What the docstring sends people to, with the batch split over eight devices."""
-    args = problem(CELLS["elman"], (4, 16, 2, 3))
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
-    specs = (P(), P("data"), P(None, "data"))
-    step = jax.grad(loss_of(jl.elman), (0, 1, 2))
-    with jax.set_mesh(mesh):
-        placed = [
-            jax.tree.map(lambda x, spec=spec: jax.device_put(x, jax.NamedSharding(mesh, spec)), arg)
-            for arg, spec in zip(args, specs, strict=True)
-        ]
-        with pytest.raises(Exception, match=r"shard") as error:
-            jax.jit(step)(*placed)
-        assert type(error.value).__name__ == "ShardingTypeError"
-        got = jax.jit(jax.sharding.auto_axes(step, out_sharding=specs))(*placed)
-        assert jax.typeof(got[2]).sharding.spec == P(None, "data", None)
-    assert_close(jax.device_get(got), jax.jit(step)(*args))
+def routes_of(row):
+    """Every route to a gradient of a cell: a sequence in every mode, single steps, and JAX's."""
+
+    def steps(step):
+        return lambda params, state, xs: jax.lax.scan(lambda s, x: step(params, s, x), state, xs)
+
+    by_mode = [functools.partial(row.sequence, residuals=mode) for mode in MODES]
+    return [*by_mode, row.sequence_autodiff, steps(row.step), steps(row.step_autodiff)]
 
 
-@pytest.mark.parametrize("platform", ["cuda", "tpu"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_jitted_gradient_lowers_elsewhere(cell, platform):
+def test_every_route_lowers_elsewhere(cell):
     row = CELLS[cell]
-    args = problem(row, dtype=jnp.float32)
-    grad = jax.jit(jax.grad(lambda *a: jnp.sum(row.sequence(*a)[1]), (0, 1, 2)))
-    assert "while" in grad.trace(*args).lower(lowering_platforms=(platform,)).as_text()
+    args = problem(row, SIZE, dtype=jnp.float32)
+    for sequence in routes_of(row):
+        traced = jax.jit(gradient(loss_of(sequence))).trace(*args)
+        for platform in ("cuda", "tpu"):
+            assert "while" in traced.lower(lowering_platforms=(platform,)).as_text()
+
+
+@pytest.mark.parametrize("made", ["zoneout of lstm", "stack of lstm"])
+def test_what_is_made_of_cells_lowers_elsewhere(made):
+    row, args = SUBJECTS[made], args_of(made)
+    for mode in MODES:
+        run = functools.partial(jl.make_rnn(row.cell)[0], residuals=mode)
+        traced = jax.jit(gradient(loss_of(row.around(run)))).trace(*args)
+        for platform in ("cuda", "tpu"):
+            assert "while" in traced.lower(lowering_platforms=(platform,)).as_text()
 
 
 def test_forward_mode_is_an_error_of_jax_and_works_on_the_twin():

@@ -8,6 +8,7 @@ import numpy as np
 
 import jax_lstm as jl
 from jax_lstm.engine.segments import Steps
+from jax_lstm.engine.shapes import shape_of
 from tests.tables import SIZE
 
 T, B, D, H = SIZE
@@ -80,15 +81,16 @@ def example(value, right=(), size=None):
 # Examples by the argument's name --------------------------------------------------------------
 
 
+SIZES = {"D": D, "H": H, "R": 2, "K": 2}
+
+
 def state_of(cell, *batch):
     """Numbers in the fields of a state, without the help of its own function."""
-    sizes = {"H": (H,), "wide H": (H,), "R": (2,)}
-    return cell.state(*(draw(*batch, *sizes[text]) for _, text in cell.fields))
+    return cell.state(*(draw(*batch, *shape_of(text, SIZES)) for _, text in cell.fields))
 
 
 def params_of(cell):
-    sizes = {"D": D, "H": H, "R": 2} | {f"{n}H": n * H for n in range(1, 9)}
-    return cell.params(*(draw(*map(sizes.get, text.split(","))) for _, text in cell.shapes))
+    return cell.params(*(draw(*shape_of(text, SIZES)) for _, text in cell.shapes))
 
 
 PARAMS, STATE, XS = params_of(jl.LSTM), state_of(jl.LSTM, B), draw(T, B, D)
@@ -119,6 +121,9 @@ NAMES = {
     "hidden_sizes": example((2, 2), size=(2, -2)),
     "directions": example(4, size=-1),
     "forget_bias": example(1.0, REAL),
+    "dt": example(1.0, REAL),
+    "gamma": example(1.0, REAL),
+    "epsilon": example(1.0, REAL),
     "dtype": example(jnp.float32),
     "batch_shape": example((B,), {"an empty tuple"}, size=(-1,)),
     "shape": example((T, B, H), {"an empty tuple"}, size=(2, -1)),
@@ -191,6 +196,9 @@ OF_ELMAN = (params_of(jl.ELMAN), state_of(jl.ELMAN, B), XS)
 OF_REFEREE = {name: example(x, size=ANY) for name, x in (("params", PARAMS), ("state", STATE))}
 OF_REFEREE |= {"consts": example(None, WRONG), "xs": example(XS, NUMBERS, ANY)}
 OWN: dict[str, dict[str, Example]] = {
+    "make_parallel_rnn": {"cell": example(jl.MIN_GRU)},
+    "init_ind_rnn_state": {"params": example(params_of(jl.IND_RNN), size=ANY)},  # H - 1 units
+    "init_mlstm": {"key_size": example(2, OPTIONAL)},
     "stack": OF_STACK,
     "stack_autodiff": OF_STACK,
     "init_stack": {

@@ -57,11 +57,14 @@ NO_DOOR |= {"torch.to_tensors"}  # needs torch: tests/interop/ has what it refus
 FOUND = {name: f for name, f in functions().items() if name not in NO_DOOR}
 
 
+CELL_NAMES = "|".join(sorted(jl.CELLS, key=len, reverse=True))  # the longest first
+
+
 def example_of(name, argument):
     own = OWN.get(name, {})
     if argument in own:
         return own[argument]
-    match = re.fullmatch(rf"(?:init_|linearised_)?({'|'.join(jl.CELLS)})(?:_\w*)?", name)
+    match = re.fullmatch(rf"(?:init_|linearised_)?({CELL_NAMES})(?:_\w*)?", name)
     if argument in ("params", "state") and match:
         cell = jl.CELLS[match[1]]
         return example(params_of(cell) if argument == "params" else state_of(cell, B))

@@ -87,9 +87,10 @@ def test_whoever_has_a_table_is_a_report():
     found = dict(classes())
     del found["Run"]  # of an example: a Traced with what stands beside it
     assert {name: type(x) for name, x in REPORTS.items()} == found
-    for x in found.values():
+    for name, x in found.items():
         assert x.__str__ is printing.page
-        assert x._repr_html_ is printing.html
+        if name != "Traced":  # a notebook shows its page above them
+            assert x._repr_html_ is printing.html
 
 
 @pytest.mark.parametrize("name", REPORTS)

@@ -51,10 +51,17 @@ def test_float32_is_judged_by_its_own_rounding():
     assert report.dtype == "float32"
 
 
+NO_DZ = {"mlstm", "min_gru", "min_lstm", "multiplicative_lstm", "fast_grnn"}
+
+
 @pytest.mark.parametrize("name", CELLS)
 def test_names_without_a_table(name):
-    """The gates of the record; blocks by number where the record has none."""
+    """The gates of the record; blocks by number where the record has none. A delta that does not
+    look like what `project` hands over has no names."""
     row = CELLS[name]
+    if name in NO_DZ:
+        assert not {"dz"} & {tap.name for tap in referee.taps(row.cell, *problem(row, SIZE)).taps}
+        return
     gates = row.cell.gates
     names = {tap.name for tap in referee.taps(row.cell, *problem(row, SIZE)).taps}
     assert names >= ({f"dz, {k}" for k in gates} if len(gates) > 1 else {"dz"})
@@ -276,14 +283,27 @@ def test_float64_with_x64_off_is_refused():
 # Mutation tests -------------------------------------------------------------------------------
 
 
+# What no gradient depends on: an h that no step reads has the cotangent 0, and where no weight
+# reads the state it does not matter which. By the beginning of a mutant's name.
+EQUIVALENT = {
+    "elementwise_lstm": ("to t-1.h",),
+    "mlstm": ("to t-1.h", "states before"),
+    "min_gru": ("states before",),
+    "min_lstm": ("states before",),
+}
+
+
 @over_cells
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 def test_every_mutant_of_a_cell_is_rejected(name, dtype):
     row = CELLS[name]
     report = referee.mutation_test(row.cell, *problem(row, SIZE, dtype))
-    assert report, report.table()
+    assert report.right, report.table()
+    alive = {mutant.name for mutant in report.survivors()}
+    here = {m.name for m in report.mutants if m.name.startswith(EQUIVALENT.get(name, ("-",)))}
+    assert alive == here, report.table()
     assert len(report.mutants) >= 30
-    assert json.loads(report.to_json(seed=0))["ok"] is True
+    assert json.loads(report.to_json(seed=0))["ok"] is (not here)
     assert report.sentence().startswith("the cell agrees with JAX")
 
 

@@ -93,4 +93,4 @@ def test_mutants_by_the_command(capsys, tmp_path):
     assert len((tmp_path / "m.csv").read_text().strip().split("\n")) == 1 + 2 * len(rows)
     assert status("--mutant", "dc not caried") == 2
     assert "did you mean 'dc not carried'" in capsys.readouterr().err
-    assert status("--mutant", "1 - f", "--svg", tmp_path / "m.svg") == 2
+    assert status("--mutant", "1 - f", "--svg", tmp_path / "m.png") == 2

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from tests.tables import CELLS, assert_close, problem, value_and_cotangents
 LENGTHS = np.asarray([0, 3, 7, 1, 2, 7, 5, 6] * 2)
 OPTIONS = {
     "plain": {},
+    "reverse, lengths as a list": {"reverse": True, "lengths": LENGTHS.tolist(), "residuals": 2},
     "lengths": {"lengths": LENGTHS},
     "mask and resets": {
         "mask": np.arange(7)[:, None] != LENGTHS,
@@ -43,9 +45,11 @@ def test_the_rule():
     rule = {  # B, devices, params -> pays
         (16, 2, small): True,
         (15, 2, small): False,  # does not divide
-        (14, 2, small): False,  # seven each
+        (8, 2, small): True,
+        (6, 2, small): False,  # three each
         (16, 1, small): False,
-        (64, 8, small): True,
+        (32, 8, small): True,
+        (16, 8, small): False,
         (16, 2, large): False,  # U is larger than a core's cache
     }
     for (B, n, params), wanted in rule.items():
@@ -75,3 +79,50 @@ def test_doors(name):
     args, options, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         over_devices(*args, **options)
+
+
+def test_without_jit():
+    """Value and gradient, also of a function that JAX has never seen."""
+    args = problem(CELLS["lstm"], (7, 16, 3, 5))
+    resets = np.arange(7)[:, None] == LENGTHS
+    own = lambda *args, **options: jl.lstm(*args, **options)
+    loss = lambda f: lambda *args: jnp.sum(f(*args, resets=resets, reset_state=args[1])[1])
+    want = jax.jit(jax.value_and_grad(loss(jl.lstm), (0, 1, 2)))(*args)
+    for sequence in (jl.lstm, own):
+        run = over_devices(sequence, devices=jax.devices()[:2])
+        assert_close(jax.value_and_grad(loss(run), (0, 1, 2))(*args), want)
+
+
+@pytest.mark.parametrize("own", [(0, 1), (1, 0)], ids=str)
+def test_masks_that_examples_share(own):
+    """Those of zoneout and of recurrent dropout, each with an axis of size 1 for the batch."""
+    sequence, _ = jl.make_rnn(jl.zoneout(jl.recurrent_dropout(jl.LSTM)))
+    params, state, xs = problem(CELLS["lstm"], (7, 16, 3, 5))
+    every = np.arange(7 * 16 * 5).reshape(7, 16, 5) % 3 == 0
+    masks = tuple(every[:, : 16 if n else 1].astype(xs.dtype) for n in own)
+    dropped = 2.0 * every[0, : 16 if own[0] else 1].astype(xs.dtype)
+    run = over_devices(sequence, devices=jax.devices()[:2])
+    got, want = (
+        value_and_cotangents(
+            lambda params, state, xs, f=f: f(params, state, (xs, masks), consts=dropped),
+            (params, state, xs),
+        )
+        for f in (run, sequence)
+    )
+    assert_close(got, want)
+
+
+def test_complaints_are_told_in_the_sizes_that_were_given():
+    params, state, xs = problem(CELLS["lstm"], (7, 16, 3, 5))
+    run = over_devices(devices=jax.devices()[:2])
+    wrong = {
+        "`state.h` must be (12, 5): the batch axes of xs (7, 12, 3)": ((state, xs[:, :12]), {}),
+        "`lengths` must be integers (16,)": ((state, xs), {"lengths": [1] * 8}),
+        "`lengths` must lie in [0, T = 7]; got 0 to 8": ((state, xs), {"lengths": [0, 8] * 8}),
+        "`mask` must be boolean (T, ...) = (7, 16)": ((state, xs), {"mask": [[True]] * 7}),
+        "`reverse` must be True or False": ((state, xs), {"reverse": "no"}),
+    }
+    for message, (args, options) in wrong.items():
+        with pytest.raises(ValueError, match=r"^") as error:
+            run(params, *args, **options)
+        assert message in str(error.value)
