@@ -22,7 +22,7 @@ def new_directory(results, experiment, run=None):
     parent = Path(results) / experiment
     if not results:
         raise BadInput("--results", "must be a folder; got ''")
-    if run is not None and (run in ("", "..") or "\0" in run or run != Path(run).name):
+    if run is not None and (run in ("", "..") or not run.isprintable() or run != Path(run).name):
         raise BadInput("--run", f"must be a plain name without separators; got {run!r}")
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     names = [run] if run is not None else [now, *(f"{now}_{k}" for k in range(2, 100))]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments.char_lm import run as char_lm
-from experiments.kit import command, config, record
+from experiments.kit import command, config, record, text
 from experiments.kit.config import BadInput
 
 ROOT = Path(__file__).parents[2]
@@ -104,3 +104,15 @@ def test_memory_that_does_not_suffice_is_one_sentence(capsys):
 
     assert command.main(config.BaseConfig, run, "program", "does nothing", []) == 1
     assert "not enough memory (Unable to allocate 7 TiB)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("run", ["a\nb", "\x1b[31m", "a\0"])
+def test_a_name_of_a_run_is_printable(run, tmp_path):
+    with pytest.raises(config.BadInput, match="--run"):
+        record.new_directory(tmp_path, "e", run)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_device_is_no_text():
+    with pytest.raises(config.BadInput, match="--text.* is no regular file; it is a device"):
+        text.from_file("/dev/zero")
