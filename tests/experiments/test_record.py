@@ -114,5 +114,5 @@ def test_a_name_of_a_run_is_printable(run, tmp_path):
 
 
 def test_a_device_is_no_text():
-    with pytest.raises(config.BadInput, match="--text.* is no regular file; it is a device"):
+    with pytest.raises(config.BadInput, match=r"--text.* is no regular file; it is a device"):
         text.from_file("/dev/zero")
