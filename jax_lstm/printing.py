@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 GAP = "  "  # between two columns
+MOST_NAMES, LONGEST = 8, 120  # names in a complaint, characters of a stranger's name
 WORDS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}  # what JSON has no number for
 
 
@@ -92,6 +93,19 @@ def printable(text: str) -> str:
         return text
     escaped = lambda x: x.encode("unicode_escape").decode("ascii")
     return "".join(x if x.isprintable() else escaped(x) for x in text)
+
+
+def shorten(text, most=LONGEST):
+    """A text that may be anybody's: its two ends, where it is longer than so many characters."""
+    half = (most - 3) // 2
+    return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"
+
+
+def listing(names):
+    """`a, b, c and 5 more`"""
+    names = list(names)
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return (", ".join(shorten(str(x)) for x in names[:MOST_NAMES]) + more) or "nothing"
 
 
 def pad(text, width):

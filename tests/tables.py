@@ -28,7 +28,7 @@ AS_FOR_USERS = {EMITTERS: True} if EMITTERS in os.environ.get("XLA_FLAGS", "") e
 RELAXED = {
     "optax": "dtype",  # Adam raises floats to integer powers, and counts its steps in int32
     "flax": "dtype",  # its casts are promotions
-    "Keras": "dtype rank",  # likewise, and adds a bias as people do
+    "Keras": "dtype rank",  # likewise; its orthogonal start multiplies (n, m) by (m,)
     "the contestants": "dtype rank",  # of experiments/speed: libraries, and what people write
     "what people write": "rank",  # x @ W + b
 }

@@ -22,7 +22,7 @@ def new_directory(results, experiment, run=None):
     parent = Path(results) / experiment
     if not results:
         raise BadInput("--results", "must be a folder; got ''")
-    if run is not None and (run in ("", "..") or "\0" in run or run != Path(run).name):
+    if run is not None and (run in ("", "..") or not run.isprintable() or run != Path(run).name):
         raise BadInput("--run", f"must be a plain name without separators; got {run!r}")
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     names = [run] if run is not None else [now, *(f"{now}_{k}" for k in range(2, 100))]
@@ -83,10 +83,13 @@ def read_lines(path, **kind):
         texts.pop()
     for n, text in enumerate(texts, 1):
         try:
-            lines.append(json.loads(text))
-        except ValueError:
-            if n < len(texts):
-                raise ValueError(f"{path}, line {n}, is no JSON") from None
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            line = None
+        if isinstance(line, dict):
+            lines.append(line)
+        elif n < len(texts):
+            raise ValueError(f"{path}, line {n}, is no object of JSON")
     return [line for line in lines if all(line.get(k) == v for k, v in kind.items())]
 
 

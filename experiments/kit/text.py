@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments.kit.config import BadInput
 from jax_lstm.doors import check_range
+from jax_lstm.files import disk
 
 # Not part of every installation, and not written by hand for it
 NOT_LIBRARY = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
@@ -31,9 +32,11 @@ def make_text(characters, **source):
 def from_file(path):
     """A UTF-8 file as it is."""
     try:
-        data = Path(path).read_bytes()
+        data = disk.read(path)
     except OSError as error:
         raise BadInput("--text", f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:  # a device has no end
+        raise BadInput("--text", str(error)) from None
     if not data:
         raise BadInput("--text", f"{path} is empty")
     try:

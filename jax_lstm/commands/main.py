@@ -8,7 +8,9 @@ import jax_lstm
 from jax_lstm import referee
 from jax_lstm.commands import check, diagnose, exercise, grade, inspect, trace
 from jax_lstm.commands.options import plainly
+from jax_lstm.printing import shorten
 
+MOST_SAID = 4000  # characters of a complaint, which may name what is in a file
 COMMANDS = check, diagnose, exercise, grade, trace, inspect
 
 
@@ -34,5 +36,5 @@ def main(argv=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, OSError) as error:
-        print(f"jax-lstm: error: {plainly(str(error))}", file=sys.stderr)
+        print(f"jax-lstm: error: {plainly(shorten(str(error), MOST_SAID))}", file=sys.stderr)
         return 2

@@ -34,9 +34,10 @@ from jax_lstm.doors import as_jax_would, check_path
 from jax_lstm.engine.shapes import sizes_of
 from jax_lstm.files.arrays import META, read_tensors, write_tensors
 from jax_lstm.files.disk import reading
-from jax_lstm.interop.convert import listing, to_jax
+from jax_lstm.interop.convert import to_jax
 from jax_lstm.networks.sizes import StackParams
 from jax_lstm.notation import GATES, Tree
+from jax_lstm.printing import listing
 from jax_lstm.stages.readout import DenseParams
 
 Json: TypeAlias = Any  # what JSON can say
@@ -158,7 +159,7 @@ def check_sums(path, arrays, metadata):
     bad = [name for name in sums if digest(arrays[name]) != sums[name]]
     if bad:
         raise ValueError(
-            f"{path} is damaged in {', '.join(f'`{name}`' for name in bad)}: not the bytes, dtype "
+            f"{path} is damaged in {listing(f'`{name}`' for name in bad)}: not the bytes, dtype "
             "and shape that were written, by their sha256"
         )
     for key in ("cells", "tree", "notes"):
@@ -250,7 +251,8 @@ def describe(node, where, arrays, cells, depth=0):
     if isinstance(node, dict):
         if not all(isinstance(key, str) for key in node):
             raise ValueError(f"the keys of {where or 'a dict'} must be texts; got {listing(node)}")
-        return {"dict": {key: inside(key, x) for key, x in node.items()}}
+        keys = sorted(node) if type(node) is dict else node  # as JAX: equal dicts are equal bytes
+        return {"dict": {key: inside(key, node[key]) for key in keys}}
     check_leaf(where or "tree", node)
     name = where or "array"
     if not is_text(name):

@@ -26,6 +26,7 @@ KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }
+MOST_SAID = 2000  # characters of a complaint: a name or a version may have millions
 LONGEST = 200  # bytes of a name that the name beside it repeats: a file system takes 255
 
 
@@ -39,7 +40,7 @@ def reading(path):
             raise
         said = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
         said = said if str(path) in said else f"{path} cannot be read: {said}"
-        raise ValueError(printing.printable(said)) from None
+        raise ValueError(printing.printable(printing.shorten(said, MOST_SAID))) from None
 
 
 def check_regular(path, mode):
@@ -106,7 +107,11 @@ def write(path, data):
         old = None
     path = Path(os.path.realpath(path))
     remove_leftovers(path)
-    beside, file = open_beside(path, 0o666 if old is None else stat.S_IMODE(old.st_mode) & 0o777)
+    mode = 0o666 if old is None else stat.S_IMODE(old.st_mode) & 0o777
+    try:
+        beside, file = open_beside(path, mode)
+    except OSError as error:
+        raise named(error, path) from None
     try:
         with file:
             keep_owner_and_mode(file.fileno(), old)

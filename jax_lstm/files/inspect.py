@@ -23,13 +23,13 @@ from jax_lstm.doors import check_path
 from jax_lstm.engine.shapes import axes_of, sizes_of
 from jax_lstm.files.arrays import MOST, TORCH_SAVE, arrays_of_npz, read_tensors
 from jax_lstm.files.checkpoint import cells_of, check_sums, notes_of
-from jax_lstm.files.disk import reading
+from jax_lstm.files.disk import MOST_SAID, reading
 from jax_lstm.interop import keras
 from jax_lstm.interop.convert import READERS, FoundCell, cells_among, complaint, form_of
 from jax_lstm.interop.layouts import WEIGHTS
 from jax_lstm.interop.order import in_order
 from jax_lstm.notation import GATES
-from jax_lstm.printing import printable
+from jax_lstm.printing import printable, shorten
 
 WIDE = 60  # characters of a note that are shown
 PIECE = 2**20  # numbers of an array that are looked at together
@@ -164,14 +164,16 @@ def keras_order(cells):
     layers: dict[str, Any] = {}
     for f in whole:
         sizes = f.arrays["kernel"].shape[0], f.arrays["recurrent_kernel"].shape[0]
-        layers.setdefault(keras.place_of(f.where), []).append(sizes)
+        layers.setdefault(keras.place_of(f.where), {})["backward_" in f.where] = sizes
     if len(whole) < len(cells) or not cells:
         return cells, ""
     try:
-        names = in_order(layers, keras.HOW)
+        keras.check_pairs(layers, [f.where for f in cells])
+        names = in_order({k: list(sizes.values()) for k, sizes in layers.items()}, keras.HOW)
     except ValueError as error:
         return cells, str(error)
-    return sorted(cells, key=lambda f: names.index(keras.place_of(f.where))), ""
+    place = {name: n for n, name in enumerate(names)}
+    return sorted(cells, key=lambda f: place[keras.place_of(f.where)]), ""
 
 
 def numbered_cells(arrays):
@@ -285,6 +287,8 @@ def radius(square):
 def order(gates):
     """A forget bias in another gate's block: the order of the gates may be another."""
     means = [g.mean_b for g in gates]
+    if None in means:  # the cell has no bias
+        return ()
     most = max(range(4), key=means.__getitem__)
     rest = [abs(m) for n, m in enumerate(means) if n != most]
     if GATES[most] == "f" or means[most] < 0.5 or max(rest) > 0.25:
@@ -301,7 +305,7 @@ def order(gates):
 def arrays_of(found):
     """The file's arrays, below its notes."""
     head = ("array", "dtype", "shape", "norm", "least", "largest", "")
-    rows = ((x.name, x.dtype, x.shape, x.norm, x.least, x.largest, marks(x)) for x in found.arrays)
+    rows = ((shorten(x.name), *x[1:6], marks(x)) for x in found.arrays)
     above = (printable(f"{found.file}: {found.format}"), *says(found.notes), "")
     return printing.Sheet(head, tuple(rows), above, sides="<<<>>><")
 
@@ -311,18 +315,20 @@ def gates_table(c):
     sizes = ", ".join(f"{k} = {n}" for k, n in c.sizes.items())
     above = (f"{place(c)}: {c.about}{f', {sizes}' if sizes else ''}",)
     if c.problem:
-        return printing.Sheet((), (), above, (f"  not read: {printable(c.problem)}",))
+        return printing.Sheet(
+            (), (), above, (f"  not read: {printable(shorten(c.problem, MOST_SAID))}",)
+        )
     rows = tuple((f"  {g.gate}", *g[1:], "" if finite(g) else "<-") for g in c.gates)
     head = ("  gate", "|W|", "|U|", "|b|", "mean b", "radius U", "")
     below = tuple(f"  {note}" for note in c.notes)
-    if c.gates and [g.gate for g in c.gates] == list(GATES):
+    if [g.gate for g in c.gates] == list(GATES) and c.gates[1].mean_b is not None:
         below = (f"  forget bias, mean: {c.gates[1].mean_b:.4g}", *below)
     return printing.Sheet(head, rows, above, below)
 
 
 def verdict(found):
     """The guess, and below it what is not finite."""
-    bad = [printable(x.name) for x in found.arrays if x.nans or x.infinities]
+    bad = [shown(x.name) for x in found.arrays if x.nans or x.infinities]
     return guess(found) + (f"\nNOT FINITE: {', '.join(bad)}" if bad else "")
 
 
@@ -347,7 +353,12 @@ def guess(found):
 
 def place(c):
     at = f"layer {c.layer}, {c.direction}" if c.layer is not None else ""
-    return ": ".join(part for part in (printable(c.where), at) if part) or "the cell"
+    return ": ".join(part for part in (shown(c.where), at) if part) or "the cell"
+
+
+def shown(name):
+    """A stranger's name on a page; JSON has it whole."""
+    return printable(shorten(name))
 
 
 def says(notes):
@@ -356,7 +367,7 @@ def says(notes):
         return []
     if not isinstance(notes, dict):
         notes = {"notes": notes}
-    texts = {printable(k): printing.to_json(v, indent=None) for k, v in notes.items()}
+    texts = {shown(k): printing.to_json(v, indent=None) for k, v in notes.items()}
     return [f"  {k}: {v if len(v) <= WIDE else v[:WIDE] + '...'}" for k, v in texts.items()]
 
 

@@ -24,6 +24,7 @@ from jax_lstm.interop.order import by_number
 from jax_lstm.interop.torch_names import plain_names, weight_of_norm
 from jax_lstm.networks.sizes import StackParams
 from jax_lstm.notation import wide
+from jax_lstm.printing import listing
 
 CellState: TypeAlias = LSTMState | LSTMPState | ElmanState
 PARAMS = {name: cell.params for name, cell in CELLS.items()}
@@ -35,7 +36,6 @@ READERS = {
     "keras": "jax_lstm.interop.keras.from_weights",
 }
 BLOCK_COUNTS = {1: "a simple RNN has 1", 2: "a minimal gated unit has 2", 3: "a GRU has 3"}
-MOST_NAMES = 8  # names in a complaint
 
 
 # Arrays ---------------------------------------------------------------------------------------
@@ -66,13 +66,6 @@ def to_jax(name, x):
             "True) only; set that, or convert it yourself"
         )
     return jnp.asarray(x)
-
-
-def listing(names):
-    """`a, b, c and 5 more`"""
-    names = [str(name) for name in names]
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return (", ".join(names[:MOST_NAMES]) + more) or "nothing"
 
 
 # One cell -------------------------------------------------------------------------------------

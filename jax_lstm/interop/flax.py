@@ -30,7 +30,6 @@ from jax_lstm.interop.convert import (
     check_state,
     flatten,
     layers_of,
-    listing,
     state_of,
 )
 from jax_lstm.interop.layouts import WEIGHTS
@@ -38,6 +37,7 @@ from jax_lstm.interop.order import check_chain
 from jax_lstm.networks.functions import Layers
 from jax_lstm.networks.sizes import StackParams
 from jax_lstm.notation import Tree
+from jax_lstm.printing import listing
 
 BOTH = ("forward_rnn", "backward_rnn")  # of flax's Bidirectional
 NNX_TREES = {"OptimizedLSTMCell": 0, "LSTMCell": 1}  # of nnx, with trees of their own

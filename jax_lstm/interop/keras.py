@@ -26,13 +26,13 @@ from jax_lstm.interop.convert import (
     cells_among,
     check_state,
     layers_of,
-    listing,
     state_of,
 )
 from jax_lstm.interop.layouts import WEIGHTS
 from jax_lstm.interop.order import check_chain, in_order, sizes_of
 from jax_lstm.networks.sizes import StackParams
 from jax_lstm.notation import Tree
+from jax_lstm.printing import listing
 
 KERAS_NAMES = ("kernel", "recurrent_kernel", "bias")
 HOW = "give [layer.get_weights(), ...], lowest first"
@@ -162,15 +162,20 @@ def group_by_path(weights):
         arrays = {k: array_of(f"{f.where}/{k}", x) for k, x in f.arrays.items()}
         arrays = {k: arrays[k] for k in KERAS_NAMES if k in arrays}
         layers.setdefault(place_of(f.where), {})["backward_" in f.where] = arrays
+    check_pairs(layers, [f.where for f in found])
+    return {place: [cells[r] for r in sorted(cells)] for place, cells in layers.items()}
+
+
+def check_pairs(layers, names):
+    """Complain about {place: {whether it runs backward: its cell}} where a direction is missing."""
     for place, cells in layers.items():
         if ("forward_" in place) != (len(cells) == 2):
             there, missing = ("backward", "forward") if True in cells else ("forward", "backward")
             raise ValueError(
                 f"of {place.replace('forward_', f'{there}_')} the {missing} direction is missing, "
                 f"{place.replace('forward_', f'{missing}_')}; where it has another name, give "
-                f"[layer.get_weights(), ...]; found {listing(f.where for f in found)}"
+                f"[layer.get_weights(), ...]; found {listing(names)}"
             )
-    return {place: [cells[r] for r in sorted(cells)] for place, cells in layers.items()}
 
 
 def place_of(where):

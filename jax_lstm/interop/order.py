@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
+from jax_lstm.printing import listing
+
 Sizes: TypeAlias = Sequence[tuple[int, int]]  # (features read, features handed on) per direction
 
 MOST_TRIED = 6  # layers whose orders are all tried: 720
@@ -18,8 +20,13 @@ MOST_TRIED = 6  # layers whose orders are all tried: 720
 
 def by_number(name):
     """A key to sort by: layer 10 comes after layer 2, also where the digits are thousands."""
-    digits = lambda x: (len(x.lstrip("0")), x.lstrip("0"), x)
-    return [digits(x) if n % 2 else x for n, x in enumerate(re.split(r"([0-9]+)", name))]
+    parts = enumerate(re.split(r"([0-9]+)", name))
+    return [(*size_of(x), x) if n % 2 else x for n, x in parts]
+
+
+def size_of(digits):
+    """A key to sort digits by as numbers, however many there are: int() refuses thousands."""
+    return len(digits.lstrip("0")), digits.lstrip("0")
 
 
 def in_order(layers: Mapping[str, Sizes], how: str) -> list[str]:
@@ -36,7 +43,9 @@ def in_order(layers: Mapping[str, Sizes], how: str) -> list[str]:
       ValueError: an order that neither the numbers in the names nor the sizes tell, or one that the
         numbers tell and the sizes contradict.
     """
-    names, listed = numbered(layers), ", ".join(map(str, layers))
+    for name, sizes in layers.items():
+        check_one_input(name, sizes)
+    names, listed = numbered(layers), listing(layers)
     if names is not None:
         wrong = misfit([layers[name] for name in names])
         if wrong is None:
@@ -52,10 +61,9 @@ def in_order(layers: Mapping[str, Sizes], how: str) -> list[str]:
     fit = [order for order in tried if misfit([layers[name] for name in order]) is None]
     if len(fit) == 1:
         return list(fit[0])
-    says = "in more than one order" if fit or not few else "in no order"
-    raise ValueError(
-        f"the names do not tell the order of the layers {listed}, and their sizes fit {says}: {how}"
-    )
+    says = "their sizes fit in more than one order" if fit else "their sizes fit in no order"
+    says = says if few else f"orders of more than {MOST_TRIED} layers are not tried by their sizes"
+    raise ValueError(f"the names do not tell the order of the layers {listed}, and {says}: {how}")
 
 
 def numbered(names):
@@ -80,14 +88,16 @@ def split_numbers(name):
     for part in re.split(r"[./]", name):
         stem = part.rstrip("0123456789")
         last = part[len(stem) :]
-        words.append(re.sub(r"\d+", "#", stem.rstrip("_-") if last else stem))
-        numbers += [*(int(n) for n in re.findall(r"\d+", stem)), int(last or 0)]
+        words.append(re.sub(r"[0-9]+", "#", stem.rstrip("_-") if last else stem))
+        numbers += [*map(size_of, re.findall(r"[0-9]+", stem)), size_of(last)]
     return tuple(words), tuple(numbers)
 
 
 def check_chain(layers, how):
     """The parameters of layers[l][direction], given in their order: sizes that make no stack."""
     sizes = [sizes_of(layer) for layer in layers]
+    for n, directions in enumerate(sizes):
+        check_one_input(f"layer {n}", directions)
     wrong = misfit(sizes)
     if wrong is not None:
         raise ValueError(
@@ -95,6 +105,13 @@ def check_chain(layers, how):
             f"{sum(out for _, out in sizes[wrong - 1])}: they are no stack; {how}"
         )
     return layers
+
+
+def check_one_input(name, sizes):
+    """Complain about the directions of a layer that do not read the same."""
+    if len({reads for reads, _ in sizes}) > 1:
+        read = " and ".join(str(reads) for reads, _ in sizes)
+        raise ValueError(f"the directions of {name} read {read} features: they are no layer")
 
 
 def sizes_of(layer):

@@ -38,7 +38,6 @@ from jax_lstm.interop.convert import (
     cells_among,
     join_parts,
     layers_of,
-    listing,
     state_of,
 )
 from jax_lstm.interop.layouts import WEIGHTS
@@ -46,6 +45,7 @@ from jax_lstm.interop.torch_names import plain_names, what_else
 from jax_lstm.networks.functions import AnyLayers, Layers
 from jax_lstm.networks.sizes import DIRECTIONS, StackParams
 from jax_lstm.notation import Tree
+from jax_lstm.printing import listing
 
 
 def from_state_dict(d: Mapping[str, Any], *, prefix: str = "") -> StackParams:
@@ -138,7 +138,8 @@ def from_hx(hx: Tree, *, bidirectional: bool = False) -> Layers:
     """States of a stack from torch's (h_0, c_0), or h_0 alone: axis 0 counts layers and directions.
 
     Args:
-      hx: (h_0 (L·D, B, H or R), c_0 (L·D, B, H)), or h_0; without batch, (L·D, H).
+      hx: (h_0 (L·D, B, H or R), c_0 (L·D, B, H)), or h_0; without batch, (L·D, H). Of a
+        torch.nn.LSTMCell, whose states have no axis of layers, (h[None], c[None]).
       bidirectional: whether D, the number of directions, is 2.
 
     Returns:

@@ -92,5 +92,5 @@ def weight_of_norm(name, g, v):
     axes = tuple(n for n, size in enumerate(g.shape) if size == 1) if g.ndim else None
     to = wide(v.dtype)
     g, w = g.astype(to), v.astype(to)
-    with np.errstate(divide="ignore", invalid="ignore"):  # ‖v‖ = 0 is NaN, as in torch
+    with np.errstate(all="ignore"):  # ‖v‖ = 0 is NaN, as in torch
         return (w * (g / np.sqrt(np.square(w).sum(axes, keepdims=g.ndim > 0)))).astype(v.dtype)

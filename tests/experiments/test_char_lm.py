@@ -159,7 +159,7 @@ def files(folder):
     ("argv", "complaint"),
     [
         ("--text {0}/none.txt", "argument --text: cannot read {0}/none.txt: No such file"),
-        ("--text {0}", "argument --text: cannot read {0}: Is a directory"),
+        ("--text {0}", "argument --text: {0} is no regular file; it is a folder"),
         ("--text {0}/empty.txt", "argument --text: {0}/empty.txt is empty"),
         ("--text {0}/latin1.txt", "argument --text: {0}/latin1.txt is not UTF-8"),
         ("--text {0}/short.txt", "argument --text: 54 of its 60 characters are for training"),

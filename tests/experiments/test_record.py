@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments.char_lm import run as char_lm
-from experiments.kit import command, config, record
+from experiments.kit import command, config, record, text
 from experiments.kit.config import BadInput
 
 ROOT = Path(__file__).parents[2]
@@ -25,9 +25,12 @@ def test_lines_are_read_up_to_a_broken_last_one(tmp_path):
         assert [line["n"] for line in record.read_lines(path, kind="step")] == [0, 1, 2]
     record.append(path, kind="step", n=3)
     assert [line["n"] for line in record.read_lines(path)] == [0, 1, 2, 3]
-    path.write_bytes(b'{"n": 0}\n{"n\n{"n": 2}\n')
-    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2, is no JSON"):
-        record.read_lines(path)
+    for broken in (b'{"n', b"5", b"null", b"[" * 100_000):
+        path.write_bytes(b'{"n": 0}\n' + broken)
+        assert record.read_lines(path, n=0) == [{"n": 0}]
+        path.write_bytes(b'{"n": 0}\n' + broken + b'\n{"n": 2}\n')
+        with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2, is no object of JSON"):
+            record.read_lines(path)
 
 
 def test_a_full_disk_is_one_sentence_and_status_1(capsys):
@@ -101,3 +104,15 @@ def test_memory_that_does_not_suffice_is_one_sentence(capsys):
 
     assert command.main(config.BaseConfig, run, "program", "does nothing", []) == 1
     assert "not enough memory (Unable to allocate 7 TiB)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("run", ["a\nb", "\x1b[31m", "a\0"])
+def test_a_name_of_a_run_is_printable(run, tmp_path):
+    with pytest.raises(config.BadInput, match="--run"):
+        record.new_directory(tmp_path, "e", run)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_device_is_no_text():
+    with pytest.raises(config.BadInput, match=r"--text.* is no regular file; it is a device"):
+        text.from_file("/dev/zero")

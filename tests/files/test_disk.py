@@ -107,6 +107,13 @@ def test_what_is_no_file_of_bytes_is_neither_written_nor_read(tmp_path):
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
 
 
+def test_a_path_that_cannot_be_written_is_named(tmp_path):
+    path = tmp_path / "none" / "a"
+    with pytest.raises(FileNotFoundError) as error:
+        jl.save(path, np.ones(2))
+    assert error.value.filename == str(path)
+
+
 def test_a_long_name(tmp_path):
     path = tmp_path / ("é" * 127)  # 254 bytes, of 255
     jl.save(path, np.ones(2))

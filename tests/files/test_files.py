@@ -75,8 +75,11 @@ def test_an_optimizer_s_state_and_a_cell_of_one_s_own(tmp_path):
     assert jax.tree.structure(got) == jax.tree.structure(tree)
     assert_same(got, tree)
     assert notes is None
-    with pytest.raises(ValueError, match=r"holds a Own\(W\), which is not jax_lstm's: .*like="):
+    with pytest.raises(ValueError, match=r"EmptyState\(\), which is not jax_lstm's: .*like="):
         jl.load(path)
+    jl.save(tmp_path / "own", params)
+    with pytest.raises(ValueError, match=r"holds a Own\(W\), which is not jax_lstm's: .*like="):
+        jl.load(tmp_path / "own")
     other = {**tree, "params": {**params, "own": Own(jnp.ones(4))}}
     with pytest.raises(ValueError, match=r"`params.own.W` of .* is float64 \(3,\); .* \(4,\)"):
         jl.load(path, like=other)

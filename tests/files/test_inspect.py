@@ -307,3 +307,21 @@ def test_pickled_objects_are_refused(tmp_path, capsys):
     np.savez(tmp_path / "a.npz", W=np.array([{}], dtype=object))
     assert command.main(["inspect", str(tmp_path / "a.npz")]) == 2
     assert "pickled objects, which are not loaded" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("layout", ["torch", "keras"])
+def test_a_cell_without_bias_has_its_gates(layout, tmp_path):
+    kernels, torch = (
+        {"kernel": (3, 8), "recurrent_kernel": (2, 8)},
+        ("weight_ih_l0", "weight_hh_l0"),
+    )
+    if layout == "torch":
+        kernels = dict(zip(torch, (shape[::-1] for shape in kernels.values()), strict=True))
+    np.savez(tmp_path / "a.npz", **{k: np.ones(shape) for k, shape in kernels.items()})
+    found = inspection.inspect(tmp_path / "a.npz")
+    (cell,) = found.cells
+    assert (cell.layout, cell.sizes, cell.problem) == (layout, {"D": 3, "H": 2}, None)
+    assert [(g.gate, g.b, g.mean_b, g.radius) for g in cell.gates] == [
+        (k, None, None, pytest.approx(2)) for k in "ifgo"
+    ]
+    assert "forget bias" not in found.table()

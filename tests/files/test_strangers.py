@@ -31,6 +31,8 @@ def test_the_same_tree_is_the_same_bytes(tmp_path):
         jl.save(path, {"b": tree, "a": [np.float32(1)]}, notes={"step": 3, "a": [1]})
     again = jl.load(files[0])
     jl.save(tmp_path / "again", again.tree, notes=again.notes)
+    tree = dict(reversed(tree.items()))  # a dict has no order, for `==` and for JAX
+    jl.save(tmp_path / "turned", {"a": [np.float32(1)], "b": tree}, notes=again.notes)
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
 
 
@@ -220,3 +222,24 @@ def test_what_is_printed_obeys_nobody(tmp_path, capsys):
     with pytest.raises(ValueError, match=r"a\.safetensors was not written by") as error:
         jl.load(tmp_path / "a.safetensors")
     assert str(error.value).isprintable()
+
+
+def test_names_without_end_are_shortened(tmp_path, capsys):
+    """One name of a megabyte does not make a table of gigabytes, nor a page of one complaint."""
+    path, none = tmp_path / "a.safetensors", np.zeros((0, 4))
+    names = ["a" * 10**6, *(f"lstm_{n}/{k}" for n in range(300) for k in ("kernel", "recurrent_"))]
+    write_tensors(path, dict.fromkeys(names, none), {"version": "1" * 10**6, "v" * 10**6: "1"})
+    assert command.main(["inspect", str(path)]) == 0
+    assert len(capsys.readouterr().out) < 300 * len(names)
+    with pytest.raises(
+        ValueError, match=r"a\.safetensors was not written by .*; it holds a+\.\.\.a+, "
+    ) as error:
+        jl.load(path)
+    assert len(str(error.value)) < 3000
+    write_tensors(path, {}, {"format": "jax_lstm", "version": "1" * 10**6})
+    with pytest.raises(ValueError, match=r"a\.safetensors is of version 1+\.\.\.1") as error:
+        jl.load(path)
+    assert len(str(error.value)) < 3000
+    (tmp_path / "a.json").write_text(json.dumps({"k" * 10**6: 1}))
+    assert command.main(["trace", "--params", str(tmp_path / "a.json")]) == 2
+    assert len(capsys.readouterr().err) < 5000

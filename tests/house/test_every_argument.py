@@ -118,7 +118,8 @@ def fault(f, right, argument, value, blamed):
 
 
 @pytest.mark.parametrize("name", FOUND)
-def test_every_wrong_kind_is_told_by_the_name_of_the_argument(name):
+def test_every_wrong_kind_is_told_by_the_name_of_the_argument(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # `save` writes
     f = FOUND[name]
     examples = {k: example_of(name, k) for k in inspect.signature(f).parameters}
     right, faults = {argument: e.value for argument, e in examples.items()}, {}

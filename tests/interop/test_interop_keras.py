@@ -212,6 +212,7 @@ ORDERS = {
     "Keras' numbers": ["m/lstm/lstm_cell", *(f"m/lstm_{n}/lstm_cell" for n in range(1, 12))],
     "numbers from 9": ["lstm_9", "lstm_10", "lstm_11"],
     "numbers that are parts": [f"layers.{n}.cell" for n in range(8, 12)],
+    "more digits than int() reads": ["lstm", "lstm_9", "lstm_1" + "0" * 5000],
     "numbers in numbers": ["b2/lstm_9", "b2/lstm_10", "b10/lstm_2"],
     "cells of one layer": ["rnn/lstm_cell", "rnn/lstm_cell_1", "rnn/lstm_cell_2"],
     "no numbers, and sizes of one order": ["z", "y", "x"],
@@ -238,9 +239,13 @@ def test_files_sort_names_as_text_and_the_layers_stand_by_number(names, tmp_path
         (["a_1/lstm_2", "a_2/lstm_1"], [(H, H)] * 2, "do not tell the order of the layers a_1/"),
         (["lstm", "lstm_0"], [(H, H)] * 2, "do not tell the order"),
         (["encoder", "decoder"], [(3, 5), (4, 5)], "their sizes fit in no order"),
+        (["a/forward_b"], [(3, 5)], "the backward direction is missing, a/backward_b"),
+        (["forward_b", "backward_b"], [(3, 5), (4, 5)], "of forward_b read 3 and 4 features"),
+        ([*"abcdefg"], [(n, n + 1) for n in range(3, 10)], "more than 6 layers are not tried"),
+        (["lstm_\u0661", "lstm"], [(H, H)] * 2, "more than one order"),  # a digit, and none of ours
         (["lstm_10", "lstm_9"], [(3, 5), (5, 5)], "lstm_10 reads 3 features, and lstm_9 before it"),
     ],
-    ids=range(6),
+    ids=range(10),
 )
 def test_an_order_that_is_not_told_is_refused_and_inspect_says_so(names, sizes, match, tmp_path):
     given = stack_of(names, sizes)
