@@ -171,13 +171,13 @@ def check_shape(
     return sizes
 
 
-def check_number(name, x, want="a number", traced=True):
+def check_number(name: str, x: Any, want: str = "a number", traced: bool = True) -> Any:
     """The number, an integer as a float; or a complaint: it must be one real number, finite where
     it can be looked at, which it must be if not `traced`."""
-    given = x
-    if isinstance(x, int) and not isinstance(x, bool):
+    given: Any = x
+    if isinstance(given, int) and not isinstance(given, bool):
         with contextlib.suppress(OverflowError):
-            x = float(x)
+            x = float(given)
     if is_array(x):
         real = x.dtype.kind not in NO_NUMBERS and jnp.issubdtype(x.dtype, np.number)
         real = real and x.shape == () and not jnp.issubdtype(x.dtype, jnp.complexfloating)

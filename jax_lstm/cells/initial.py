@@ -59,7 +59,8 @@ def make_init(
             drawn.append(draw(one, shape, wide(dtype)).astype(dtype))
         return kind(*drawn)
 
-    init.__name__ = init.__qualname__ = f"init_{name}"
+    init.__name__, init.__module__ = f"init_{name}", kind.__module__
+    init.__qualname__ = init.__name__  # as pickle finds it
     init.__doc__ = f"""{kind.__name__}, drawn from the key.
 
     Args:

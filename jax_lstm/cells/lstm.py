@@ -86,12 +86,12 @@ def init_lstm(
         point, a forget_bias that is no number.
     """
     D, H = check_init(key, dtype, input_size=input_size, hidden_size=hidden_size)
-    forget_bias = jnp.asarray(check_number("forget_bias", forget_bias), dtype)
+    first = jnp.asarray(check_number("forget_bias", forget_bias), dtype)
     key_W, key_U = jax.random.split(key)
     W = jax.nn.initializers.lecun_normal()(key_W, (D, 4 * H), wide(dtype))
     orthogonal = jax.nn.initializers.orthogonal()
     U = [orthogonal(k, (H, H), wide(dtype)) for k in jax.random.split(key_U, 4)]
-    b = jnp.zeros((4 * H,), dtype).at[H : 2 * H].set(forget_bias)
+    b = jnp.zeros((4 * H,), dtype).at[H : 2 * H].set(first)
     return LSTMParams(W.astype(dtype), jnp.concatenate(U, axis=1).astype(dtype), b)
 
 

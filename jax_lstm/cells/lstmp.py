@@ -82,13 +82,13 @@ def init_lstmp(
     """
     sizes = {"input_size": input_size, "hidden_size": hidden_size}
     D, H, R = check_init(key, dtype, **sizes, projection_size=projection_size)
-    forget_bias = jnp.asarray(check_number("forget_bias", forget_bias), dtype)
+    first = jnp.asarray(check_number("forget_bias", forget_bias), dtype)
     key_W, key_U, key_P = jax.random.split(key, 3)
     normal, orthogonal = jax.nn.initializers.lecun_normal(), jax.nn.initializers.orthogonal()
     W = normal(key_W, (D, 4 * H), wide(dtype))
     U = [orthogonal(k, (R, H), wide(dtype)) for k in jax.random.split(key_U, 4)]
     P = normal(key_P, (H, R), wide(dtype))
-    b = jnp.zeros((4 * H,), dtype).at[H : 2 * H].set(forget_bias)
+    b = jnp.zeros((4 * H,), dtype).at[H : 2 * H].set(first)
     U = jnp.concatenate(U, axis=1)
     return LSTMPParams(W.astype(dtype), U.astype(dtype), b, P.astype(dtype))
 

@@ -30,6 +30,7 @@ from jax_lstm.engine.doors import (
     check_steps,
     valid_steps,
 )
+from jax_lstm.engine.made import Made
 from jax_lstm.engine.routes import batch_axes
 from jax_lstm.engine.segments import Steps, cast_like, clear_masked, shift, where, widen
 from jax_lstm.sharding import vary_together
@@ -77,7 +78,7 @@ def make_parallel_rnn(cell: AnyCell, name: str = "parallel_rnn") -> Callable[...
         return by_scan((cell, reverse), *args)
 
     run.__name__ = run.__qualname__ = name
-    return run
+    return Made(run, make_parallel_rnn, (cell, name))
 
 
 def coefficients(cell, w, fresh, steps):

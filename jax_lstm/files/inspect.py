@@ -19,7 +19,7 @@ import numpy as np
 
 from jax_lstm import printing
 from jax_lstm.cells import CELLS
-from jax_lstm.doors import check_path
+from jax_lstm.doors import check_path, check_size
 from jax_lstm.engine.shapes import axes_of, sizes_of
 from jax_lstm.files.arrays import MOST, TORCH_SAVE, arrays_of_npz, read_tensors
 from jax_lstm.files.checkpoint import cells_of, check_sums, notes_of
@@ -127,6 +127,7 @@ def inspect(path, *, max_bytes=None):
     Source: this file's.
     """
     check_path("path", path)
+    max_bytes = None if max_bytes is None else check_size("max_bytes", max_bytes, 1)
     most = MOST if max_bytes is None else max_bytes
     with reading(path):
         arrays, form, notes, said = open_file(Path(path), max_bytes)

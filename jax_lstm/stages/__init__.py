@@ -6,6 +6,7 @@
     gated      what other cells are made of, (19) to (22)
     readout    dense, embedding, (5) and (6)
     losses     (7) to (9)
+    sums       Σ xᵀ y over steps and examples
     twins      the law of twins, as data
 
 `TWINS` is the table of them all, {name: row}. Each file has the rows of its own

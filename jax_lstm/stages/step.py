@@ -22,16 +22,14 @@ Sources: Gers, Schmidhuber & Cummins (2000) for the cell with a forget gate, Gre
 for its backward pass in this order, Kang & Seo for the reading as stages, chain rule and forks.
 """
 
-import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.export import is_symbolic_dim
 
 from jax_lstm.notation import Numbers, wide
-from jax_lstm.sharding import everywhere, may_be_split
+from jax_lstm.stages.sums import sum_of_products
 from jax_lstm.stages.twins import row
 
 
@@ -62,43 +60,14 @@ def linear_bwd_input(W: Array, dy: Array) -> Array:
 
 
 def linear_bwd_weight(x: Array, dy: Array) -> Array:
-    """dW = Σ xᵀ dy    the weight half: one product for any number of steps   (1'W)
-
-    The axes of steps and examples are summed over as they are: merged, an axis that is split over
-    devices would be gathered on each of them first. On one device merged ones spare XLA a copy.
-
-    A float32 product adds its terms one after the other, and the rounding grows with their number.
-    Small weights are therefore added in up to 16 parts, some examples over some steps each, which
-    costs nothing there and is more exact than adding step by step: of n parts of R rows in all it
-    grows as n + R / n². For large ones the parts would cost more than the product.
-    """
-    axes, D = dy.ndim - 1, x.shape[-1]
-    x = x.astype(dy.dtype)
-    rows = math.prod(dy.shape[:axes])
-    if axes < 2 or is_symbolic_dim(rows) or rows <= 64 or D * dy.shape[-1] > 2**14:
-        if not is_symbolic_dim(rows) and not may_be_split(dy):
-            x, dy = (y.reshape((rows, y.shape[-1])) for y in (x, dy))
-        return sum_of_products(x, dy, range(dy.ndim - 1))
-    steps, examples = dy.shape[:2]
-    n = examples if examples <= 16 else math.gcd(examples, 16)  # groups of examples: each device's
-    m = max(k for k in range(1, 16 // n + 1) if steps % k == 0)  # of steps
-
-    def parts(y):
-        return y.reshape((m, steps // m, n, examples // n, *y.shape[2:]))
-
-    return sum_of_products(parts(x), parts(dy), (1, *range(3, axes + 2)), (0, 2)).sum((0, 1))
+    """dW = Σ xᵀ dy    the weight half: one product for any number of steps   (1'W)"""
+    return sum_of_products(x.astype(dy.dtype), dy)
 
 
 def linear_jvp(residual: tuple[Array, Array], tangents: tuple[Array, Array]) -> Array:
     """ẏ = ẋ W + x Ẇ                                                          (1t)"""
     (x, W), (x_dot, W_dot) = residual, tangents
     return linear(x_dot, W) + linear(x, W_dot)
-
-
-def sum_of_products(x: Array, y: Array, over: Sequence[int], apart: Sequence[int] = ()) -> Array:
-    """Σ xᵀ y over some axes; those that stay `apart` come first. Whole on every device."""
-    whole = everywhere(y, len(apart) + 2)
-    return jax.lax.dot_general(x, y, ((over, over), (apart, apart)), out_sharding=whole)
 
 
 def align(x: Array, y: Array) -> Array:

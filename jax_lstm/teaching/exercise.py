@@ -46,6 +46,9 @@ LOOP = """\
 SHORTER = {
     "jnp.matmul(x, W, preferred_element_type=wide(x.dtype))": "x @ W",
     "align(b, y)": "jnp.broadcast_to(b, y.shape)",
+    "sum_of_products(x.astype(dy.dtype), dy)": (
+        "x.reshape((-1, x.shape[-1])).T @ dy.reshape((-1, dy.shape[-1]))"
+    ),
     ", summed in `wide` precision": "",
     "(..., M), wide.": "(..., M).",
 }

@@ -27,7 +27,8 @@ def move(cell, params, state, xs, dh, dc):
 
     def body(state, now):
         x, dh, dc = now
-        a = x @ params.W + state[0] @ params.U + params.b[None]
+        a = x @ params.W + state[0] @ params.U
+        a = a + jnp.broadcast_to(params.b, a.shape)
         if cell == "elman":
             return (jnp.tanh(a) + dh,), None
         i, f, g, o = jnp.split(a, 4, axis=-1)

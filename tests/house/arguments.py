@@ -170,6 +170,7 @@ NAMES = {
     "init_state": example(jl.init_lstm_state, CALLABLE),
     "states": example(((STATE,), (STATE,))),
     "path": example("nothing.safetensors", WORDS),
+    "max_bytes": example(None, OPTIONAL, size=-1),
     "logits": example(SCORES),
     "targets": example(SCORES / 9 + 0.5),
     "y": example(SCORES),

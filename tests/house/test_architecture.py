@@ -27,7 +27,7 @@ LADDER = {
     "analysis": ("cells",),
     "training": ("networks", "analysis", "printing"),
     "referee": ("doors", "printing"),
-    "interop": ("networks",),
+    "interop": ("networks", "printing"),
     "files": ("interop", "training"),
     "diagnosis": ("files", "referee", "training"),
     "teaching": ("diagnosis", "textbook"),

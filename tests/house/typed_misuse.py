@@ -26,6 +26,6 @@ jl.init_stack(jax.random.key(0), 3, 5)  # refused: H of each layer
 jl.softmax_cross_entropy(hs)  # refused: no targets
 jl.drop(hs, masks=hs)  # refused: no such argument
 jl.tbptt(2, 4)(params, state, xs, residuals="auto")  # refused: no such option
-jl.over_devices(jl.lstm)(params, state, xs, reverse=True)  # refused: no such option
+jl.over_devices(jl.lstm)(params, state, xs, revers=True)  # refused: no such option
 jl.memory_plan(2**30, T=7, B=2, D=3, hidden=5)  # refused: no such size
 jl.diagnose({}, lay_out="torch")  # refused: no such option

@@ -82,7 +82,7 @@ def test_what_is_rewritten_for_the_student_still_stands_in_the_source():
 
 # The mutants: what was written, what for, who is wrong, and what is said ------------------------
 
-DW = "return np.matmul(x.T, dy)"
+DW = "return x.reshape((-1, x.shape[-1])).T @ dy.reshape((-1, dy.shape[-1]))"
 CELL = "return dc * c_prev, dc * f, dc * g, dc * i"
 HIDDEN = "return dh * s, tanh_bwd(s, dh * o)"
 FORK = "return sum(rest, start=first), None"
@@ -112,14 +112,14 @@ MUTANTS = [
     ),
     (
         "bias_bwd",
-        "return da, da.reshape",
+        "return da, da.sum(",
         "return da, da #",
         "db: the sum over the examples missing",
     ),
     (
         "bias_bwd",
-        "da.shape[-1])).sum(0)",
-        "da.shape[-1])).mean(0)",
+        "return da, da.sum(",
+        "return da, da.mean(",
         "db: the mean over the examples",
     ),
     ("sigmoid_bwd", "ds * s * (1 - s)", "ds * s", "da: the factor 1 - s missing"),
