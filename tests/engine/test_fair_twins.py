@@ -116,8 +116,11 @@ def temp_bytes(run, name, zone):
     return lowered.compile(AS_FOR_USERS).memory_analysis().temp_size_in_bytes
 
 
-@pytest.mark.parametrize("zone", [False, True], ids=["", "zoneout"])
-@pytest.mark.parametrize("dropout", [False, True], ids=["", "recurrent dropout"])
+SLOW_TRUE = pytest.param(True, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("zone", [False, SLOW_TRUE], ids=["", "zoneout"])
+@pytest.mark.parametrize("dropout", [False, SLOW_TRUE], ids=["", "recurrent dropout"])
 @pytest.mark.parametrize("name", CELLS)
 def test_the_twin_takes_no_more_than_a_plain_scan(name, dropout, zone):
     """Bound 1.1. A packed LSTM under `make_rnn` alone had taken 3.4 times as much."""

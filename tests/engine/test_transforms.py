@@ -1,6 +1,7 @@
 """Every program of tests/programs.py over the hand-written rules, equal to the twin's.
 
-The quick ones: all programs over the LSTM, JAX's transforms over every cell. All others are slow.
+The quick ones: all programs over the LSTM, JAX's transforms over the first cells as they are
+called. All others are slow.
 """
 
 import functools
@@ -29,7 +30,8 @@ from tests.tables import CELLS, assert_close, problem
 
 def field(subject, program, mode):
     """A field of docs/support.md, quick or slow."""
-    quick = PROGRAMS[program].jitted and subject in CELLS and mode in ("full", 2)
+    modes = ("full", 2) if subject == "lstm" else ("full",)
+    quick = PROGRAMS[program].jitted and subject in CELLS and mode in modes
     quick |= subject == "lstm" and (mode == "full" or "export" in program)
     marks = () if quick else pytest.mark.slow
     return pytest.param(

@@ -1,6 +1,7 @@
 """Files of our own: what comes back, what is refused and by what name, and what an interruption
 leaves."""
 
+import functools
 import json
 import os
 from typing import NamedTuple
@@ -23,26 +24,32 @@ from tests.tables import assert_same, normal_like, relaxed
 D, H, R = 3, 5, 2
 
 
-def trees():
-    """One of everything: {name: tree}."""
+def shapes():
+    """Of trees as the library makes them."""
     key = jax.random.key(0)
     init = lambda key, D, H: jl.init_lstmp(key, D, H, R, dtype=jnp.bfloat16)
     params = init_stack(key, D, (H, 4), bidirectional=True, learn_initial=True)
-    lstm = jl.init_lstm(key, D, H, dtype=jnp.float64)
     return {
-        "lstm": lstm,
+        "lstm": jl.init_lstm(key, D, H, dtype=jnp.float64),
         "stack": params,
         "states": init_stack_state(params, (2,)),
         "bfloat16": init_stack(key, D, (H,), init=init, init_state=jl.init_lstmp_state),
         "elman": (jl.init_elman(key, D, H), ElmanState(jnp.ones(H, jnp.float16))),
         "dense": {"readout": jl.init_dense(key, H, 4), "embedding": jl.init_embedding(key, 4, D)},
+        "one array": jnp.ones((2, 3), jnp.float32),
+    }
+
+
+@functools.cache
+def trees():
+    """One of everything: {name: tree}. Drawn by NumPy: nothing is compiled."""
+    return normal_like(3, jax.eval_shape(shapes)) | {
         "mixed": {
-            "list": [jnp.arange(3), np.array(True), np.float32(1)],
+            "list": [np.arange(3), np.array(True), np.float32(1)],
             "none": None,
             "empty": (np.zeros((0, 3), np.int16), (), {}),
             "é": np.array([np.nan, np.inf, -0.0]),
         },
-        "one array": jnp.ones((2, 3), jnp.float32),
     }
 
 
