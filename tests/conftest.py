@@ -101,9 +101,13 @@ def pytest_collection_modifyitems(items):
     later = CELLS.keys() - set(FIRST)
 
     def is_later(value):
-        """The name of a cell, one of its cases, "gru, lengths", or its row or record."""
+        """The name of a cell, one of its cases, "gru, lengths", one of its functions, its row or
+        its record."""
         name = getattr(getattr(value, "cell", value), "name", value)
-        return isinstance(name, str) and name.partition(" ")[0].strip(",") in later
+        if not isinstance(name, str):
+            return False
+        name = name.partition(" ")[0].strip(",").removeprefix("init_").removesuffix("_autodiff")
+        return any(name in (k, f"{k}_cell", f"{k}_state", f"{k}_parallel") for k in later)
 
     for item in items:
         given = getattr(item, "callspec", None)

@@ -333,7 +333,9 @@ def check_begin(state, xs):
             "`state` must be a state of the cell, say of jax_lstm.init_lstm_state, or a tree of "
             f"them; got {describe(state)}"
         )
-    check_arrays("xs", xs, "arrays with time on axis 0, (T, ..., D)")
+    leaves = jax.tree.leaves(xs)
+    if not leaves or not all(isinstance(x, jax.ShapeDtypeStruct) for x in leaves):  # shapes will do
+        check_arrays("xs", xs, "arrays with time on axis 0, (T, ..., D)")
 
 
 def check_window(window, xs, k1, k2):

@@ -81,7 +81,7 @@ PROGRAMS = {name: (CELLS[name].sequence, problem(CELLS[name])) for name in FIRST
         problem(CELLS["lstm"], (T, 16, D, H)),
     ),
 }
-QUICK = ("lstm", "options", "tbptt")
+QUICK = ("lstm", "options")
 
 
 @pytest.mark.parametrize(

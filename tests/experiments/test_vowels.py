@@ -66,6 +66,7 @@ def read_params(directory):
     return arrays, checkpoint.notes_of(metadata)
 
 
+@pytest.mark.slow
 def test_every_file_is_there_and_says_the_same(tiny, done):
     summary, directory = done
     assert {path.name for path in directory.iterdir()} == WRITTEN

@@ -69,6 +69,7 @@ def run(copy, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_all_that_follows_from_the_record_is_there(copy):
     found = run(copy, "-c", EVERYTHING)
     assert found.stdout.splitlines()[-1:] == ["everything"], found.stderr

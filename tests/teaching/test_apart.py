@@ -93,6 +93,7 @@ def test_a_file_that_does_not_come_to_its_end(text, says, tmp_path, capsys):
     assert said.out == ""
 
 
+@pytest.mark.slow
 def test_a_patched_grader_changes_no_verdict(tmp_path, capsys):
     patch = """
 import jax_lstm.teaching.grade as grader, jax_lstm.teaching.student as own, jax_lstm.stages

@@ -51,6 +51,7 @@ def tight(needs):
     return jl.memory_plan(budget, **SIZES, residuals=CHOICES, limit=4)
 
 
+@pytest.mark.slow
 def test_the_rows_are_what_the_compiler_says(needs, tight):
     assert [row.residuals for row in tight.rows] == list(CHOICES)
     for row in tight.rows:

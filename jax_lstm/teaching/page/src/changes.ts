@@ -55,6 +55,14 @@ export function changeAfter(problem: Problem, name: string, right: Trace): Trace
   if (zero) return onLeaf(zero[1], 0);
   const mean = /^(d\w+) (averaged|summed) over (.*)$/.exec(name);
   if (mean) return onLeaf(mean[1], mean[2] === "summed" ? many(mean[3]) : 1 / many(mean[3]));
+  const block = /^(d\w+(?: and d\w+)*) ([ifgo]) averaged over (.*)$/.exec(name);
+  if (block) {
+    const names = block[1].split(" and ").map((leaf) => `${leaf}_${block[2]}`);
+    const factor = 1 / many(block[3]);
+    return change(right, (s) =>
+      weight(s) && names.includes(s.name.split("[")[0]) ? times(s.value, factor) : null,
+    );
+  }
   if (name === "dh0 and dc0 swapped") {
     return { ...right, ends: { dh0: right.ends.dc0, dc0: right.ends.dh0 } };
   }

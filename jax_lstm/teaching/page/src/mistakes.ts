@@ -123,8 +123,10 @@ function reaches(name: string, k: string, dropped: string, branch: string): bool
   return name !== `${dropped} of ${k}`;
 }
 
-/** What is left of a step's share in a sum where `=` stands for `+=`. */
+/** What is left of a step's share in a sum where `=` stands for `+=`, or that skips a step. */
 function shareLeft(name: string, leaf: string, k: string, t: number, da: Arr): Arr {
+  const [, skipped, at] = /^(\w+) skipped: t=(\d+)$/.exec(name) ?? [];
+  if (skipped && ["weights", leaf].includes(skipped)) return keep(t !== Number(at), da);
   const form = /^(\w+?)(?: (\w))? overwritten: (t|example)=(\d+) left$/;
   const [, sum, gate, axis, left] = form.exec(name) ?? [];
   if (!sum || !["weights", leaf].includes(sum) || (gate && gate !== k)) return da;
