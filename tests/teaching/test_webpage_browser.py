@@ -108,6 +108,7 @@ def test_stepping_tells_every_line_of_gomez(files, visit):
     for n, s in enumerate(run.traced.stages):
         name, value = told(page)
         assert name == s.name
+        assert page.locator(".panel .nan").count() == 0
         np.testing.assert_allclose(value, np.ravel(s.value)[0], rtol=1e-12, atol=1e-15)
         if s.branches:
             text = page.locator(".fork-block").inner_text()

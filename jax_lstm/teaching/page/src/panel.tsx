@@ -144,7 +144,8 @@ function Slope({ local, s, place }: { local: Local; s: Stage; place: number[] })
   const matrix =
     isWeight(equation) || equation === "x" || equation === "h_prev" || equation === "h";
   const known = equation !== "1" && !(matrix && isMatrixUse(s, by));
-  const worked = known ? fill(read(equation), s.look, place) : null;
+  const here = place.length ? place : [0, 0]; // a loss has no place: its first unit's derivative
+  const worked = known ? fill(read(equation), s.look, here) : null;
   return (
     <span class="eq slope">
       <Partial of={of} by={by} />
