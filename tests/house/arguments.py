@@ -289,7 +289,7 @@ OWN: dict[str, dict[str, Example]] = {
     "elman_bounds": {"run": example(jax.eval_shape(jl.linearised_elman, *OF_ELMAN), size=ANY)},
     "begin": {
         "state": example(STATE, size=ANY),
-        "xs": example(XS, NUMBERS, ANY),
+        "xs": example(XS, NUMBERS | {"a shape without numbers"}, ANY),
         "resets": example(None, OPTIONAL, ANY),  # of any steps
     },
     "advance": {
