@@ -91,11 +91,10 @@ def step_bwd(w, prev, slopes, dstate):
     p = odyssey.peepholes(VANILLA, w.p, dstate.c)
     dq_i, dq_f, dq_o = packed.blocks_of(dq, 3)
     dc, _ = fork_bwd(None, (dstate.c, p["o"] * dq_o))  # (F') at c_t
-    dprev, da = odyssey.step_bwd(VANILLA, w, prev, factors, dstate._replace(c=dc))
-    more = among_blocks(dq)
-    dh_prev, _ = fork_bwd(None, (dprev.h, linear_bwd_input(w.U, more)))  # (1'x), (F')
-    dc_prev, _ = fork_bwd(None, (dprev.c, p["i"] * dq_i, p["f"] * dq_f))  # (F') at c_{t-1}
-    da, _ = fork_bwd(None, (da, more))
+    da, dc_prev = odyssey.net_input_bwd(VANILLA, factors, dstate._replace(c=dc))
+    dc_prev, _ = fork_bwd(None, (dc_prev, p["i"] * dq_i, p["f"] * dq_f))  # (F') at c_{t-1}
+    da, _ = fork_bwd(None, (da, among_blocks(dq)))  # (F') at the gates
+    dh_prev = linear_bwd_input(w.U, da)  # (1'x)
     dq_prev = linear_bwd_input(w.V, three_of(packed.blocks_of(da, 4)))  # (1'x)
     return LSTMFGRState(dh_prev, dc_prev, dq_prev), da
 

@@ -146,10 +146,16 @@ def slopes(v, w, prevs, saved):
 
 
 def step_bwd(v, w, prev, slopes, dstate):
+    da, dc_prev = net_input_bwd(v, slopes, dstate)
+    return LSTMState(linear_bwd_input(w.U, da), dc_prev), da  # (1'x)
+
+
+def net_input_bwd(v, slopes, dstate):
+    """da and dc_prev: a step in reverse, but for the product with U."""
     da, dc, dc_prev = slopes
     dc, _ = fork_bwd(None, (dstate.c, dstate.h * dc))  # (F') at c_t
     da = da * packed.side_by_side(*(dstate.h if k == "o" else dc for k in v.blocks))
-    return LSTMState(linear_bwd_input(w.U, da), dc * dc_prev), da  # (1'x)
+    return da, dc * dc_prev
 
 
 def weights_bwd(v, kind, w, xs, prevs, saved, das):

@@ -97,8 +97,7 @@ def test_auto_axes_cost_one_sum_over_devices():
     looked_at("lstm", {"residuals": 3, "lengths": LENGTHS})
 
 
-FGR = pytest.mark.xfail(reason="1.087 of the twin's products: its gates' own recurrence, again")
-OTHERS = [pytest.param(k, {}, marks=FGR if k == "lstm_fgr" else ()) for k in PROGRAMS]
+OTHERS = [(name, {}) for name in PROGRAMS]
 OTHERS += [(name, options) for name in FIRST for options in MODES[1:]]
 
 
