@@ -14,7 +14,6 @@ sync = pytest.importorskip("playwright.sync_api", reason="pip install 'jax_lstm[
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
-    pytest.mark.filterwarnings("ignore"),
 ]
 WIDTHS = (375, 1280, 1920)
 WIDER = """[...document.querySelectorAll("body *")].filter((e) =>
