@@ -11,6 +11,7 @@ from jax_lstm.interop import torch as interop
 from tests.tables import assert_close, assert_same
 
 T, B, D, H = 4, 2, 3, 5
+# Torch deprecates the older of its two weight norms, whose files are still about: both are read.
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
 
 

@@ -108,6 +108,7 @@ def test_stepping_tells_every_line_of_gomez(files, visit):
         name, value = told(page)
         assert name == s.name
         assert page.locator(".panel .nan").count() == 0
+        # 1e-12 is the promise; the absolute part is for numbers that are 0 but for rounding
         np.testing.assert_allclose(value, np.ravel(s.value)[0], rtol=1e-12, atol=1e-15)
         if s.branches:
             text = page.locator(".fork-block").inner_text()
