@@ -126,6 +126,7 @@ PROBLEM = {"W": draw(D, 4 * H), "U": draw(H, 4 * H), "b": draw(4 * H), "xs": XS}
 
 OPTIONAL, WORDS, FLAGS = {"None"}, {"a word"}, {"True", "a NumPy bool"}
 CALLABLE = {"a function", "a class"}
+BOUND = OPTIONAL | {"a Python float", "a NumPy float"}
 REAL = {"a Python float", "a NumPy float", "a negative number", "zero", "a traced number"}
 NUMBERS, ARRAYS = {"complex numbers", "booleans", "a traced array"}, {"a traced array"}
 NAMES = {
@@ -221,6 +222,16 @@ OF_REFEREE |= {"consts": example(None, WRONG), "xs": example(XS, NUMBERS, ANY)}
 OWN: dict[str, dict[str, Example]] = {
     "make_parallel_rnn": {"cell": example(jl.MIN_GRU)},
     "init_ind_rnn_state": {"params": example(params_of(jl.IND_RNN), size=ANY)},  # H - 1 units
+    "make_gated": {
+        "kind": example("lstm"),
+        "activations": example({"g": "relu"}, OPTIONAL, {"z": "relu"}),
+        "clip": example(3.0, BOUND, 0.0),
+        "cell_clip": example(3.0, BOUND, 0.0),
+        "peepholes": example(False, FLAGS),
+        "coupled": example(False, FLAGS),
+        "n_heads": example(1, size=0),
+    },
+    "in_heads": {"n_heads": example(2, size=0)},
     "init_mlstm": {"key_size": example(2, OPTIONAL)},
     "stack": OF_STACK,
     "stack_autodiff": OF_STACK,
