@@ -75,6 +75,7 @@ def in_heads(cell: AnyCell, n_heads: int) -> AnyCell:
         step_jvp=None,
         weights_jvp=None,
         affine=None,
+        diagonal=None,
         options=(*cell.options, ("n_heads", n)),
     )
 
