@@ -119,6 +119,7 @@ DENSE = jl.DenseParams(draw(D, H), draw(H))
 SQUARE = lambda x: x * x
 AS_SHAPES = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (PARAMS, STATE, XS))
 RUN = jax.eval_shape(jl.linearised_lstm, *AS_SHAPES)
+INFLUENCE = {"h": {"W": draw(B, D, H), "u": draw(B, H), "b": draw(B, H)}}
 PAST = Steps(np.zeros((1, B, D)), np.zeros((1, B), bool), None)
 PROBLEM = {"W": draw(D, 4 * H), "U": draw(H, 4 * H), "b": draw(4 * H), "xs": XS} | {
     "dhs": draw(T, B, H)
@@ -302,6 +303,15 @@ OWN: dict[str, dict[str, Example]] = {
         "state": example(STATE, size=ANY),
         "xs": example(XS, NUMBERS | {"a shape without numbers"}, ANY),
         "resets": example(None, OPTIONAL, ANY),  # of any steps
+    },
+    "make_online": {"cell": example(jl.IND_RNN)},
+    "online.begin": {
+        "params": example(params_of(jl.IND_RNN), size=ANY),  # H - 1 units
+        "state": example(state_of(jl.IND_RNN, B)),
+    },
+    "online.advance": {
+        "params": example(params_of(jl.IND_RNN)),
+        "online": example(jl.Online(state_of(jl.IND_RNN, B), INFLUENCE), size=ANY),
     },
     "advance": {
         "window": example(jl.Window(STATE, PAST, STATE), size=ANY),
