@@ -152,10 +152,10 @@ def check_online(cell, params, online, xs):
         refuse("online", "an Online, see `begin`", online)
     check_cell(cell, params, online.state, xs, "xs", 1)
     want = jax.eval_shape(lambda: no_influence(cell, params, xs.shape[1:-1]))
-    given = online.influence
+    given: Any = online.influence
     for field, arrays in want.items():
         for name, x in arrays.items():
-            got = given.get(field, {}).get(name) if isinstance(given, dict) else None
+            got: Any = given.get(field, {}).get(name) if isinstance(given, dict) else None
             check_array(f"online.influence[{field!r}][{name!r}]", got)
             if (got.shape, got.dtype) != (x.shape, x.dtype):
                 refuse(f"online.influence[{field!r}][{name!r}]", f"{x.dtype} {x.shape}", got)
@@ -169,9 +169,9 @@ def owned(cell):
     columns, in so many blocks."""
     found = {}
     for name, text in cell.shapes:
-        *rest, last = axes_of(text)
-        match = re.fullmatch(r"(\d*)H", last)
-        if match and not any("H" in axis for axis in rest):
+        axes = axes_of(text)
+        match = re.fullmatch(r"(\d*)H", axes[-1]) if axes else None
+        if match and not any("H" in axis for axis in axes[:-1]):
             found[name] = int(match[1] or 1)
     return found
 
@@ -192,13 +192,21 @@ def per_column(factor, blocks, like):
 
 def of_the_past(cell, dstate, influence):
     """{name: (..., *shape)}: what a cotangent of the state says of the parameters, per example."""
+
+    def share(k, name, blocks):
+        past = influence[k][name]
+        return per_column(getattr(dstate, k), blocks, past) * past
+
     return {
-        name: sum(
-            per_column(getattr(dstate, k), blocks, influence[k][name]) * influence[k][name]
-            for k in cell.diagonal
-        )
+        name: fork_of_fields([share(k, name, blocks) for k in cell.diagonal])
         for name, blocks in owned(cell).items()
     }
+
+
+def fork_of_fields(shares):
+    """A parameter goes into every field of the past; what each says is added."""
+    first, *rest = shares
+    return sum(rest, start=first)
 
 
 def per_example(cell, w, opened, deltas):

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jax_lstm.cells.family import (
     CoupledLSTMParams,
@@ -41,7 +42,7 @@ def numbers_of(*arrays):
 
 def ints(x):
     """What must be known before the run: axes, shapes, places."""
-    if isinstance(x, jax.core.Tracer):
+    if isinstance(x, Tracer):
         raise ValueError("shapes and axes of an ONNX graph must not depend on its inputs' numbers")
     return [int(n) for n in np.asarray(x).reshape(-1)]
 
@@ -186,7 +187,8 @@ def run_model(model: Any, inputs: Mapping[str, Any]) -> dict[str, jax.Array]:
     import onnx
 
     if isinstance(model, str | os.PathLike):
-        model = onnx.load(check_path("model", model))
+        check_path("model", model)
+        model = onnx.load(model)
     if not isinstance(model, onnx.ModelProto):
         refuse("model", "a path or an onnx.ModelProto", model)
     graph = model.graph
@@ -302,7 +304,8 @@ def to_onnx(params: Any, path: Any = None, *, reverse: bool = False) -> Any:
     model.ir_version = 8  # which the opset came with
     onnx.checker.check_model(model)
     if path is not None:
-        onnx.save(model, check_path("path", path))
+        check_path("path", path)
+        onnx.save(model, path)
     return model
 
 

@@ -35,7 +35,7 @@ from jax_lstm.cells.family import (
     Activation,
     make_gated,
 )
-from jax_lstm.doors import check_array, check_number, check_size, refuse
+from jax_lstm.doors import as_array, check_array, check_number, check_size, refuse
 from jax_lstm.engine.cell import AnyCell
 from jax_lstm.engine.routes import make_rnn
 from jax_lstm.notation import ArrayOrList, Numbers
@@ -331,7 +331,10 @@ def first_state(name, x, call):
 
 
 def check_lens(lengths, B):
-    given = jnp.asarray(lengths) if isinstance(lengths, list | tuple) and lengths else lengths
+    listed = isinstance(lengths, list | tuple)
+    given: Any = (
+        as_array("sequence_lens", lengths, int, f"whole numbers {(B,)}") if listed else lengths
+    )
     check_array("sequence_lens", given)
     if np.shape(given) != (B,) or not jnp.issubdtype(given.dtype, jnp.integer):
         refuse("sequence_lens", f"whole numbers {(B,)}", given)
