@@ -14,11 +14,13 @@ All of a cell is its head's own: a layer norm is over the units of a head, a pro
 head's. Source: Beck et al. (2024), "xLSTM: Extended long short-term memory", whose sLSTM has heads.
 """
 
+import functools
 import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import DTypeLike
 
 from jax_lstm.doors import check_init, check_size, refuse
@@ -160,10 +162,16 @@ def step_bwd(cell, n, w, prev, slopes, dstate):
 
 
 def weights_bwd(cell, n, w, xs, prevs, saved, deltas):
-    axes = axes_of_heads(cell)
-    each = jax.vmap(cell.weights_bwd, (0, None, axes, UNITS, UNITS))
-    dparams, dxs = each(w, xs, cut(cell, n, prevs), saved, deltas)
-    return dparams, fork_bwd(None, list(dxs))[0]  # (F') at x
+    """Head by head: as many products, of which a batched one is three times as slow on a CPU."""
+    prevs, axes = cut(cell, n, prevs), axes_of_heads(cell)
+    found = []
+    for head in range(n):
+        take = functools.partial(lax.index_in_dim, index=head, keepdims=False)
+        seen = cell.state(*(take(x, axis=k) for x, k in zip(prevs, axes, strict=True)))
+        own = jax.tree.map(functools.partial(take, axis=UNITS), (saved, deltas))
+        found.append(cell.weights_bwd(jax.tree.map(take, w), xs, seen, *own))
+    dparams = jax.tree.map(lambda *parts: jnp.stack(parts), *(d for d, _ in found))
+    return dparams, fork_bwd(None, [dx for _, dx in found])[0]  # (F') at x
 
 
 # What the record says besides -------------------------------------------------------------------

@@ -31,8 +31,9 @@ def hard_sigmoid(a: Array, alpha: float, beta: float) -> Array:
       y: in [0, 1], shape and dtype of a.
     """
     u = alpha * a + beta
-    low, high = jnp.real(u) <= 0, jnp.real(u) >= 1  # NaN is neither, and stays
-    return jnp.where(low, jnp.zeros_like(u), jnp.where(high, jnp.ones_like(u), u))
+    beyond = (jnp.real(u) <= 0) | (jnp.real(u) >= 1)  # NaN is not, and stays
+    end = jnp.where(jnp.real(u) <= 0, jnp.zeros_like(u), jnp.ones_like(u))
+    return jnp.where(beyond, end, u)
 
 
 def hard_sigmoid_bwd(residual: tuple[Array, float, float], dy: Array) -> tuple[Array, None, None]:
@@ -256,9 +257,8 @@ def clip(a: Array, bound: float) -> Array:
 
     Source: Sak, Senior & Beaufays (2014) clip cell states; ONNX clips net inputs.
     """
-    low, high = jnp.real(a) <= -bound, jnp.real(a) >= bound  # NaN is neither, and stays
-    end = jnp.full_like(a, bound)
-    return jnp.where(low, -end, jnp.where(high, end, a))
+    beyond, end = jnp.abs(jnp.real(a)) >= bound, jnp.full_like(a, bound)  # NaN is not, and stays
+    return jnp.where(beyond, jnp.where(jnp.real(a) < 0, -end, end), a)
 
 
 def clip_bwd(residual: tuple[Array, float], dy: Array) -> tuple[Array, None]:
