@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, Protocol, TypeAlias
 
 import jax
+from jax.export import is_symbolic_dim
 from jax.sharding import PartitionSpec
 
 from jax_lstm.cells.lstm import lstm
@@ -63,10 +64,10 @@ def pays(params, T, B, devices):
 
     On a CPU: at least 2 examples for each device, at least 100 million multiplications forward
     (T times B times the numbers in the weights), and no weight larger than 1 MiB, a core's cache
-    (in float32 U fits up to H = 256), see docs/speed.md. On other devices: always.
+    (in float32 U fits up to H = 256), see docs/speed.md. On other devices: always. Symbolic sizes, of `jax.export`, are not split.
     """
     n = len(devices)
-    if n < 2 or B % n:
+    if n < 2 or is_symbolic_dim(T) or is_symbolic_dim(B) or B % n:
         return False
     if devices[0].platform != "cpu":
         return True
@@ -137,7 +138,7 @@ def over_devices(
         given = {k: v for k, v in given.items() if v is not None}
         whole = functools.partial(sequence, **fixed)
         T = next((x.shape[0] for x in jax.tree.leaves(xs) if len(getattr(x, "shape", ()))), 0)
-        even = len(devices) > 1 and B % len(devices) == 0
+        even = len(devices) > 1 and not is_symbolic_dim(B) and B % len(devices) == 0
         if not (even if always else pays(params, T, B, devices)):
             return whole(params, state, xs, **given)
         jax.eval_shape(lambda *args: whole(*args, **given), params, state, xs)  # its complaints

@@ -52,6 +52,8 @@ def test_the_rule():
         (256, 16, 2, large): False,  # U is larger than a core's cache
         (128, 8, 2, tiny): False,  # done before the devices have begun
         (4096, 8, 2, tiny): True,
+        (*jax.export.symbolic_shape("T, 16"), 2, small): False,
+        (*jax.export.symbolic_shape("256, B"), 2, small): False,
     }
     for (T, B, n, params), wanted in rule.items():
         assert pays(params, T, B, cpus[:n]) == wanted, (T, B, n, params)
