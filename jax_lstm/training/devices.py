@@ -64,7 +64,8 @@ def pays(params, T, B, devices):
 
     On a CPU: at least 2 examples for each device, at least 100 million multiplications forward
     (T times B times the numbers in the weights), and no weight larger than 1 MiB, a core's cache
-    (in float32 U fits up to H = 256), see docs/speed.md. On other devices: always. Symbolic sizes, of `jax.export`, are not split.
+    (in float32 U fits up to H = 256), see docs/speed.md. On other devices: always. Symbolic sizes,
+    of `jax.export`, are not split.
     """
     n = len(devices)
     if n < 2 or is_symbolic_dim(T) or is_symbolic_dim(B) or B % n:
