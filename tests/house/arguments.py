@@ -140,6 +140,7 @@ NAMES = {
     "hidden_sizes": example((2, 2), size=(2, -2)),
     "directions": example(4, size=-1),
     "forget_bias": example(1.0, REAL),
+    "alpha": example(0.5, REAL),
     "dt": example(1.0, REAL),
     "gamma": example(1.0, REAL),
     "epsilon": example(1.0, REAL),
