@@ -2,6 +2,7 @@
 
 from jax_lstm.cells.antisymmetric_rnn import *
 from jax_lstm.cells.cfn import *
+from jax_lstm.cells.clockwork import *
 from jax_lstm.cells.cornn import *
 from jax_lstm.cells.elementwise_lstm import *
 from jax_lstm.cells.elman import *
@@ -32,6 +33,7 @@ _ROWS += (PEEPHOLE_LSTM, LSTM_NIG, LSTM_NFG, LSTM_NOG, LSTM_NIAF, LSTM_NOAF, LST
 _ROWS += (GRU_RESET_BEFORE, MGU, LIGHT_GRU, JANET, FAST_GRNN, MIN_GRU, MIN_LSTM)
 _ROWS += (IND_RNN, INDY_LSTM, ELEMENTWISE_LSTM, ANTISYMMETRIC_RNN, MULTIPLICATIVE_LSTM)
 _ROWS += (LAYER_NORM_LSTM, SLSTM, MLSTM, CORNN, LEM, UGRNN, RAN, CFN, SCRN)
+_ROWS += (CLOCKWORK,)
 CELLS: dict[str, _AnyCell] = {cell.name: cell for cell in _ROWS}
 
 # All of these names; a type checker reads them off the stars above.

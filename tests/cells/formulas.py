@@ -169,6 +169,14 @@ def scrn(N, p, s, x):
     return N.sigmoid(N.dot(x, p.A) + N.dot(context, p.P) + N.dot(s.h, p.R) + p.b), context
 
 
+def clockwork(N, p, s, x):
+    H = p.U.shape[0]
+    period = np.array([1, 2, 4, 8])[np.arange(H) * 4 // H]
+    U = p.U * (period[:, None] >= period[None])
+    n = N.np.tanh(N.dot(x, p.W) + N.dot(s.h, U) + p.b)
+    return N.np.where(N.np.mod(N.np.real(s.t), period) == 0, n, s.h), s.t + 1
+
+
 def janet(N, p, s, x):
     a_f, a_g = split(N, N.dot(x, p.W) + N.dot(s.h, p.U) + p.b, 2)
     return (N.sigmoid(a_f) * s.h + (1 - N.sigmoid(a_f - 1)) * N.np.tanh(a_g),)
@@ -287,7 +295,7 @@ FORMULAS = {
         *(peephole_lstm, lstm_nig, lstm_nfg, lstm_nog, lstm_niaf, lstm_noaf, lstm_cifg, lstm_fgr),
         *(gru_reset_before, mgu, light_gru, janet, fast_grnn, min_gru, min_lstm, ind_rnn),
         *(antisymmetric_rnn, indy_lstm, elementwise_lstm, multiplicative_lstm, layer_norm_lstm),
-        *(slstm, mlstm, cornn, lem, ugrnn, ran, cfn, scrn),
+        *(slstm, mlstm, cornn, lem, ugrnn, ran, cfn, scrn, clockwork),
     )
 }
 

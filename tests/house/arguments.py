@@ -138,6 +138,7 @@ NAMES = {
     "vocabulary_size": example(4, size=-1),
     "size": example(4, size=-1),
     "hidden_sizes": example((2, 2), size=(2, -2)),
+    "periods": example((1, 2), size=(2, -2)),
     "directions": example(4, size=-1),
     "forget_bias": example(1.0, REAL),
     "alpha": example(0.5, REAL),
