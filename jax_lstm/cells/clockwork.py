@@ -74,7 +74,12 @@ def rests(periods, t, n):
     return asleep.astype(n.dtype)
 
 
-def step(periods, w, prev, x_W):
+def choose(mask, old, new):
+    """`keep` for JAX to differentiate: of a product its autodiff would keep every factor."""
+    return jnp.where(mask == 1, old, new)
+
+
+def step(periods, w, prev, x_W, keep=keep):
     n = tanh(packed.net_input(w, prev.h, x_W))  # (1), (2)
     h = keep(rests(periods, prev.t, n), prev.h.astype(n.dtype), n)  # (11)
     return ClockworkState(h.astype(prev.h.dtype), prev.t + 1), n
@@ -133,6 +138,7 @@ def record(periods: tuple[int, ...]) -> Cell[ClockworkParams, ClockworkState]:
         prepare=partial(prepare, periods),
         project=packed.project,
         step=partial(step, periods),
+        step_for_jax=partial(step, periods, keep=choose),
         slopes=partial(slopes, periods),
         step_bwd=step_bwd,
         weights_bwd=partial(weights_bwd, periods),

@@ -172,9 +172,10 @@ def scrn(N, p, s, x):
 def clockwork(N, p, s, x):
     H = p.U.shape[0]
     period = np.array([1, 2, 4, 8])[np.arange(H) * 4 // H]
-    U = p.U * (period[:, None] >= period[None])
+    U = N.np.where(period[:, None] >= period[None], p.U, 0 * p.U)
     n = N.np.tanh(N.dot(x, p.W) + N.dot(s.h, U) + p.b)
-    return N.np.where(N.np.mod(N.np.real(s.t), period) == 0, n, s.h), s.t + 1
+    t = N.np.real(s.t)
+    return N.np.where(N.np.mod(t, period.astype(t.dtype)) == 0, n, s.h), s.t + 1
 
 
 def janet(N, p, s, x):
