@@ -30,7 +30,7 @@ class Activation(NamedTuple):
     beta: float | None = None
 
 
-class Gate(NamedTuple):
+class Nonlinear(NamedTuple):
     """f with its numbers, as many as its stage takes, and the bound of clip; None: not clipped."""
 
     name: str
@@ -38,7 +38,7 @@ class Gate(NamedTuple):
     bound: float | None = None
 
 
-SIGMOID, TANH, IDENTITY = Gate("sigmoid"), Gate("tanh"), Gate("affine", (1.0, 0.0))
+SIGMOID, TANH, IDENTITY = Nonlinear("sigmoid"), Nonlinear("tanh"), Nonlinear("affine", (1.0, 0.0))
 
 # Slopes below the corner, of functions that fold where alpha < 0: there the input tells the branch.
 CORNERS = {
@@ -48,25 +48,25 @@ CORNERS = {
 }
 
 
-def folds(gate: Gate) -> bool:
+def folds(gate: Nonlinear) -> bool:
     return gate.name in CORNERS and gate.numbers[0] < 0
 
 
-def fire(gate: Gate, a: Array) -> tuple[Array, Array]:
+def fire(gate: Nonlinear, a: Array) -> tuple[Array, Array]:
     """y of a net input, and what the derivative wants of it."""
     a = a if gate.bound is None else clip(a, gate.bound)  # (37)
     y = ACTIVATIONS[gate.name].stage(a, *gate.numbers)
     return y, y if gate.bound is None and not folds(gate) else a
 
 
-def output(gate: Gate, kept: Array) -> Array:
+def output(gate: Nonlinear, kept: Array) -> Array:
     """y, of what was kept."""
     if gate.bound is None and not folds(gate):
         return kept
     return ACTIVATIONS[gate.name].stage(kept, *gate.numbers)
 
 
-def fire_bwd(gate: Gate, kept: Array, dy: Array) -> Array:
+def fire_bwd(gate: Nonlinear, kept: Array, dy: Array) -> Array:
     """da: through f from its output, through clip from its own."""
     y = output(gate, kept)
     if folds(gate):
@@ -92,10 +92,10 @@ def check_bound(name: str, bound: Any) -> float | None:
 
 
 def check_activations(
-    given: Mapping[str, Any] | None, usual: dict[str, Gate], bound: float | None
-) -> tuple[tuple[str, Gate], ...]:
-    """(gate, Gate) of every gate: those that are given, the usual ones for the others. `bound` is
-    that of the net inputs; the nonlinearity of the state, "c", has none."""
+    given: Mapping[str, Any] | None, usual: dict[str, Nonlinear], bound: float | None
+) -> tuple[tuple[str, Nonlinear], ...]:
+    """(gate, Nonlinear) of every gate: those that are given, for the others the usual ones. `bound`
+    is that of the net inputs; the nonlinearity of the state, "c", has none."""
     if given is None:
         given = {}
     want = f"a dict from {', '.join(usual)} to names or Activations"
@@ -107,8 +107,8 @@ def check_activations(
     )
 
 
-def check_activation(gate: str, given: Any) -> Gate:
-    if isinstance(given, Gate):
+def check_activation(gate: str, given: Any) -> Nonlinear:
+    if isinstance(given, Nonlinear):
         return given
     one = Activation(given) if isinstance(given, str) else given
     if not isinstance(one, Activation) or one.name not in ACTIVATIONS:
@@ -123,4 +123,4 @@ def check_activation(gate: str, given: Any) -> Gate:
             x = defaults[n] if x is None else x
             name = f"activations[{gate!r}].{letter}"
             numbers.append(float(check_number(name, x, traced=False)))
-    return Gate(one.name, tuple(numbers))
+    return Nonlinear(one.name, tuple(numbers))

@@ -31,7 +31,7 @@ from jax_lstm.cells.activated import (
     SIGMOID,
     TANH,
     Activation,
-    Gate,
+    Nonlinear,
     check_activations,
     check_bound,
     fire,
@@ -81,7 +81,7 @@ class Gated(NamedTuple):
     """The description of a gated cell: hashable, and equal to its like."""
 
     kind: str
-    gates: tuple[tuple[str, Gate], ...]
+    gates: tuple[tuple[str, Nonlinear], ...]
     peepholes: bool = False
     coupled: bool = False
     cell_clip: float | None = None
@@ -100,7 +100,7 @@ def elman_step_bwd(gate, w, prev, kept, dstate):
     return ElmanState(linear_bwd_input(w.U, da)), da  # (1'x)
 
 
-def elman_of(gates: dict[str, Gate]) -> AnyCell:
+def elman_of(gates: dict[str, Nonlinear]) -> AnyCell:
     gate = gates["a"]
     return ELMAN._replace(step=partial(elman_step, gate), step_bwd=partial(elman_step_bwd, gate))
 
@@ -129,7 +129,7 @@ def gru_slopes(r, z, n, w, prevs, saved):
     return packed.side_by_side(fire_bwd(r, kept_r, dr), fire_bwd(z, kept_z, dz), da_n), du_n, dd
 
 
-def gru_of(gates: dict[str, Gate]) -> AnyCell:
+def gru_of(gates: dict[str, Nonlinear]) -> AnyCell:
     three = (gates["r"], gates["z"], gates["n"])
     return GRU._replace(step=partial(gru_step, *three), slopes=partial(gru_slopes, *three))
 
@@ -137,12 +137,12 @@ def gru_of(gates: dict[str, Gate]) -> AnyCell:
 # The others, whose files take a description -----------------------------------------------------
 
 
-def reset_before_of(gates: dict[str, Gate]) -> AnyCell:
+def reset_before_of(gates: dict[str, Nonlinear]) -> AnyCell:
     form = Form(gates["r"], gates["z"], gates["n"])
     return unit("gru_reset_before", GRUResetBeforeParams, tuple(gates), form, init_gru_reset_before)
 
 
-def mgu_of(gates: dict[str, Gate]) -> AnyCell:
+def mgu_of(gates: dict[str, Nonlinear]) -> AnyCell:
     return unit("mgu", MGUParams, tuple(gates), Form(gates["f"], None, gates["n"]), init_mgu)
 
 
@@ -164,7 +164,7 @@ def lstm_of(told: Gated) -> AnyCell:
 
 
 # Which gates there are, and what they go through where nothing is said
-USUAL: dict[str, dict[str, Gate]] = {
+USUAL: dict[str, dict[str, Nonlinear]] = {
     "lstm": {"i": SIGMOID, "f": SIGMOID, "g": TANH, "o": SIGMOID, "c": TANH},
     "gru": {"r": SIGMOID, "z": SIGMOID, "n": TANH},
     "gru_reset_before": {"r": SIGMOID, "z": SIGMOID, "n": TANH},

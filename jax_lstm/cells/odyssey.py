@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_lstm.cells import packed
-from jax_lstm.cells.activated import IDENTITY, SIGMOID, TANH, Gate, fire, fire_bwd, output
+from jax_lstm.cells.activated import IDENTITY, SIGMOID, TANH, Nonlinear, fire, fire_bwd, output
 from jax_lstm.cells.initial import Init, make_init, ones_in_block
 from jax_lstm.cells.lstm import LSTMState
 from jax_lstm.engine.cell import Cell, Params
@@ -68,11 +68,11 @@ class Variant(NamedTuple):
 
     blocks: tuple[str, ...] = GATES
     coupled: bool = False
-    g: Gate = TANH
-    c: Gate = TANH
-    i: Gate = SIGMOID
-    f: Gate = SIGMOID
-    o: Gate = SIGMOID
+    g: Nonlinear = TANH
+    c: Nonlinear = TANH
+    i: Nonlinear = SIGMOID
+    f: Nonlinear = SIGMOID
+    o: Nonlinear = SIGMOID
     peepholes: bool = True
     cell_clip: float | None = None
 

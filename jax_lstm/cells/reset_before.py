@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_lstm.cells import packed
-from jax_lstm.cells.activated import SIGMOID, TANH, Gate, fire, fire_bwd, output
+from jax_lstm.cells.activated import SIGMOID, TANH, Nonlinear, fire, fire_bwd, output
 from jax_lstm.cells.initial import Init, make_init
 from jax_lstm.cells.packed import HiddenState
 from jax_lstm.engine.cell import Cell, Params
@@ -87,9 +87,9 @@ def project(w, xs):
 class Form(NamedTuple):
     """What the gates and the candidate go through; z is None where it is 1 - r: one gate."""
 
-    r: Gate = SIGMOID
-    z: Gate | None = SIGMOID
-    n: Gate = TANH
+    r: Nonlinear = SIGMOID
+    z: Nonlinear | None = SIGMOID
+    n: Nonlinear = TANH
 
 
 def gates_of(form):

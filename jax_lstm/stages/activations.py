@@ -275,7 +275,7 @@ def clip_jvp(residual: tuple[Array, float], a_dot: Array, bound: float) -> Array
 # The tables -------------------------------------------------------------------------------------
 
 
-class Stage(NamedTuple):
+class Nonlinearity(NamedTuple):
     """A nonlinearity and its twin, and what its alpha and beta are where nobody says."""
 
     stage: Callable[..., Array]
@@ -284,17 +284,17 @@ class Stage(NamedTuple):
 
 
 ACTIVATIONS = {
-    "sigmoid": Stage(sigmoid, sigmoid_bwd),
-    "tanh": Stage(tanh, tanh_bwd),
-    "relu": Stage(relu, relu_bwd),
-    "hard_sigmoid": Stage(hard_sigmoid, hard_sigmoid_bwd, (0.2, 0.5)),
-    "softsign": Stage(softsign, softsign_bwd),
-    "softplus": Stage(softplus, softplus_bwd),
-    "elu": Stage(elu, elu_bwd, (1.0,)),
-    "leaky_relu": Stage(leaky_relu, leaky_relu_bwd, (0.01,)),
-    "thresholded_relu": Stage(thresholded_relu, thresholded_relu_bwd, (1.0,)),
-    "scaled_tanh": Stage(scaled_tanh, scaled_tanh_bwd, (1.0, 1.0)),
-    "affine": Stage(affine, affine_bwd, (1.0, 0.0)),
+    "sigmoid": Nonlinearity(sigmoid, sigmoid_bwd),
+    "tanh": Nonlinearity(tanh, tanh_bwd),
+    "relu": Nonlinearity(relu, relu_bwd),
+    "hard_sigmoid": Nonlinearity(hard_sigmoid, hard_sigmoid_bwd, (0.2, 0.5)),
+    "softsign": Nonlinearity(softsign, softsign_bwd),
+    "softplus": Nonlinearity(softplus, softplus_bwd),
+    "elu": Nonlinearity(elu, elu_bwd, (1.0,)),
+    "leaky_relu": Nonlinearity(leaky_relu, leaky_relu_bwd, (0.01,)),
+    "thresholded_relu": Nonlinearity(thresholded_relu, thresholded_relu_bwd, (1.0,)),
+    "scaled_tanh": Nonlinearity(scaled_tanh, scaled_tanh_bwd, (1.0, 1.0)),
+    "affine": Nonlinearity(affine, affine_bwd, (1.0, 0.0)),
 }
 
 

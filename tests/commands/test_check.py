@@ -180,9 +180,7 @@ MUTANTS = {
     "hard_sigmoid: always open": broken("hard_sigmoid", lambda r, dy: (r[1] * dy, None, None)),
     "softsign: not squared": broken("softsign", lambda y, dy: dy * (1 - jnp.abs(y))),
     "softplus: 1 - s": broken("softplus", lambda y, dy: dy * jnp.exp(-y)),
-    "elu: alpha dropped": broken(
-        "elu", lambda r, dy: (jnp.where(r[0] > 0, dy, dy * r[0]), None)
-    ),
+    "elu: alpha dropped": broken("elu", lambda r, dy: (jnp.where(r[0] > 0, dy, dy * r[0]), None)),
     "leaky_relu: shut": broken("leaky_relu", lambda r, dy: (jnp.where(r[0] > 0, dy, 0 * dy), None)),
     "thresholded_relu: always open": broken("thresholded_relu", lambda r, dy: (dy, None)),
     "scaled_tanh: y for t": broken(
