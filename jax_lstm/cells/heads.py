@@ -96,7 +96,7 @@ def of_all(n, text):
     axes = axes_of(text)
     if len(axes) > 1:
         return in_front(n, text)
-    terms = re.fullmatch(r"(\d*)(\w*)", axes[0])
+    terms = re.fullmatch(r"(\d*)(\w*)", "".join(axes))
     if terms is None:
         raise ValueError(f"a field of heads must be a multiple of a letter; got {text!r}")
     more = f"{n * int(terms[1] or 1)}{terms[2]}"
