@@ -57,6 +57,7 @@ export function Step({ view, t, gates }: { view: View; t: number; gates: boolean
           <path
             key={n}
             d={e.path}
+            data-value={e.value}
             class={`edge${done ? " done" : ""}${back ? " back" : ""}${now ? " now" : ""}`}
             marker-end={e.arrow ? "url(#arrow)" : undefined}
           />
