@@ -207,7 +207,7 @@ def test_an_edit_is_computed_and_stands_in_the_address(files, visit):
 
 def test_a_change_stands_beside_its_effect(files, visit):
     """What goes into the number that is told is changed there, and the old number stays."""
-    address, (run, *_) = files["gomez"]
+    address, _ = files["gomez"]
     page = visit(address + "#at=3")
     assert told(page)[0] == "a_g"
     keys = page.locator("[data-here]").evaluate_all("xs => xs.map((x) => x.dataset.here)")
@@ -256,7 +256,7 @@ def test_mistakes_are_found_by_their_kind_and_by_words(files, visit):
     page.locator("[data-role=mistake]").click()
     page.get_by_role("combobox", name="search the mistakes").fill("carried fork")
     names = page.locator("[data-mistake]").evaluate_all("xs => xs.map((x) => x.dataset.mistake)")
-    assert names == ["", "dc not carried", "dh not carried"]
+    assert names == ["", "dc not carried", "dh not carried", "dc only carried"]
     page.get_by_role("combobox", name="search the mistakes").fill("")
     page.locator(".filters select").select_option("first or last state")
     names = page.locator("[data-mistake]").evaluate_all("xs => xs.map((x) => x.dataset.mistake)")
