@@ -25,10 +25,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jax_lstm.doors import check_text, refuse
-from jax_lstm.engine.bptt import all_of, open_steps, room, run_segment, zeros_of_weights
 from jax_lstm.engine.cell import AnyCell
 from jax_lstm.engine.doors import check_record
 from jax_lstm.engine.functions import Residuals
+from jax_lstm.engine.loops import all_of, open_steps, room, run_segment, zeros_of_weights
 from jax_lstm.engine.made import Made
 from jax_lstm.engine.programs import in_one_program
 from jax_lstm.engine.routes import prepare_run
