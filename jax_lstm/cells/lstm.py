@@ -24,6 +24,7 @@ from jax_lstm.stages import (
     fork_bwd,
     gates,
     gates_bwd,
+    gates_jvp,
     hidden_state,
     hidden_state_bwd,
     linear,
@@ -175,6 +176,12 @@ def step_jvp(w, prev, slopes, prev_dot, a_dot):
     return LSTMState(o + dc * c_dot, c_dot)  # (4t)
 
 
+def saved_jvp(w, prevs, saved, prevs_dot, das_dot):
+    """The tangents of the gates, for any number of steps at once."""
+    U = w.U.astype(prevs_dot.h.dtype)
+    return gates_jvp(saved, das_dot + linear(prevs_dot.h, U))  # (1t), (2t)
+
+
 # What people call -----------------------------------------------------------------------------
 
 plain_step = partial(step, gates=plain_gates)
@@ -196,6 +203,7 @@ LSTM = Cell(
     step_for_jax=plain_step,
     step_jvp=step_jvp,
     weights_jvp=weights_jvp,
+    saved_jvp=saved_jvp,
 )
 init_lstm_state = make_init_state(LSTM)
 lstm_cell, lstm_cell_autodiff, lstm, lstm_autodiff = routes(LSTM, "the LSTM, equations (1) to (4)")

@@ -37,8 +37,6 @@ from jax_lstm.engine.loops import (
     h_of,
     one_step,
     open_steps,
-    room,
-    run_segment,
     zeros_of_weights,
 )
 from jax_lstm.engine.segments import (
@@ -54,7 +52,7 @@ from jax_lstm.engine.segments import (
     widen,
     zeros_like,
 )
-from jax_lstm.engine.tangents import LOOP_BACK, loop_back, run
+from jax_lstm.engine.tangents import loop_back, only_the_loops, run, run_again
 from jax_lstm.rules import with_rule
 
 # Forward --------------------------------------------------------------------------------------
@@ -80,13 +78,11 @@ def open_run(plan, params, consts, fresh, state, steps):
 # Backward -------------------------------------------------------------------------------------
 
 
-def segment_bwd(plan, w, fresh, steps, first, kept, dcarry, dhs):
+def segment_bwd(plan, params, w, fresh, steps, first, kept, dcarry, dhs):
     """K steps in reverse order, then the weight products of all K at once."""
     cell = plan.cell
     if kept is None:
-        carry = (first, room(cell, w, all_of, first, steps.xs))
-        ks = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
-        _, kept = run_segment(plan, w, fresh, all_of, carry, ks, steps)
+        kept = run_again(plan, params, w, fresh, first, steps)
     opened = open_steps(plan, w, fresh, first, kept, steps)
     now = (every_step(opened), clear_masked(steps.mask, dhs))
     dcarry, deltas = loop_back(plan, w, now, dcarry)
@@ -123,7 +119,7 @@ def back_over(around, plan, params, consts, fresh, steps, firsts, kept, dstate, 
         dcarry, dparams = carry
         piece, first = now
         now, dh, seen = segment_of((steps, dhs, kept), piece)
-        dcarry, more, dx = segment_bwd(plan, w, fresh, now, first, seen, dcarry, dh)
+        dcarry, more, dx = segment_bwd(plan, params, w, fresh, now, first, seen, dcarry, dh)
         return (dcarry, jax.tree.map(jnp.add, dparams, more)), flatten_steps(dx)
 
     dfresh = None if steps.resets is None else widen(zeros_like(fresh))
@@ -139,11 +135,8 @@ def back_over(around, plan, params, consts, fresh, steps, firsts, kept, dstate, 
 
 @back.defjvp
 def back_jvp(plan, primals, tangents):
-    """JAX's, of the same segments: of each only what the loop back made is kept, and not even that
-    where steps are run again anyway."""
-    keep = LOOP_BACK if plan.residuals == "full" else ()
-    policy = jax.checkpoint_policies.save_only_these_names(*keep)
-    again = functools.partial(jax.checkpoint, policy=policy)
+    """JAX's, of the same segments: of each what its loops made is kept, and nothing besides."""
+    again = functools.partial(jax.checkpoint, policy=only_the_loops)
     return jax.jvp(functools.partial(back_over, again, plan), primals, tangents)
 
 

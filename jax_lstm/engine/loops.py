@@ -60,6 +60,10 @@ def h_of(state, saved):
     return state[0]
 
 
+def state_of(state, saved):
+    return state
+
+
 def write(arrays, new, t):
     """The arrays with `new` at place t of their first axis."""
 
@@ -116,12 +120,25 @@ class Opened(NamedTuple):
     slopes: Any
 
 
+def run_again(plan, w, fresh, first, steps):
+    """A segment run once more, from its first state: all that `all_of` picks of each step."""
+    ks = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
+    carry = (first, room(plan.cell, w, all_of, first, steps.xs))
+    return run_segment(plan, w, fresh, all_of, carry, ks, steps)[1]
+
+
+def seen_of(plan, fresh, first, states, steps):
+    """The state that each step of a segment sees, from those before and after."""
+    seen = shift(first, states, plan.reverse)
+    if steps.resets is None:
+        return seen
+    return where(steps.resets, jax.tree.map(lambda x: x[None], fresh), seen)
+
+
 def open_steps(plan, w, fresh, first, kept, steps):
     """Steps that were run, from the state before them and what `all_of` kept of each."""
     states, saved = kept
-    seen = shift(first, states, plan.reverse)
-    if steps.resets is not None:
-        seen = where(steps.resets, jax.tree.map(lambda x: x[None], fresh), seen)
+    seen = seen_of(plan, fresh, first, states, steps)
     seen, saved, xs = clear_masked(steps.mask, (seen, saved, steps.xs))
     return Opened(steps._replace(xs=xs), seen, saved, plan.cell.slopes(w, seen, saved))
 

@@ -20,7 +20,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from jax_lstm.engine import loops
-from jax_lstm.engine.loops import all_of, open_steps, room, run_segment
+from jax_lstm.engine.loops import all_of, open_steps
 from jax_lstm.engine.segments import (
     cast_like,
     clear_masked,
@@ -34,7 +34,8 @@ from jax_lstm.engine.segments import (
     widen,
 )
 
-LOOP_BACK = ("dstates", "deltas")
+STATES, DSTATES = "states", "dstates"  # what the loops make, and nothing else can
+only_the_loops = jax.checkpoint_policies.save_only_these_names(STATES, DSTATES)
 
 # The tangent of a cell's step, where it brings none: its twins, read from the other side ---------
 
@@ -77,11 +78,11 @@ def deltas_of(cell, w, opened):
     return jax.tree.map(like, jax.eval_shape(delta, seen, slopes))
 
 
-def direction_of_weights(cell, params, params_dot, dw):
-    """What `weights_jvp` wants: the direction of params, or of what `prepare` makes of them, dw
-    being like what `prepare_bwd` is given."""
+def direction_of_weights(cell, params, params_dot, w, state, xs):
+    """What `weights_jvp` wants: the direction of params, or of what `prepare` makes of them."""
     if cell.prepare_bwd is None:
         return params_dot
+    dw = jax.eval_shape(lambda *args: loops.zeros_of_weights(cell, *args), params, w, state, xs)
     return transposed(lambda dw: cell.prepare_bwd(params, dw)[0], dw, params_dot)
 
 
@@ -96,81 +97,100 @@ def run(plan, keep, params, consts, fresh, state, steps):
 
 @run.defjvp
 def run_jvp(plan, keep, primals, tangents):
-    """Segment by segment: the tangents of the states, then of what the steps saved, at once."""
+    """Segment by segment; the tangents of what is kept of each step are stacked."""
     cell, full = plan.cell, keep is all_of
     params, consts, fresh, state, steps = primals
     params_dot, _, fresh_dot, state_dot, steps_dot = tangents
     out = run(plan, keep, *primals)
     _, kept, firsts = out
-    w, prepared_dot = jax.jvp(lambda p: cell.prepare(p, consts), (params,), (params_dot,))
-    dw = cell.prepare_bwd and jax.eval_shape(
-        functools.partial(loops.zeros_of_weights, cell), params, w, state, steps.xs
-    )
-    w_dot = direction_of_weights(cell, params, params_dot, dw)
+    w, w_dot = jax.jvp(lambda p: cell.prepare(p, consts), (params,), (params_dot,))
+    direction = direction_of_weights(cell, params, params_dot, w, state, steps.xs)
 
-    @jax.checkpoint
+    @functools.partial(jax.checkpoint, policy=only_the_loops)
     def segment(carry, now):
         first_dot, (piece, first) = carry, now
         now, xs_dot, seen = segment_of((steps, steps_dot.xs, kept if full else None), piece)
-        if seen is None:
-            seen = run_again(plan, w, fresh, first, now)
+        seen = kept_again(plan, w, fresh, first, now) if seen is None else seen
         opened = open_steps(plan, w, fresh, first, seen, now)
-        xs_dot = clear_masked(now.mask, xs_dot)
-        deltas = deltas_of(cell, w, opened)
-        delta_dots = weights_jvp(cell, w, opened, deltas, w_dot, xs_dot)
-        each = (opened.seen, opened.slopes, delta_dots, now.mask, now.resets)
-        last_dot, (seen_dots, dots) = loop_jvp(plan, w, fresh_dot, first_dot, each)
-        if not full:
-            return last_dot, flatten_steps(dots[0])
-        saved_dots = saved_jvp(cell, w, opened, prepared_dot, seen_dots, xs_dot)
-        dots = cast_like(dots, seen[0]), clear_masked(now.mask, saved_dots)
-        return last_dot, (flatten_steps(dots))
-
-    pieces = cut((steps, steps_dot.xs, kept if full else None), segment_length(plan, w, steps.xs))
-    pieces = list(zip(pieces, firsts, strict=True))
+        dots = w_dot, direction, fresh_dot, first_dot, xs_dot
+        last_dot, dots = segment_jvp(plan, w, opened, *dots)
+        return last_dot, flatten_steps(cast_like(dots if full else dots[0][0], keep(*seen)))
 
     def with_first(carry, now):
         after, out = segment(carry, now)
         return after, (carry, out)
 
+    pieces = cut((steps, steps_dot.xs, kept if full else None), segment_length(plan, w, steps.xs))
+    pieces = list(zip(pieces, firsts, strict=True))
     last_dot, outs = over_segments(with_first, widen(state_dot), pieces, plan.reverse)
     firsts_dot = [cast_like(first, like) for (first, _), like in zip(outs, firsts, strict=True)]
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), kept)
     kept_dot = join([dots for _, dots in outs], one)
-    return out, (cast_like(last_dot, state), cast_like(kept_dot, kept), firsts_dot)
+    return out, (cast_like(last_dot, state), kept_dot, firsts_dot)
 
 
-def run_again(plan, w, fresh, first, steps):
-    """All that `all_of` picks of the steps of a segment."""
-    ks = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
-    carry = (first, room(plan.cell, w, all_of, first, steps.xs))
-    return run_segment(plan, w, fresh, all_of, carry, ks, steps)[1]
-
-
-def loop_jvp(plan, w, fresh_dot, state_dot, each):
-    """The tangents of K states: the last, and of each step what it saw and what it left."""
+def segment_jvp(plan, w, opened, w_dot, direction, fresh_dot, state_dot, xs_dot):
+    """The tangents of K steps: of the state after them, and of what `all_of` picks of each."""
+    cell, mask = plan.cell, opened.steps.mask
+    xs_dot = clear_masked(mask, xs_dot)
+    deltas = deltas_of(cell, w, opened)
+    delta_dots = weights_jvp(cell, w, opened, deltas, direction, xs_dot)
 
     def body(state_dot, now):
-        seen, slopes, delta_dot, mask, reset = now
+        delta_dot, (seen, slopes, mask, reset) = now
         seen_dot = state_dot if reset is None else where(reset, fresh_dot, state_dot)
-        new = step_jvp(plan.cell, w, seen, slopes, seen_dot, delta_dot)
+        new = step_jvp(cell, w, seen, slopes, seen_dot, delta_dot)
         new = where(mask, cast_like(new, state_dot), seen_dot)
         return new, (seen_dot, new)
 
-    return lax.scan(body, state_dot, each, reverse=plan.reverse, unroll=plan.unroll)
+    now = delta_dots, loops.every_step(opened)
+    scan = functools.partial(lax.scan, reverse=plan.reverse, unroll=plan.unroll)
+    last_dot, (seen_dots, dots) = scan(body, state_dot, now)
+    seen_dots = clear_masked(mask, seen_dots)
+    if cell.saved_jvp is not None:
+        saved_dots = cell.saved_jvp(w, opened.seen, opened.saved, seen_dots, delta_dots)
+        return last_dot, (dots, clear_masked(mask, saved_dots))
+    given = w, opened.seen, opened.steps.xs
+    saved = functools.partial(saved_of, cell.step_for_jax or cell.step, cell.project)
+    _, saved_dots = jax.jvp(saved, given, (w_dot, cast_like(seen_dots, opened.seen), xs_dot))
+    return last_dot, (dots, clear_masked(mask, saved_dots))
 
 
-def saved_jvp(cell, w, opened, w_dot, seen_dots, xs_dot):
-    """The tangents of what K steps saved, at once."""
-    step = cell.step_for_jax or cell.step
+def saved_of(step, project, w, seen, xs):
+    """What K steps save of the states they see, at once."""
+    return jax.vmap(lambda prev, z: step(w, prev, z)[1])(seen, project(w, xs))
 
-    def saved(w, seen, xs):
-        every = jax.vmap(lambda seen, z: step(w, seen, z)[1])
-        return every(seen, cell.project(w, xs))
 
-    seen_dots = cast_like(seen_dots, opened.seen)
-    given = (w, opened.seen, opened.steps.xs)
-    return jax.jvp(saved, given, (w_dot, seen_dots, xs_dot))[1]
+def kept_again(plan, w, fresh, first, steps):
+    """What `all_of` picks of the steps of a segment. The loop itself makes the states alone, so
+    that with them nothing sequential has to be run once more."""
+    carry = first, loops.room(plan.cell, w, loops.state_of, first, steps.xs)
+    ks = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
+    _, states = loops.run_segment(plan, w, fresh, loops.state_of, carry, ks, steps)
+    states = checkpoint_name(states, STATES)
+    seen, xs = clear_masked(
+        steps.mask, (loops.seen_of(plan, fresh, first, states, steps), steps.xs)
+    )
+    return states, saved_of(plan.cell.step, plan.cell.project, w, seen, xs)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def run_again(plan, params, w, fresh, first, steps):
+    """All that `all_of` picks of the steps of a segment, w being what `prepare` made of params."""
+    return loops.run_again(plan, w, fresh, first, steps)
+
+
+@run_again.defjvp
+def run_again_jvp(plan, primals, tangents):
+    """As `run_jvp`, of one segment."""
+    params, w, fresh, first, steps = primals
+    params_dot, w_dot, fresh_dot, first_dot, steps_dot = tangents
+    kept = kept_again(plan, w, fresh, first, steps)
+    opened = open_steps(plan, w, fresh, first, kept, steps)
+    direction = direction_of_weights(plan.cell, params, params_dot, w, first, steps.xs)
+    dots = w_dot, direction, fresh_dot, widen(first_dot), steps_dot.xs
+    _, kept_dot = segment_jvp(plan, w, opened, *dots)
+    return kept, cast_like(kept_dot, kept)
 
 
 # The loop back --------------------------------------------------------------------------------
@@ -194,17 +214,16 @@ def loop_back_jvp(plan, primals, tangents):
         dstate, dfresh = dcarry
         each, dh = now
         dstate = loops.fork_of_h(dstate, dh)
-        before, delta, more = loops.step_back(cell, w, each, dstate)
-        return (before, jax.tree.map(jnp.add, dfresh, more)), (dstate, delta)
+        before, _, more = loops.step_back(cell, w, each, dstate)
+        return (before, jax.tree.map(jnp.add, dfresh, more)), dstate
 
     scan = functools.partial(lax.scan, reverse=not plan.reverse, unroll=plan.unroll)
-    after, (dstates, deltas) = scan(body, dcarry, now)
-    dstates = checkpoint_name(clear_masked(mask, dstates), LOOP_BACK[0])
-    deltas = checkpoint_name(deltas, LOOP_BACK[1])
-    every = jax.vmap(cell.step_bwd, (None, 0, 0, 0))
-    at = lambda w, seen, slopes: every(w, seen, slopes, dstates)
-    _, force = jax.jvp(at, (w, seen, slopes), (w_dot, *each_dot[:2]))
-    force = clear_masked(mask, force)
+    after, dstates = scan(body, dcarry, now)
+    dstates = checkpoint_name(dstates, DSTATES)
+    back = jax.vmap(cell.step_bwd, (None, 0, 0, 0))
+    at = lambda w, seen, slopes: back(w, seen, slopes, clear_masked(mask, dstates))
+    (_, deltas), force = jax.jvp(at, (w, seen, slopes), (w_dot, *each_dot[:2]))
+    deltas, force = clear_masked(mask, (deltas, force))
 
     def body_dot(dcarry, now):
         dstate, dfresh = dcarry
