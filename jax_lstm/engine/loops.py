@@ -60,10 +60,6 @@ def h_of(state, saved):
     return state[0]
 
 
-def state_of(state, saved):
-    return state
-
-
 def write(arrays, new, t):
     """The arrays with `new` at place t of their first axis."""
 
@@ -127,18 +123,12 @@ def run_again(plan, w, fresh, first, steps):
     return run_segment(plan, w, fresh, all_of, carry, ks, steps)[1]
 
 
-def seen_of(plan, fresh, first, states, steps):
-    """The state that each step of a segment sees, from those before and after."""
-    seen = shift(first, states, plan.reverse)
-    if steps.resets is None:
-        return seen
-    return where(steps.resets, jax.tree.map(lambda x: x[None], fresh), seen)
-
-
 def open_steps(plan, w, fresh, first, kept, steps):
     """Steps that were run, from the state before them and what `all_of` kept of each."""
     states, saved = kept
-    seen = seen_of(plan, fresh, first, states, steps)
+    seen = shift(first, states, plan.reverse)
+    if steps.resets is not None:
+        seen = where(steps.resets, jax.tree.map(lambda x: x[None], fresh), seen)
     seen, saved, xs = clear_masked(steps.mask, (seen, saved, steps.xs))
     return Opened(steps._replace(xs=xs), seen, saved, plan.cell.slopes(w, seen, saved))
 

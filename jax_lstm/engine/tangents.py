@@ -162,16 +162,8 @@ def saved_of(step, project, w, seen, xs):
 
 
 def kept_again(plan, w, fresh, first, steps):
-    """What `all_of` picks of the steps of a segment. The loop itself makes the states alone, so
-    that with them nothing sequential has to be run once more."""
-    carry = first, loops.room(plan.cell, w, loops.state_of, first, steps.xs)
-    ks = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
-    _, states = loops.run_segment(plan, w, fresh, loops.state_of, carry, ks, steps)
-    states = checkpoint_name(states, STATES)
-    seen, xs = clear_masked(
-        steps.mask, (loops.seen_of(plan, fresh, first, states, steps), steps.xs)
-    )
-    return states, saved_of(plan.cell.step, plan.cell.project, w, seen, xs)
+    """What `all_of` picks of the steps of a segment."""
+    return checkpoint_name(loops.run_again(plan, w, fresh, first, steps), STATES)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
