@@ -148,6 +148,7 @@ NAMES = {
     "shape": example((T, B, H), {"an empty tuple"}, size=(2, -1)),
     "rate": example(0.5, {"a Python float", "zero", "a traced number"}, size=1.5),
     "reverse": example(False, FLAGS),
+    "always": example(False, FLAGS),
     "train": example(True, FLAGS),
     "unroll": example(1, size=0),
     "residuals": example("full", size=-3),
