@@ -47,9 +47,10 @@ def transposed(linear, at, y):
     return x
 
 
-def weights_jvp(cell, w, opened, deltas, w_dot, xs_dot):
-    """δ̇ of a segment: what the directions of the weights and of xs put into each step."""
-    given = w, opened.steps.xs, opened.seen, opened.saved
+def weights_jvp(cell, w, steps, deltas, w_dot, xs_dot):
+    """δ̇ of some steps, what the directions of the weights and of xs put into each: of xs, of the
+    states the steps saw, of what they saved; the deltas have these shapes."""
+    given = w, *steps
     if cell.weights_jvp is not None:
         return cell.weights_jvp(*given, w_dot, xs_dot)
 
@@ -134,7 +135,8 @@ def segment_jvp(plan, w, opened, w_dot, direction, fresh_dot, state_dot, xs_dot)
     cell, mask = plan.cell, opened.steps.mask
     xs_dot = clear_masked(mask, xs_dot)
     deltas = deltas_of(cell, w, opened)
-    delta_dots = weights_jvp(cell, w, opened, deltas, direction, xs_dot)
+    steps = opened.steps.xs, opened.seen, opened.saved
+    delta_dots = weights_jvp(cell, w, steps, deltas, direction, xs_dot)
 
     def body(state_dot, now):
         delta_dot, (seen, slopes, mask, reset) = now
