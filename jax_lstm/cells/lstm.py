@@ -171,7 +171,8 @@ def step_jvp(w, prev, slopes, prev_dot, a_dot):
     da, dc, dc_prev = slopes
     h_prev_dot, c_prev_dot = prev_dot
     a_dot = a_dot + linear(h_prev_dot, w.U.astype(h_prev_dot.dtype))  # (1t)
-    i, f, g, o = blocks(da * a_dot)  # (2t), and each gate's share of (3t) or (4t)
+    pairs = zip(blocks(da), blocks(a_dot), strict=True)
+    i, f, g, o = (slope * a_dot for slope, a_dot in pairs)  # (2t), its share of (3t) or (4t)
     c_dot = dc_prev * c_prev_dot + i + f + g  # (3t)
     return LSTMState(o + dc * c_dot, c_dot)  # (4t)
 
