@@ -107,7 +107,9 @@ def pytest_collection_modifyitems(items):
         if not isinstance(name, str):
             return False
         name = name.partition(" ")[0].strip(",").removeprefix("init_").removesuffix("_autodiff")
-        return any(name in (k, f"{k}_cell", f"{k}_state", f"{k}_parallel") for k in later)
+        return any(
+            name in (k, f"{k}_cell", f"{k}_state", f"{k}_parallel", f"{k}_jvp") for k in later
+        )
 
     for item in items:
         given = getattr(item, "callspec", None)

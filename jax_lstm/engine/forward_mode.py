@@ -16,7 +16,6 @@ same products read from the other side are the tangent (Jᵀ and J). Nothing is 
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,9 +23,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jax_lstm.doors import check_text, refuse
-from jax_lstm.engine.cell import AnyCell
+from jax_lstm.engine.cell import Cell, Params, State
 from jax_lstm.engine.doors import check_record
-from jax_lstm.engine.functions import Residuals
+from jax_lstm.engine.functions import Residuals, TangentFunction
 from jax_lstm.engine.made import Made
 from jax_lstm.engine.programs import in_one_program
 from jax_lstm.engine.routes import prepare_run
@@ -35,7 +34,7 @@ from jax_lstm.engine.tangents import direction_of_weights, step_jvp, weights_jvp
 from jax_lstm.sharding import over_auto_axes, vary_together
 
 
-def make_jvp(cell: AnyCell, name: str = "rnn_jvp") -> Callable[..., Any]:
+def make_jvp(cell: Cell[Params, State], name: str = "rnn_jvp") -> TangentFunction[Params, State]:
     """Forward mode for a cell: a sequence and its derivative along a direction, hand-written.
 
     Args:
@@ -71,7 +70,6 @@ def make_jvp(cell: AnyCell, name: str = "rnn_jvp") -> Callable[..., Any]:
         residuals: Residuals = "full",
         unroll: int = 1,
     ) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-        """((state, hs), (state_dot, hs_dot)) of a sequence, for one direction of its arguments."""
         flags = (lengths, mask, resets, reset_state)
         plan, arrays = prepare_run(
             cell, params, state, xs, consts, *flags, reverse, residuals, unroll
@@ -82,7 +80,34 @@ def make_jvp(cell: AnyCell, name: str = "rnn_jvp") -> Callable[..., Any]:
         return in_one_program(run_forward_mode, (plan,), arrays, dots)
 
     run.__name__ = run.__qualname__ = name
+    run.__doc__ = ABOUT.format(cell.name)
     return Made(run, make_jvp, (cell, name))
+
+
+ABOUT = """{}, over a sequence, and its derivative along a direction: forward mode by hand.
+
+    state_dot_t = ∂state_t/∂state_{{t-1}} state_dot_{{t-1}} + ∂state_t/∂x_t x_dot_t + ...
+
+Run and tangent go forward in one loop, and no step keeps anything but its outputs: for few
+directions and many outputs, or for a sequence too long to go back through.
+
+Args:
+  params, state, xs: of the cell; xs (T, ..., D).
+  tangents: (params_dot, state_dot, xs_dot), or those and reset_state_dot: the direction, each like
+    what it is the direction of, in shape and dtype, or None for zeros.
+  consts, lengths, mask, resets, reset_state, reverse, unroll: see `jax_lstm.lstm`; constants, but
+    for reset_state.
+  residuals: what a backward would keep; without meaning here.
+
+Returns:
+  (state, hs): as the cell's own function.
+  (state_dot, hs_dot): their tangents, of the same shapes and dtypes.
+
+Raises:
+  ValueError: as `jax_lstm.lstm`; tangents unlike what they belong to.
+
+Source: Wengert (1964); jax_lstm/engine/forward_mode.py.
+"""
 
 
 def check_tangents(tangents, params, fresh, state, xs):
