@@ -343,11 +343,16 @@ def fresh_state(reset_state, state, resets):
     return zeros_like(state) if reset_state is None and resets is not None else reset_state
 
 
-def by_hand(plan, params, consts, fresh, state, steps):
-    """The hand-written rule; a symbolic T is filled up to whole segments, and cut again."""
+def by_hand(plan, *args):
+    """The hand-written rule."""
+    return in_whole_segments(bptt.by_hand, plan, *args)
+
+
+def in_whole_segments(run, plan, params, consts, fresh, state, steps):
+    """The run; a symbolic T is filled up to whole segments, and cut again."""
     batch = jax.tree.leaves(state)[0].shape[: batch_axes(plan.cell, state)]
     whole = whole_segments(plan.residuals, batch, steps)
-    last, hs = bptt.by_hand(plan, params, consts, fresh, state, vary_together((whole, state))[0])
+    last, hs = run(plan, params, consts, fresh, state, vary_together((whole, state))[0])
     if whole is steps:
         return last, hs
     T = jax.tree.leaves(steps.xs)[0].shape[0]

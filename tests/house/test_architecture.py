@@ -23,6 +23,7 @@ LADDER = {
     "textbook": ("stages",),
     "engine": ("notation", "doors", "rules", "sharding"),
     "cells": ("stages", "engine"),
+    "experimental": ("cells",),
     "networks": ("cells",),
     "analysis": ("cells",),
     "training": ("networks", "analysis", "printing"),
