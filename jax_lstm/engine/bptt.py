@@ -83,7 +83,7 @@ def segment_bwd(plan, params, w, fresh, steps, first, kept, dcarry, dhs):
     cell = plan.cell
     if kept is None:
         kept = run_again(plan, params, w, fresh, first, steps)
-    opened = open_steps(plan, w, fresh, first, kept, steps)
+    opened = open_steps(plan, w, fresh, first, kept, steps, jnp.ones_like)
     now = (every_step(opened), clear_masked(steps.mask, dhs))
     dcarry, deltas = loop_back(plan, w, now, dcarry)
     xs = opened.steps.xs

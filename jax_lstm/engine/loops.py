@@ -104,7 +104,8 @@ def run(plan, keep, params, consts, fresh, state, steps):
 
 
 class Opened(NamedTuple):
-    """Some steps and the derivative of each, time on axis 0. Zeros where a step is no step.
+    """Some steps and the derivative of each, time on axis 0. Zeros where a step is no step, or
+    ones.
 
     steps: xs, mask, resets.   seen: the state before each step, after a reset.
     saved, slopes: see `Cell`.
@@ -123,13 +124,16 @@ def run_again(plan, w, fresh, first, steps):
     return run_segment(plan, w, fresh, all_of, carry, ks, steps)[1]
 
 
-def open_steps(plan, w, fresh, first, kept, steps):
-    """Steps that were run, from the state before them and what `all_of` kept of each."""
+def open_steps(plan, w, fresh, first, kept, steps, idle=jnp.zeros_like):
+    """Steps that were run, from the state before them and what `all_of` kept of each. `idle` makes
+    what stands where a step is no step. Of zeros a slope may be infinite, 1/n say; where somebody
+    may differentiate once more they are ones, for 0 times infinity is NaN."""
     states, saved = kept
     seen = shift(first, states, plan.reverse)
     if steps.resets is not None:
         seen = where(steps.resets, jax.tree.map(lambda x: x[None], fresh), seen)
-    seen, saved, xs = clear_masked(steps.mask, (seen, saved, steps.xs))
+    xs = clear_masked(steps.mask, steps.xs)
+    seen, saved = clear_masked(steps.mask, (seen, saved), idle)
     return Opened(steps._replace(xs=xs), seen, saved, plan.cell.slopes(w, seen, saved))
 
 

@@ -13,6 +13,7 @@ the loops made is kept and nothing besides.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +103,7 @@ def run_jvp(plan, keep, primals, tangents):
     cell, full = plan.cell, keep is all_of
     params, consts, fresh, state, steps = primals
     params_dot, _, fresh_dot, state_dot, steps_dot = tangents
-    out = run(plan, keep, *primals)
+    out: Any = run(plan, keep, *primals)
     _, kept, firsts = out
     w, w_dot = jax.jvp(lambda p: cell.prepare(p, consts), (params,), (params_dot,))
     direction = direction_of_weights(cell, params, params_dot, w, state, steps.xs)
@@ -112,7 +113,7 @@ def run_jvp(plan, keep, primals, tangents):
         first_dot, (piece, first) = carry, now
         now, xs_dot, seen = segment_of((steps, steps_dot.xs, kept if full else None), piece)
         seen = kept_again(plan, w, fresh, first, now) if seen is None else seen
-        opened = open_steps(plan, w, fresh, first, seen, now)
+        opened = open_steps(plan, w, fresh, first, seen, now, jnp.ones_like)
         dots = w_dot, direction, fresh_dot, first_dot, xs_dot
         last_dot, dots = segment_jvp(plan, w, opened, *dots)
         return last_dot, flatten_steps(cast_like(dots if full else dots[0][0], keep(*seen)))
@@ -180,7 +181,7 @@ def run_again_jvp(plan, primals, tangents):
     params, w, fresh, first, steps = primals
     params_dot, w_dot, fresh_dot, first_dot, steps_dot = tangents
     kept = kept_again(plan, w, fresh, first, steps)
-    opened = open_steps(plan, w, fresh, first, kept, steps)
+    opened = open_steps(plan, w, fresh, first, kept, steps, jnp.ones_like)
     direction = direction_of_weights(plan.cell, params, params_dot, w, first, steps.xs)
     dots = w_dot, direction, fresh_dot, widen(first_dot), steps_dot.xs
     _, kept_dot = segment_jvp(plan, w, opened, *dots)
