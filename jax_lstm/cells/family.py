@@ -1,6 +1,8 @@
 """THE FAMILY: each cell's import line and its row. A cell registers here, and nowhere else."""
 
 from jax_lstm.cells.antisymmetric_rnn import *
+from jax_lstm.cells.cfn import *
+from jax_lstm.cells.clockwork import *
 from jax_lstm.cells.cornn import *
 from jax_lstm.cells.elementwise_lstm import *
 from jax_lstm.cells.elman import *
@@ -11,7 +13,6 @@ from jax_lstm.cells.indy_lstm import *
 from jax_lstm.cells.janet import *
 from jax_lstm.cells.layer_norm_lstm import *
 from jax_lstm.cells.lem import *
-from jax_lstm.cells.light_gru import *
 from jax_lstm.cells.lstm import *
 from jax_lstm.cells.lstm_fgr import *
 from jax_lstm.cells.lstmp import *
@@ -20,8 +21,11 @@ from jax_lstm.cells.mlstm import *
 from jax_lstm.cells.multiplicative_lstm import *
 from jax_lstm.cells.odyssey import *
 from jax_lstm.cells.packed import *
+from jax_lstm.cells.ran import *
 from jax_lstm.cells.reset_before import *
+from jax_lstm.cells.scrn import *
 from jax_lstm.cells.slstm import *
+from jax_lstm.cells.update_gate import *
 from jax_lstm.engine.cell import AnyCell as _AnyCell
 from jax_lstm.engine.forward_mode import make_jvp as _make_jvp
 from jax_lstm.engine.functions import TangentFunction as _Jvp
@@ -30,11 +34,13 @@ _ROWS = (LSTM, ELMAN, LSTMP, GRU)
 _ROWS += (PEEPHOLE_LSTM, LSTM_NIG, LSTM_NFG, LSTM_NOG, LSTM_NIAF, LSTM_NOAF, LSTM_CIFG, LSTM_FGR)
 _ROWS += (GRU_RESET_BEFORE, MGU, LIGHT_GRU, JANET, FAST_GRNN, MIN_GRU, MIN_LSTM)
 _ROWS += (IND_RNN, INDY_LSTM, ELEMENTWISE_LSTM, ANTISYMMETRIC_RNN, MULTIPLICATIVE_LSTM)
-_ROWS += (LAYER_NORM_LSTM, SLSTM, MLSTM, CORNN, LEM)
+_ROWS += (LAYER_NORM_LSTM, SLSTM, MLSTM, CORNN, LEM, UGRNN, RAN, CFN, SCRN)
+_ROWS += (CLOCKWORK,)
 CELLS: dict[str, _AnyCell] = {cell.name: cell for cell in _ROWS}
 
 # Forward mode of each, `lstm_jvp` of "lstm". A type checker reads the names below.
 globals().update({f"{name}_jvp": _make_jvp(cell, f"{name}_jvp") for name, cell in CELLS.items()})
+
 
 lstm_jvp: _Jvp[LSTMParams, LSTMState]
 elman_jvp: _Jvp[ElmanParams, ElmanState]
@@ -65,6 +71,11 @@ slstm_jvp: _Jvp[SLSTMParams, SLSTMState]
 mlstm_jvp: _Jvp[MLSTMParams, MLSTMState]
 cornn_jvp: _Jvp[CoRNNParams, CoRNNState]
 lem_jvp: _Jvp[LEMParams, LEMState]
+ugrnn_jvp: _Jvp[UGRNNParams, HiddenState]
+ran_jvp: _Jvp[RANParams, LSTMState]
+cfn_jvp: _Jvp[CFNParams, HiddenState]
+scrn_jvp: _Jvp[SCRNParams, SCRNState]
+clockwork_jvp: _Jvp[ClockworkParams, ClockworkState]
 
 # All of these names; a type checker reads them off the stars above.
 __all__: list[str]
