@@ -11,8 +11,8 @@ The sum in the fourth is the fork at the weights: they go into every time step.
 A sequence is walked in segments of K steps. In the loop over steps stands only what is sequential;
 the product x W, the derivatives that need no cotangent (`slopes`) and the weight products happen
 once per segment. Its input and its deltas then stay in cache, and no array of the size (T, B, 4H)
-is needed twice. What is kept is written in place into arrays that the loop carries (loops.py). Where
-JAX differentiates once more, each loop has a tangent of its own (tangents.py).
+is needed twice. What is kept is written in place into arrays that the loop carries (loops.py).
+Where JAX differentiates once more, each loop has a tangent of its own (tangents.py).
 
 What is kept for the backward (`residuals`):
     "full"   every step's state and what `step` saved: fast.
