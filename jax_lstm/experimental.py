@@ -13,6 +13,8 @@ hence this file, which nothing imports but who wants it.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +95,7 @@ class Both(VJPHiPrimitive):
 
     # Reverse mode -----------------------------------------------------------------------------
 
-    def vjp_fwd(self, _nonzero, *args):
+    def vjp_fwd(self, nzs_in, /, *args):
         def run(*args):
             out, (*_, firsts, kept) = bptt.forward(self.plan, *args)
             return out, (firsts, kept)
@@ -110,9 +112,10 @@ class Both(VJPHiPrimitive):
             params, consts, fresh, _, steps = args
             return directions(bptt.backward(self.plan, (params, consts, fresh, steps, *kept), dy))
 
+        back: Callable[..., Any] = run
         for axes in self.levels():
-            run = summed(jax.vmap(run, in_axes=(axes, 0, 0)), directions(axes))
-        dparams, dfresh, dstate, dxs = run(args, kept, whole(dy))
+            back = summed(jax.vmap(back, in_axes=(axes, 0, 0)), directions(axes))
+        dparams, dfresh, dstate, dxs = back(args, kept, whole(dy))
         nothing = jax.tree.map(lambda _: None, args)
         steps = nothing[-1]._replace(xs=dxs)
         return dparams, nothing[1], dfresh, dstate, steps
@@ -121,13 +124,14 @@ class Both(VJPHiPrimitive):
 
     def jvp(self, primals, tangents):
         def run(args, dots):
-            return forward_mode(self.plan, *args, dots)
+            params, consts, fresh, state, steps = args
+            return forward_mode(self.plan, params, consts, fresh, state, steps, dots)
 
         for axes in self.levels():
             run = jax.vmap(run, in_axes=(axes, directions(axes)))
         return run(primals, whole(directions(tangents)))
 
-    def lin(self, _nonzero, *primals):
+    def lin(self, nzs_in, *primals):
         return self(*primals), primals
 
     def linearized(self, residuals, *tangents):

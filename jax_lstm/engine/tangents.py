@@ -124,6 +124,7 @@ def run_jvp(plan, keep, primals, tangents):
 
     pieces = cut((steps, steps_dot.xs, kept if full else None), segment_length(plan, w, steps.xs))
     pieces = list(zip(pieces, firsts, strict=True))
+    outs: Any
     last_dot, outs = over_segments(with_first, widen(state_dot), pieces, plan.reverse)
     firsts_dot = [cast_like(first, like) for (first, _), like in zip(outs, firsts, strict=True)]
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), kept)
