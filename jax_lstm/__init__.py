@@ -18,6 +18,7 @@ from jax_lstm.cells.family import *
 from jax_lstm.cells.regularised import recurrent_dropout, zoneout
 from jax_lstm.diagnosis.diagnose import diagnose
 from jax_lstm.engine.cell import Cell
+from jax_lstm.engine.forward_mode import make_jvp
 from jax_lstm.engine.made import partial
 from jax_lstm.engine.online import Online, OnlineStream, make_online
 from jax_lstm.engine.parallel import make_parallel_rnn
@@ -106,6 +107,7 @@ __all__ = [
     "linearised_lstm",
     "load",
     "make_cell",
+    "make_jvp",
     "make_linearised",
     "make_online",
     "make_parallel_rnn",

@@ -125,5 +125,5 @@ def cell_of(value, names):
         return None
     name = name.partition(" ")[0].strip(",").removeprefix("init_").removesuffix("_autodiff")
     short = {name, name.removesuffix("_cell"), name.removesuffix("_state")}
-    short |= {name.removesuffix("_parallel")}
+    short |= {name.removesuffix("_parallel"), name.removesuffix("_jvp")}
     return next((k for k in names if k in short), None)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax_lstm.cells.elman import ELMAN
 from jax_lstm.cells.lstm import LSTM
 from jax_lstm.doors import check_function, check_texts, describe, is_array
-from jax_lstm.engine import bptt
+from jax_lstm.engine import bptt, loops
 from jax_lstm.engine.cell import AnyCell, Cell, Params, State
 from jax_lstm.engine.doors import check_named
 from jax_lstm.engine.functions import RunFunction
@@ -127,13 +127,13 @@ def gates_of(cell, params, w, opened):
 
 def every_step(run):
     """What `step_back` and `node` want of each step, for `lax.scan`."""
-    return bptt.every_step(run), run.factors
+    return loops.every_step(run), run.factors
 
 
 def step_back(run, now, dstate):
     """dstate_t -> dstate_{t-1}, delta_t, linear in dstate_t. A masked step hands on what it got,
     and nothing goes back beyond a reset."""
-    return bptt.step_back(run.cell, run.w, now[0], dstate)[:2]
+    return loops.step_back(run.cell, run.w, now[0], dstate)[:2]
 
 
 def node(now, dstate):

@@ -24,6 +24,7 @@ from jax_lstm.stages import (
     fork_bwd,
     gates,
     gates_bwd,
+    gates_jvp,
     hidden_state,
     hidden_state_bwd,
     linear,
@@ -170,9 +171,16 @@ def step_jvp(w, prev, slopes, prev_dot, a_dot):
     da, dc, dc_prev = slopes
     h_prev_dot, c_prev_dot = prev_dot
     a_dot = a_dot + linear(h_prev_dot, w.U.astype(h_prev_dot.dtype))  # (1t)
-    i, f, g, o = blocks(da * a_dot)  # (2t), and each gate's share of (3t) or (4t)
+    pairs = zip(blocks(da), blocks(a_dot), strict=True)
+    i, f, g, o = (slope * a_dot for slope, a_dot in pairs)  # (2t), its share of (3t) or (4t)
     c_dot = dc_prev * c_prev_dot + i + f + g  # (3t)
     return LSTMState(o + dc * c_dot, c_dot)  # (4t)
+
+
+def saved_jvp(w, prevs, saved, prevs_dot, das_dot):
+    """The tangents of the gates, for any number of steps at once."""
+    U = w.U.astype(prevs_dot.h.dtype)
+    return gates_jvp(saved, das_dot + linear(prevs_dot.h, U))  # (1t), (2t)
 
 
 # What people call -----------------------------------------------------------------------------
@@ -196,6 +204,7 @@ LSTM = Cell(
     step_for_jax=plain_step,
     step_jvp=step_jvp,
     weights_jvp=weights_jvp,
+    saved_jvp=saved_jvp,
 )
 init_lstm_state = make_init_state(LSTM)
 lstm_cell, lstm_cell_autodiff, lstm, lstm_autodiff = routes(LSTM, "the LSTM, equations (1) to (4)")

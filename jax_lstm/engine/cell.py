@@ -53,6 +53,8 @@ class Cell(NamedTuple, Generic[Params, State]):
     step_jvp(w, prev, slopes, prev_dot, delta_dot) -> state_dot, and
     weights_jvp(w, xs, prevs, saved, params_dot, xs_dot) -> delta_dots: forward mode, see
         forward_mode.py; None: the transposes of `step_bwd` and `weights_bwd`.
+    saved_jvp(w, prevs, saved, prevs_dot, delta_dots) -> saved_dot, for any leading axes: what a
+        second derivative wants besides, see tangents.py; None: JAX's, of `step`.
     prepare_bwd(params, dw) -> dparams, None     the twin of `prepare`, where that is a stage; what
         `weights_bwd` returns as dparams is then dw.
     affine(w, zs) -> a, b                 of h_t = a h_{t-1} + b. No route reads it yet.
@@ -86,6 +88,7 @@ class Cell(NamedTuple, Generic[Params, State]):
     step_for_jax: Callable[..., Any] | None = None
     step_jvp: Callable[..., Any] | None = None
     weights_jvp: Callable[..., Any] | None = None
+    saved_jvp: Callable[..., Any] | None = None
     prepare_bwd: Callable[..., Any] | None = None
     affine: Callable[..., Any] | None = None
     consts: str | None = None

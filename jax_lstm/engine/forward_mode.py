@@ -1,15 +1,14 @@
-"""FORWARD MODE: the tangent of a run, through the same segments, for every cell. No gate is known.
+"""FORWARD MODE: the tangent of a run, in one loop with the run, for every cell. No gate is known.
 
 ẋ is the derivative of x along a direction that the caller chose, and x_dot in the code.
 
-    forward    state_t, saved_t = step(state_{t-1}, z_t)                    t = 1 ... K
-               slopes           = slopes(states_prev, saved)                a segment at once
-               δ̇                = weights_jvp(params_dot, xs_dot)           a segment at once
-               state_dot_t      = step_jvp(state_dot_{t-1}, δ̇_t)            t = 1 ... K
+    state_t, saved_t = step(state_{t-1}, z_t)                               t = 1 ... T
+    slopes_t         = slopes(state_{t-1}, saved_t)
+    δ̇_t              = weights_jvp(params_dot, x_dot_t)
+    state_dot_t      = step_jvp(state_dot_{t-1}, δ̇_t)
 
-δ̇_t is what the directions of the weights and of x_t put into the step; only what is sequential
-stands in the loop. Of a segment nothing is kept but its outputs, so that memory does not grow with
-what a backward would need.
+A derivative that goes forward asks for nothing that has been: no step keeps anything but its
+outputs, and `residuals` has no meaning here.
 
 A cell may bring both functions. Where it does not, each is the transpose of its twin: `step_bwd`
 and `weights_bwd` are linear in the cotangent, hand-written products with local derivatives, and the
@@ -17,7 +16,6 @@ same products read from the other side are the tangent (Jᵀ and J). Nothing is 
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -25,30 +23,18 @@ import jax.numpy as jnp
 from jax import lax
 
 from jax_lstm.doors import check_text, refuse
-from jax_lstm.engine.bptt import all_of, open_steps, room, run_segment, zeros_of_weights
-from jax_lstm.engine.cell import AnyCell
+from jax_lstm.engine.cell import Cell, Params, State
 from jax_lstm.engine.doors import check_record
-from jax_lstm.engine.functions import Residuals
+from jax_lstm.engine.functions import Residuals, TangentFunction
 from jax_lstm.engine.made import Made
 from jax_lstm.engine.programs import in_one_program
 from jax_lstm.engine.routes import prepare_run
-from jax_lstm.engine.segments import (
-    cast_like,
-    clear_masked,
-    cut,
-    flatten_steps,
-    join,
-    over_segments,
-    segment_length,
-    segment_of,
-    where,
-    widen,
-    zeros_like,
-)
+from jax_lstm.engine.segments import cast_like, clear_masked, where, widen, zeros_like
+from jax_lstm.engine.tangents import direction_of_weights, step_jvp, weights_jvp
 from jax_lstm.sharding import over_auto_axes, vary_together
 
 
-def make_jvp(cell: AnyCell, name: str = "rnn_jvp") -> Callable[..., Any]:
+def make_jvp(cell: Cell[Params, State], name: str = "rnn_jvp") -> TangentFunction[Params, State]:
     """Forward mode for a cell: a sequence and its derivative along a direction, hand-written.
 
     Args:
@@ -84,7 +70,6 @@ def make_jvp(cell: AnyCell, name: str = "rnn_jvp") -> Callable[..., Any]:
         residuals: Residuals = "full",
         unroll: int = 1,
     ) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-        """((state, hs), (state_dot, hs_dot)) of a sequence, for one direction of its arguments."""
         flags = (lengths, mask, resets, reset_state)
         plan, arrays = prepare_run(
             cell, params, state, xs, consts, *flags, reverse, residuals, unroll
@@ -95,7 +80,34 @@ def make_jvp(cell: AnyCell, name: str = "rnn_jvp") -> Callable[..., Any]:
         return in_one_program(run_forward_mode, (plan,), arrays, dots)
 
     run.__name__ = run.__qualname__ = name
+    run.__doc__ = ABOUT.format(cell.name)
     return Made(run, make_jvp, (cell, name))
+
+
+ABOUT = """{}, over a sequence, and its derivative along a direction: forward mode by hand.
+
+    state_dot_t = ∂state_t/∂state_{{t-1}} state_dot_{{t-1}} + ∂state_t/∂x_t x_dot_t + ...
+
+Run and tangent go forward in one loop, and no step keeps anything but its outputs: for few
+directions and many outputs, or for a sequence too long to go back through.
+
+Args:
+  params, state, xs: of the cell; xs (T, ..., D).
+  tangents: (params_dot, state_dot, xs_dot), or those and reset_state_dot: the direction, each like
+    what it is the direction of, in shape and dtype, or None for zeros.
+  consts, lengths, mask, resets, reset_state, reverse, unroll: see `jax_lstm.lstm`; constants, but
+    for reset_state.
+  residuals: what a backward would keep; without meaning here.
+
+Returns:
+  (state, hs): as the cell's own function.
+  (state_dot, hs_dot): their tangents, of the same shapes and dtypes.
+
+Raises:
+  ValueError: as `jax_lstm.lstm`; tangents unlike what they belong to.
+
+Source: Wengert (1964); jax_lstm/engine/forward_mode.py.
+"""
 
 
 def check_tangents(tangents, params, fresh, state, xs):
@@ -132,84 +144,42 @@ def run_forward_mode(plan, arrays, dots):
     return run(*arrays, dots)
 
 
-def transposed(linear, at, y):
-    """The transpose of `linear` at inputs like `at`, for the cotangent y, in `linear`'s dtypes."""
-    y = cast_like(y, jax.eval_shape(linear, at))
-    (x,) = jax.linear_transpose(linear, at)(y)
-    return x
-
-
-def weights_jvp(cell, w, opened, deltas, w_dot, xs_dot):
-    """δ̇ of a segment: what the directions of the weights and of xs put into each step."""
-    given = w, opened.steps.xs, opened.seen, opened.saved
-    if cell.weights_jvp is not None:
-        return cell.weights_jvp(*given, w_dot, xs_dot)
-
-    def twin(deltas):
-        dw, dxs = cell.weights_bwd(*given, deltas)
-        return dw, dxs[0] if cell.beside else dxs  # masks beside xs are constants
-
-    return transposed(twin, deltas, (w_dot, xs_dot[0] if cell.beside else xs_dot))
-
-
-def step_jvp(cell, w, seen, slopes, seen_dot, delta_dot):
-    """state_dot_t of one step, of seen_dot and δ̇_t."""
-    if cell.step_jvp is not None:
-        return cell.step_jvp(w, seen, slopes, seen_dot, delta_dot)
-    at = widen(seen_dot)
-    return transposed(lambda d: cell.step_bwd(w, seen, slopes, d), at, (at, delta_dot))
-
-
-def some_delta(cell, w, seen, slopes):
-    """The shape of one step's delta."""
-    return jax.eval_shape(lambda d: cell.step_bwd(w, seen, slopes, d)[1], widen(seen))
-
-
-def segment_jvp(plan, w, w_dot, fresh, fresh_dot, carry, steps, xs_dot):
-    """K steps: forward, opened, and then their tangents."""
-    cell, (state, state_dot) = plan.cell, carry
-    kept = room(cell, w, all_of, state, steps.xs)
-    ks = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
-    after, kept = run_segment(plan, w, fresh, all_of, (state, kept), ks, steps)
-    opened = open_steps(plan, w, fresh, state, kept, steps)
-    one = jax.tree.map(lambda x: x[0], (opened.seen, opened.slopes))
-    deltas = jax.tree.map(
-        lambda d: jax.ShapeDtypeStruct((ks.size, *d.shape), d.dtype), some_delta(cell, w, *one)
-    )
-    xs_dot = clear_masked(steps.mask, xs_dot)
-    delta_dots = weights_jvp(cell, w, opened, deltas, w_dot, xs_dot)
-
-    def body(state_dot, now):
-        seen, slopes, delta_dot, mask, reset = now
-        seen_dot = state_dot if reset is None else where(reset, fresh_dot, state_dot)
-        new = step_jvp(cell, w, seen, slopes, seen_dot, delta_dot)
-        new = where(mask, cast_like(new, state_dot), seen_dot)
-        return new, clear_masked(mask, new[0])
-
-    now = (opened.seen, opened.slopes, delta_dots, steps.mask, steps.resets)
-    state_dot, hs_dot = lax.scan(body, state_dot, now, reverse=plan.reverse, unroll=plan.unroll)
-    return (after, state_dot), (clear_masked(steps.mask, kept[0][0]), hs_dot)
-
-
 def forward_mode(plan, params, consts, fresh, state, steps, dots):
     """((last, hs), (last_dot, hs_dot)) for the directions of params, fresh, state and xs."""
     params_dot, fresh_dot, state_dot, xs_dot = dots
     cell = plan.cell
+    step = cell.step_for_jax or cell.step  # which is the faster one beside its tangent
     w = cell.prepare(params, consts)
-    w_dot: Any = params_dot
-    if cell.prepare_bwd is not None:
-        back = cell.prepare_bwd
-        dw = jax.eval_shape(lambda: zeros_of_weights(cell, params, w, state, steps.xs))
-        w_dot = transposed(lambda dw: back(params, dw)[0], dw, params_dot)
+    w_dot = direction_of_weights(cell, params, params_dot, w, state, steps.xs)
+    fresh_dot = None if fresh is None else widen(fresh_dot)
 
-    def segment(carry, piece):
-        now, now_dot = segment_of((steps, xs_dot), piece)
-        carry, out = segment_jvp(plan, w, w_dot, fresh, fresh_dot, carry, now, now_dot)
-        return carry, flatten_steps(out)
+    def body(carry, now):
+        (state, state_dot), (x, x_dot, mask, reset) = carry, now
+        x, x_dot = clear_masked(mask, (x, x_dot))
+        seen, seen_dot = state, state_dot
+        if reset is not None:
+            seen, seen_dot = where(reset, (fresh, fresh_dot), (state, state_dot))
+        new, saved = step(w, seen, cell.project(w, x))
+        new_dot = one_step_jvp(cell, w, w_dot, (x, seen, saved), seen_dot, x_dot)
+        new_dot = cast_like(new_dot, state_dot)
+        new, new_dot = where(mask, (new, new_dot), (seen, seen_dot))
+        h_dot = cast_like(new_dot[0], new[0])
+        return (new, new_dot), clear_masked(mask, (new[0], h_dot))
 
-    pieces = cut((steps, xs_dot), segment_length(plan, w, steps.xs))
+    now = (steps.xs, xs_dot, steps.mask, steps.resets)
     carry = (state, widen(state_dot))
-    (last, last_dot), outs = over_segments(segment, carry, pieces, plan.reverse)
-    h = state[0]
-    hs, hs_dot = join(outs, (h, widen(h)))
-    return (last, hs), (cast_like(last_dot, state), cast_like(hs_dot, hs))
+    carry, hs = lax.scan(body, carry, now, reverse=plan.reverse, unroll=plan.unroll)
+    last, last_dot = carry
+    return (last, hs[0]), (cast_like(last_dot, state), hs[1])
+
+
+def one_step_jvp(cell, w, w_dot, step, seen_dot, x_dot):
+    """state_dot_t of a step, step being what it was given, what it saw and what it saved."""
+    one = lambda tree: jax.tree.map(lambda x: x[None], tree)
+    _, seen, saved = step
+    slopes = cell.slopes(w, seen, saved)
+    delta = jax.eval_shape(lambda d: cell.step_bwd(w, seen, slopes, d)[1], widen(seen))
+    delta = jax.tree.map(lambda d: jax.ShapeDtypeStruct((1, *d.shape), d.dtype), delta)
+    delta_dot = weights_jvp(cell, w, one(step), delta, w_dot, one(x_dot))
+    delta_dot = jax.tree.map(lambda d: d[0], delta_dot)
+    return step_jvp(cell, w, seen, slopes, seen_dot, delta_dot)

@@ -6,7 +6,7 @@ An h that is no array, but a pytree, is the business of whoever wrote such a cel
 """
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import jax
 
@@ -47,6 +47,27 @@ class RunFunction(Protocol[P_contra, S_contra, Result_co]):
 
 
 SequenceFunction: TypeAlias = RunFunction[Params, State, tuple[State, jax.Array]]
+
+
+class TangentFunction(Protocol[P_contra, S]):
+    """A cell over a whole sequence and its derivative along a direction, see `make_jvp`."""
+
+    def __call__(
+        self,
+        params: P_contra,
+        state: S,
+        xs: ArrayOrTree,
+        tangents: tuple[Any, ...],
+        *,
+        consts: Tree = None,
+        lengths: ArrayOrList | None = None,
+        mask: ArrayOrList | None = None,
+        resets: ArrayOrList | None = None,
+        reset_state: S | None = None,
+        reverse: bool = False,
+        residuals: Residuals = "full",
+        unroll: int = 1,
+    ) -> tuple[tuple[S, jax.Array], tuple[S, jax.Array]]: ...
 
 
 class StepFunction(Protocol[P_contra, S]):

@@ -182,6 +182,8 @@ def bind(
     for it, if it was not this function: (maker, arguments, which part of what it returns).
     """
     parameters = list(inspect.signature(function).parameters.values())[len(given) :]
+    whole = function is run_cell and isinstance(given[0], Cell)
+    forward = f"{name}_jvp (make_jvp of its cell), or its twin, {name}_autodiff" if whole else ""
     signature = inspect.Signature([p.replace(annotation=p.empty) for p in parameters])
 
     @functools.wraps(function)
@@ -190,7 +192,7 @@ def bind(
             signature.bind(*args, **options)
         except TypeError as error:  # by the name that people call
             raise TypeError(f"{name}() {error}; it takes {signature}") from None
-        with forward_mode_of_the_twin(name):
+        with forward_mode_of_the_twin(name, forward):
             return function(*given, *args, **options)
 
     vars(bound)["__signature__"] = signature
@@ -294,7 +296,8 @@ def run_cell(
     Raises:
       ValueError: shapes, dtypes or options that do not belong together, before tracing.
       TypeError: by JAX, for `jax.jvp` of the hand-written rule: a `custom_vjp` has no forward mode.
-        The `..._autodiff` twin has. Reverse mode, and forward over reverse, work.
+        The function `..._jvp` is that mode by hand; the twin `..._autodiff` has both modes, and so
+        has what `jax_lstm.experimental` makes. Reverse and forward over reverse work.
 
     Source: Werbos (1990), "Backpropagation through time"; the equations of the cell's file.
     """
@@ -340,11 +343,16 @@ def fresh_state(reset_state, state, resets):
     return zeros_like(state) if reset_state is None and resets is not None else reset_state
 
 
-def by_hand(plan, params, consts, fresh, state, steps):
-    """The hand-written rule; a symbolic T is filled up to whole segments, and cut again."""
+def by_hand(plan, *args):
+    """The hand-written rule."""
+    return in_whole_segments(bptt.by_hand, plan, *args)
+
+
+def in_whole_segments(run, plan, params, consts, fresh, state, steps):
+    """The run; a symbolic T is filled up to whole segments, and cut again."""
     batch = jax.tree.leaves(state)[0].shape[: batch_axes(plan.cell, state)]
     whole = whole_segments(plan.residuals, batch, steps)
-    last, hs = bptt.by_hand(plan, params, consts, fresh, state, vary_together((whole, state))[0])
+    last, hs = run(plan, params, consts, fresh, state, vary_together((whole, state))[0])
     if whole is steps:
         return last, hs
     T = jax.tree.leaves(steps.xs)[0].shape[0]

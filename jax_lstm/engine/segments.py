@@ -146,8 +146,8 @@ def where(flag, yes, no):
     return jax.tree.map(lambda y, n: jnp.where(per_leaf(flag, y), y, n), yes, no)
 
 
-def clear_masked(mask, tree):
-    """Zero wherever the mask is False, so that NaN in padding has no way in.
+def clear_masked(mask, tree, by=jnp.zeros_like):
+    """Zero wherever the mask is False, so that NaN in padding has no way in; or ones.
 
     What all examples share (an axis of size 1 in place of theirs) is left alone.
     """
@@ -157,7 +157,7 @@ def clear_masked(mask, tree):
     def clear(x):
         flag = per_leaf(mask, x)
         own = jnp.broadcast_shapes(flag.shape, x.shape) == x.shape
-        return jnp.where(flag, x, jnp.zeros_like(x)) if own else x
+        return jnp.where(flag, x, by(x)) if own else x
 
     return jax.tree.map(clear, tree)
 

@@ -15,7 +15,7 @@ import jax_lstm
 from jax_lstm import stages
 from jax_lstm.commands import cases, check, options
 from jax_lstm.commands import main as command
-from jax_lstm.engine import bptt, segments
+from jax_lstm.engine import bptt, loops, segments
 from jax_lstm.engine.cell import Cell
 from jax_lstm.stages import losses, readout
 from jax_lstm.stages.twins import with_twin
@@ -198,12 +198,12 @@ MUTANTS = {
         of(lstm_cell_file.linear_bwd_input, lambda d: 0 * d),
     ),
     # time
-    "lstm: shifted time": (bptt, "shift", lambda first, states, reverse: states),
+    "lstm: shifted time": (loops, "shift", lambda first, states, reverse: states),
     "lstm: zero dh0": (bptt, "segment_bwd", segment(dstate=lambda d: d._replace(h=0 * d.h))),
     "lstm: zero dc0": (bptt, "segment_bwd", segment(dstate=lambda d: d._replace(c=0 * d.c))),
     "lstm: first dx": (bptt, "segment_bwd", segment(dxs=lambda d: d.at[0].multiply(1 + 1e-9))),
     "lstm: dxs reversed": (bptt, "segment_bwd", segment(dxs=lambda d: d[::-1])),
-    "lstm: dy dropped": (bptt, "fork_of_h", lambda dstate, dh: dstate),
+    "lstm: dy dropped": (loops, "fork_of_h", lambda dstate, dh: dstate),
     "lstm, last state alone: dy of h dropped": (
         bptt,
         "widen",

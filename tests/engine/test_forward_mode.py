@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import jax_lstm as jl
-from jax_lstm.engine.forward_mode import make_jvp
 from tests.tables import CELLS, SIZE, assert_close, assert_same, normal_like, problem
 
 T, B, D, H = SIZE
@@ -29,7 +28,8 @@ OPTIONS = {
 
 def compare(cell, params, state, xs, dots, fixed, fresh=()):
     """Ours and JAX's, of the cell's twin, for directions of all that has one."""
-    run, twin = make_jvp(cell), jl.make_rnn(cell)[1]
+    public = getattr(jl, f"{cell.name}_jvp", jl.make_jvp(cell))
+    run, twin = public, jl.make_rnn(cell)[1]
     more = {"reset_state": fresh[0]} if fresh else {}
 
     def plain(params, state, xs, *fresh):
@@ -55,8 +55,8 @@ def test_the_transposes_of_the_twins_are_the_tangents():
     """Where a cell brings no tangent: `step_bwd` and `weights_bwd`, read from the other side."""
     args = problem(CELLS["lstm"])
     dots = tuple(normal_like(20 + n, x) for n, x in enumerate(args))
-    by_transpose = make_jvp(jl.LSTM._replace(step_jvp=None, weights_jvp=None))
-    assert_close(by_transpose(*args, dots), make_jvp(jl.LSTM)(*args, dots))
+    by_transpose = jl.make_jvp(jl.LSTM._replace(step_jvp=None, weights_jvp=None))
+    assert_close(by_transpose(*args, dots), jl.make_jvp(jl.LSTM)(*args, dots))
 
 
 def test_masks_are_constants():
@@ -72,7 +72,7 @@ def test_masks_are_constants():
 
 def test_no_direction_is_one_of_zeros():
     params, state, xs = problem(CELLS["lstm"])
-    run, dot = make_jvp(jl.LSTM), normal_like(3, xs)
+    run, dot = jl.make_jvp(jl.LSTM), normal_like(3, xs)
     zeros = jax.tree.map(jnp.zeros_like, (params, state))
     assert_same(run(params, state, xs, (None, None, dot)), run(params, state, xs, (*zeros, dot)))
 
@@ -80,7 +80,7 @@ def test_no_direction_is_one_of_zeros():
 def test_what_is_masked_may_be_nan():
     params, state, xs = problem(CELLS["lstm"])
     dot, valid = normal_like(3, xs), MASK[..., None]
-    run = functools.partial(make_jvp(jl.LSTM), params, state, mask=MASK)
+    run = functools.partial(jl.make_jvp(jl.LSTM), params, state, mask=MASK)
     clean = run(xs, (None, None, dot))
     assert_same(run(jnp.where(valid, xs, jnp.nan), (None, None, dot)), clean)
     assert_same(run(xs, (None, None, jnp.where(valid, dot, jnp.nan))), clean)
@@ -100,5 +100,5 @@ def test_doors(name):
     args = problem(CELLS["lstm"])
     tangents, message = BAD[name]
     with pytest.raises(ValueError, match=r"^") as error:
-        make_jvp(jl.LSTM)(*args, tangents(*args))
+        jl.make_jvp(jl.LSTM)(*args, tangents(*args))
     assert message in str(error.value)

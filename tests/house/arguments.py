@@ -164,6 +164,7 @@ NAMES = {
     "params": example(PARAMS),
     "state": example(STATE),
     "xs": example(XS),
+    "tangents": example((None, None, None), size=(None, None)),
     "x": example(draw(B, D)),
     "cell": example(jl.LSTM),
     "name": example("rnn", WORDS),

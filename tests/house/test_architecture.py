@@ -23,6 +23,7 @@ LADDER = {
     "textbook": ("stages",),
     "engine": ("notation", "doors", "rules", "sharding"),
     "cells": ("stages", "engine"),
+    "experimental": ("cells",),
     "networks": ("cells",),
     "analysis": ("cells",),
     "training": ("networks", "analysis", "printing"),
@@ -119,9 +120,11 @@ def test_twins_stand_below_their_stages(file):
         assert names[names.index(name) + 1] == f"{name}_bwd"
 
 
-def test_every_equation_of_the_index_is_found_with_its_twin():
-    """The index: equation | function | twin | where. Each number stands in its docstring."""
-    rows = re.findall(r"^\| \((\d+)\) .*?\| `(\w+)\.(\w+)` \| `(\w+)` \|", INDEX.read_text(), re.M)
+def test_every_equation_of_the_index_is_found_with_its_twin_and_its_tangent():
+    """The index: equation | function | twin | tangent | where. Each number stands in its docstring,
+    with a dash where it is a twin's, with a t where it is a tangent's."""
+    row = r"^\| \((\d+)\) .*?\| `(\w+)\.(\w+)` \| `(\w+)` \| `(\w+)` \|"
+    rows = re.findall(row, INDEX.read_text(), re.M)
     assert len(rows) >= 9
     functions = {
         node.name: node
@@ -129,7 +132,8 @@ def test_every_equation_of_the_index_is_found_with_its_twin():
         for node in ast.parse(path.read_text()).body
         if isinstance(node, ast.FunctionDef)
     }
-    for number, _, function, twin in rows:
+    for number, _, function, twin, tangent in rows:
+        assert f"({number}t)" in (ast.get_docstring(functions[tangent]) or ""), tangent
         assert f"({number})" in (ast.get_docstring(functions[function]) or "")
         assert f"({number}'" in (ast.get_docstring(functions[twin]) or "")
 

@@ -27,6 +27,9 @@ def sequences() -> None:
     assert_type(frugal(params, state, xs)[1], jax.Array)
     one, h = jl.lstm_cell(params, state, xs[0])
     assert_type(one.c + h, jax.Array)
+    _, (last_dot, hs_dot) = jl.lstm_jvp(params, state, xs, (params, None, None), lengths=[7, 4])
+    assert_type(last_dot, jl.LSTMState)
+    assert_type(hs_dot, jax.Array)
     small = jl.init_lstmp(key, D, H, 2)
     assert_type(jl.lstmp(small, jl.init_lstmp_state(small, (B,)), xs)[0], jl.LSTMPState)
 

@@ -1,0 +1,198 @@
+"""THE LOOPS over steps, forward and back: only what is sequential stands in them. No gate is known.
+
+What is kept of a step is written in place into arrays that the loop carries; tangents.py says what
+the derivative of such a loop is.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jax_lstm.engine.segments import (
+    Steps,
+    clear_masked,
+    cut,
+    over_segments,
+    segment_length,
+    segment_of,
+    shift,
+    where,
+    widen,
+    zeros_like,
+)
+from jax_lstm.sharding import vary_together
+
+# Forward --------------------------------------------------------------------------------------
+
+
+def one_step(step, w, fresh, state, z, mask, reset):
+    """A step between two choices: the state it sees, and the state it leaves behind."""
+    seen = state if reset is None else where(reset, fresh, state)
+    state, saved = step(w, seen, z)
+    return where(mask, state, seen), saved
+
+
+def run_segment(plan, w, fresh, keep, carry, ts, steps):
+    """K steps forward: one projection, then only what is sequential.
+
+    What `keep(state, saved)` picks of step t is written to place t of what is carried: in place.
+    Stacked by `lax.scan` it would be copied once more, from the segment into the sequence.
+    """
+    zs = plan.cell.project(w, clear_masked(steps.mask, steps.xs))
+
+    def body(carry, now):
+        state, kept = carry
+        t, *now = now
+        state, saved = one_step(plan.cell.step, w, fresh, state, *now)
+        return (state, write(kept, keep(state, saved), t)), None
+
+    now = (ts, zs, steps.mask, steps.resets)
+    return lax.scan(body, carry, now, reverse=plan.reverse, unroll=plan.unroll)[0]
+
+
+def all_of(state, saved):
+    return state, saved
+
+
+def h_of(state, saved):
+    return state[0]
+
+
+def write(arrays, new, t):
+    """The arrays with `new` at place t of their first axis."""
+
+    def at(x, new):
+        if not x.shape[0]:  # where there is no step there is no place
+            return x
+        return lax.dynamic_update_index_in_dim(x, new, t, 0, allow_negative_indices=False)
+
+    return jax.tree.map(at, arrays, new)
+
+
+def room(cell, w, keep, state, xs):
+    """Zeros for what `keep` picks of every step of xs, varying over a mesh as the state does."""
+
+    def step(w, state, xs):
+        x = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), xs)
+        return keep(*cell.step(w, state, cell.project(w, x)))
+
+    T = jax.tree.leaves(xs)[0].shape[0]
+    kept = jax.eval_shape(step, w, state, xs)
+    zeros = jax.tree.map(lambda x: jnp.zeros((T, *x.shape), x.dtype), kept)
+    return vary_together((zeros, state))[0]
+
+
+def run(plan, keep, params, consts, fresh, state, steps):
+    """All steps: the last state, what `keep` picks of each, the first states of all segments."""
+    w = plan.cell.prepare(params, consts)
+    ts = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
+
+    def segment(carry, piece):
+        first, _ = carry
+        carry = run_segment(plan, w, fresh, keep, carry, *segment_of((ts, steps), piece))
+        return carry, first
+
+    pieces = cut((ts, steps), segment_length(plan, w, steps.xs))
+    carry = (state, room(plan.cell, w, keep, state, steps.xs))
+    (last, kept), firsts = over_segments(segment, carry, pieces, plan.reverse)
+    return last, kept, firsts
+
+
+# A run, opened: what every step saw, and its derivative ---------------------------------------
+
+
+class Opened(NamedTuple):
+    """Some steps and the derivative of each, time on axis 0. Zeros where a step is no step, or
+    ones.
+
+    steps: xs, mask, resets.   seen: the state before each step, after a reset.
+    saved, slopes: see `Cell`.
+    """
+
+    steps: Steps
+    seen: Any
+    saved: Any
+    slopes: Any
+
+
+def run_again(plan, w, fresh, first, steps):
+    """A segment run once more, from its first state: all that `all_of` picks of each step."""
+    ks = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
+    carry = (first, room(plan.cell, w, all_of, first, steps.xs))
+    return run_segment(plan, w, fresh, all_of, carry, ks, steps)[1]
+
+
+def open_steps(plan, w, fresh, first, kept, steps, idle=jnp.zeros_like):
+    """Steps that were run, from the state before them and what `all_of` kept of each. `idle` makes
+    what stands where a step is no step. Of zeros a slope may be infinite, 1/n say; where somebody
+    may differentiate once more they are ones, for 0 times infinity is NaN."""
+    states, saved = kept
+    seen = shift(first, states, plan.reverse)
+    if steps.resets is not None:
+        seen = where(steps.resets, jax.tree.map(lambda x: x[None], fresh), seen)
+    xs = clear_masked(steps.mask, steps.xs)
+    seen, saved = clear_masked(steps.mask, (seen, saved), idle)
+    return Opened(steps._replace(xs=xs), seen, saved, plan.cell.slopes(w, seen, saved))
+
+
+# Back -----------------------------------------------------------------------------------------
+
+
+def fork_of_h(dstate, dh):
+    """dh_t = dh from t+1, and dh from the outside: the fork at h, for every cell         (F')"""
+    h, *rest = dstate
+
+    def add(h, dh):  # None: nobody outside looks at it
+        return h if dh is None else h + dh.astype(h.dtype)
+
+    return type(dstate)(jax.tree.map(add, h, dh), *rest)
+
+
+def every_step(opened):
+    """What `step_back` wants of each step, for `lax.scan`."""
+    return opened.seen, opened.slopes, opened.steps.mask, opened.steps.resets
+
+
+def step_back(cell, w, now, dstate, more=None):
+    """dstate_t -> dstate_{t-1}, delta_t, dfresh: linear in dstate_t. A masked step hands on what it
+    got; nothing goes back beyond a reset, it goes to the state that the reset led to. `more` is
+    added to what `step_bwd` answers."""
+    seen, slopes, mask, reset = now
+    dseen, delta = cell.step_bwd(w, seen, slopes, dstate)
+    if more is not None:
+        dseen, delta = jax.tree.map(jnp.add, (dseen, delta), more)
+    dseen, delta = where(mask, dseen, dstate), clear_masked(mask, delta)
+    if reset is None:
+        return dseen, delta, None
+    return clear_masked(~reset, dseen), delta, clear_masked(reset, dseen)
+
+
+def loop_back(plan, w, now, dcarry):
+    """K steps in reverse order: (dstate, dfresh) of the first of them, and the delta of each."""
+
+    def body(dcarry, now):
+        dstate, dfresh = dcarry
+        now, dh = now
+        dstate, delta, more = step_back(plan.cell, w, now, fork_of_h(dstate, dh))
+        return (dstate, jax.tree.map(jnp.add, dfresh, more)), delta
+
+    return lax.scan(body, dcarry, now, reverse=not plan.reverse, unroll=plan.unroll)
+
+
+def zeros_of_weights(cell, params, w, state, xs):
+    """Where the weights' cotangents are summed: like params, or what `prepare_bwd` is given."""
+    if cell.prepare_bwd is None:
+        return widen(zeros_like(params))
+
+    def one_step_bwd(w, state, xs):
+        x = jax.tree.map(lambda x: jnp.zeros((1, *x.shape[1:]), x.dtype), xs)
+        prevs = jax.tree.map(lambda x: x[None], state)
+        after, saved = cell.step(w, prevs, cell.project(w, x))
+        _, delta = cell.step_bwd(w, prevs, cell.slopes(w, prevs, saved), widen(after))
+        return cell.weights_bwd(w, x, prevs, saved, delta)[0]
+
+    shapes = jax.eval_shape(one_step_bwd, w, state, xs)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return vary_together((zeros, state))[0]
