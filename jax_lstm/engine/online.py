@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jax_lstm.doors import check_array, forward_mode_of_the_twin, refuse
-from jax_lstm.engine.bptt import every_step, fork_of_h, open_run, step_back
+from jax_lstm.engine.bptt import open_run
 from jax_lstm.engine.cell import AnyCell
 from jax_lstm.engine.doors import (
     check_cell,
@@ -37,6 +37,7 @@ from jax_lstm.engine.doors import (
     check_resets,
     check_steps,
 )
+from jax_lstm.engine.loops import every_step, fork_of_h, step_back
 from jax_lstm.engine.made import Made
 from jax_lstm.engine.programs import in_one_program
 from jax_lstm.engine.segments import Plan, Steps, cast_like, clear_masked, widen, zeros_like
