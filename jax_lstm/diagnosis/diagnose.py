@@ -26,7 +26,8 @@ from jax_lstm.diagnosis.slow_backward import MUTANTS
 from jax_lstm.diagnosis.tables import table_for, table_of
 from jax_lstm.doors import check_flag, check_text, refuse
 from jax_lstm.engine.shapes import shape_of, sizes_of
-from jax_lstm.interop.layouts import LAYOUTS, from_ours
+from jax_lstm.interop.described import from_ours
+from jax_lstm.interop.layouts import LAYOUTS
 
 SETTINGS = ("loss", "scale")  # of a problem, beside its arrays
 ENTRY = re.compile(r"(\w+)((?:\[\d+\])+)")

@@ -7,7 +7,8 @@ import pytest
 
 from jax_lstm.commands import main as command
 from jax_lstm.diagnosis import diagnose as diagnosis
-from jax_lstm.interop.layouts import LAYOUTS, from_ours
+from jax_lstm.interop.described import from_ours
+from jax_lstm.interop.layouts import LAYOUTS
 from tests.diagnosis.problems import coursera, in_our_layout, random_problem
 
 

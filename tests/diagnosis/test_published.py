@@ -12,7 +12,8 @@ from jax_lstm.diagnosis import diagnose as diagnosis
 from jax_lstm.diagnosis import templates
 from jax_lstm.diagnosis.slow_backward import MUTANTS
 from jax_lstm.engine.shapes import sizes_of
-from jax_lstm.interop.layouts import LAYOUTS, from_ours
+from jax_lstm.interop.described import from_ours
+from jax_lstm.interop.layouts import LAYOUTS
 from tests.diagnosis.problems import FIXTURES, coursera
 
 
