@@ -13,6 +13,10 @@ import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from jax_lstm.diagnosis import factors
+from jax_lstm.diagnosis.head import RECURRENT, kept_tokens
 from jax_lstm.notation import GATES
 
 LOSSES = ("cotangents", "squared_error", "binary_cross_entropy", "softmax_cross_entropy")
@@ -21,12 +25,16 @@ LOSSES = ("cotangents", "squared_error", "binary_cross_entropy", "softmax_cross_
 class Problem(NamedTuple):
     """What a gradient is the gradient of, in float64 (or in what its rounding is to be seen in).
 
-    params: {"W": (D, 4H), "U": (H, 4H), "b": (4H,)}; Elman without the 4; LSTMP with P (H, R).
+    params: {"W": (D, 4H), "U": (H, 4H), "b": (4H,)}; Elman without the 4; LSTMP with P (H, R). With
+      a readout, "Wy" (H, K) and "by" (K,); with an embedding, "E" (N, D).
     state: {"h": (B, H), "c": (B, H)} before the first step; xs (T, B, D).
     loss: one of LOSSES. "cotangents": dhs (T, B, H) is given. Else it follows from h and the
       targets ys (T, B, H), summed over everything and times `scale`: ½ Σ (h - y)²; h as logits of
-      sigmoids; h as logits of a softmax over H.
+      sigmoids; h as logits of a softmax over H. With a readout, of its K outputs in h's place.
     dlast: cotangents of the last state, as `state`.
+    last: whether the last step alone has a loss.
+    tokens: whole numbers (T, B), whose one-hot vectors, or rows of E, are xs; None.
+    forward: names of the table that hold of the forward, and of whose gradient it is.
     """
 
     params: dict[str, Any]
@@ -37,6 +45,9 @@ class Problem(NamedTuple):
     ys: Any
     scale: float
     dlast: dict[str, Any]
+    last: bool = False
+    tokens: Any = None
+    forward: tuple[str, ...] = ()
 
 
 class Mutants(NamedTuple):
@@ -72,6 +83,9 @@ TIME = {
     "last loss": "only the loss of the last step",
     "h0 zero in backward": "zeros in the backward for the remembered h0",
     "h0 zero": "zeros for the remembered h0, forward and backward",
+    "h0 for every h": "h0 for every h_{t-1} in dU",
+    "h wrapped": "h[-1], the last h, for h_{-1} in dU: a list's index that wraps",
+    "last dh at every step": "the outside's dh of the last step added at every step",
     "h of t": "a shifted time index: h_t for h_{t-1} in dU",
     "x of t-1": "a shifted time index: x_{t-1} for x_t in dW",
     "x of t+1": "a shifted time index: x_{t+1} for x_t in dW",
@@ -92,6 +106,40 @@ LOSS = {
     "sigmoid for softmax": "cross-entropy of a softmax reported, but binary cross-entropy "
     "differentiated",
 }
+HEAD = {
+    "target left out": "the target not subtracted: y, or its softmax or sigmoid, alone",
+    "slope of the loss again": "the loss's cotangent times y (1 - y) once more",
+}
+READOUT = {
+    "h of t-1 in dWy": "a shifted time index: h_{t-1} for h_t in dWy",
+    "last dh only": "of the readout's dh, only that of the last step",
+}
+TOKENS = {
+    "step": "fancy indexing in {}: of examples of a step with one token only the last is left",
+    "all": "fancy indexing in {}: of all places of a token only the last is left",
+    "reversed": "= for += in {}: of all steps with a token only the first is left",
+}
+FORK = {
+    "mean at h": "the mean, not the sum, at the fork at h",
+    "no slope in dh": "deltas without derivative factors in dh_{t-1}",
+    "no slope in dx": "deltas without derivative factors in dx_t",
+    "no slope in dx and dh": "deltas without derivative factors in dx_t and dh_{t-1}",
+}
+VARIANTS = {  # of the forward: the gradient is right for it
+    "no tanh at the output": "no tanh at the output (h = o c), forward and backward",
+    "sigmoid at the output": "a sigmoid for the tanh at the output, forward and backward",
+    "no output gate": "no output gate (h = tanh(c)), forward and backward",
+    "no input gate": "no input gate (i = 1), forward and backward",
+    "no forget gate": "no forget gate (f = 1), forward and backward",
+    "coupled f": "coupled gates, f = 1 - i, forward and backward",
+    "coupled i": "coupled gates, i = 1 - f, forward and backward",
+    "tanh(a/2) for the sigmoid": "tanh(a/2) for the sigmoid of every gate, forward and backward",
+    "hard sigmoid": "0.2 a + 0.5 within 0 and 1 for the sigmoids, forward and backward",
+    "no tanh in g": "no tanh in the candidate, forward and backward",
+    "sigmoid in g": "a sigmoid for the candidate's tanh, forward and backward",
+    "b left out": "the bias left out, forward and backward",
+    "h and c swapped": "h0 and c0 swapped, forward and backward",
+}
 MEMORY = {
     "dc not carried": "the fork at c dropped (dc not carried to t-1)",
     "dc only carried": "the fork at c dropped (dc without its share from h)",
@@ -104,6 +152,10 @@ MEMORY = {
     "tanh of c of t-1": "tanh of the wrong c: c_{t-1} for c_t",
     "c for tanh(c)": "tanh of the wrong c: c where tanh(c) belongs",
     "no slope of tanh(c)": "the factor 1 - tanh²(c) missing in dc",
+    "c0 for every c": "c0 for every c_{t-1} in df",
+    "c wrapped": "c[-1], the last c, for c_{-1} in df: a list's index that wraps",
+    "state wrapped": "h[-1] and c[-1], the last ones, for h_{-1} and c_{-1}: indices that wrap",
+    "mean at c": "the mean, not the sum, at the fork at c",
     "c of t": "a shifted time index: c_t for c_{t-1} in df",
     "state of t": "a shifted time index: h_t and c_t for h_{t-1} and c_{t-1}",
     "f of t-1": "a shifted time index: f_{t-1} for f_t in dc_{t-1}",
@@ -190,15 +242,61 @@ def overwritten(weights, gates, T, B):
 
 
 def overwritten_in(problem, gates):
-    weights = tuple(f"d{k}" for k in problem.params)
-    return overwritten(weights, tuple(gates), *problem.xs.shape[:2])
+    weights = tuple(f"d{k}" for k in problem.params if k in RECURRENT)
+    found = overwritten(weights, tuple(gates), *problem.xs.shape[:2])
+    if "Wy" in problem.params:
+        above = overwritten(("dWy", "dby"), ("a",), *problem.xs.shape[:2])
+        found = found | {k.replace("weights", "readout"): x for k, x in above.items()}
+    return found
+
+
+def tokens_in(problem):
+    """{name: (leaf, what is left)}: sums over the places of a token that fancy indexing loses."""
+    if problem.tokens is None:
+        return {}
+    leaf = "dE" if "E" in problem.params else "dW"
+    kept = kept_tokens(problem.tokens)
+    return {f"{leaf} by tokens: {k}": (leaf, x) for k, x in kept.items() if not x.all()}
 
 
 def local_to_leaves(problem, gates):
     """{name: leaves} of the mistakes after which every other leaf is what it was."""
     table = {"x of t-1": ("dW",), "x of t+1": ("dW",), "h of t": ("dU",)}
     table |= {f"{what} of {k}{end}": ("dxs",) for what, end in BRANCH for k in gates}
+    table |= {k: ("dxs", "dE") for k in table if table[k] == ("dxs",)}
+    table |= {"no slope in dx": ("dxs", "dE"), "h of t-1 in dWy": ("dWy",)}
+    table |= dict.fromkeys(("h0 for every h", "h wrapped"), ("dU",))
+    table |= {k: (leaf,) for k, (leaf, _) in tokens_in(problem).items()}
     return table | {k: x.leaves for k, x in overwritten_in(problem, gates).items()}
+
+
+def factor_table():
+    """{name: sentence} of the wrong factors of (2'), (3') and (4'), see factors.py."""
+    table = {}
+    for name, (says, _) in factors.SIGMOID.items():
+        for k in "ifo" if name != "1" else "":
+            table[f"{name} in {k}"] = f"{says}, in the {NAMES[k]}"
+        if name != "1":
+            table[f"{name} in the sigmoids"] = f"{says}, in the three sigmoids"
+    table |= slope_table({"g": "candidate"})
+    table["slopes twice"] = "the derivative factor of every gate and of the candidate taken twice"
+    for answer, each in {"do": factors.HIDDEN_O, "dc": factors.HIDDEN_C}.items():
+        for name, (says, _) in each.items():
+            table[f"{name} in {answer}"] = f"{says}, in {answer}".replace("in dc, in dc", "in dc")
+    for answer, each in factors.CELL.items():
+        for name, (says, _) in each.items():
+            table[f"{name} for {factors.PARTNERS[answer]} in {answer}"] = f"{says}, in {answer}"
+    return table
+
+
+def slope_table(gates):
+    """The wrong factors of a tanh. gates: {letter: name}."""
+    return {
+        f"{name} in {k}": f"{says}, in the {gate}"
+        for k, gate in gates.items()
+        for name, (says, _) in factors.TANH.items()
+        if name != "1"
+    }
 
 
 BRANCH = (("input", ""), ("dx", " alone"))
@@ -208,7 +306,15 @@ def loss_table(problem):
     binary, softmax = (problem.loss == f"{k}_cross_entropy" for k in ("binary", "softmax"))
     possible = {"softmax for sigmoid": binary, "one half of cross-entropy": binary}
     possible["sigmoid for softmax"] = softmax
-    return {k: LOSS[k] for k, may in possible.items() if may}
+    found = {k: LOSS[k] for k, may in possible.items() if may}
+    targets = HEAD if problem.loss != "cotangents" else {}
+    shape = np.shape(problem.params.get("Wy", [[]]))
+    above = READOUT if "Wy" in problem.params else {}
+    square = {"Wy for its transpose": "Wy where its transpose belongs, in dh_t"}
+    tokens = {
+        k: TOKENS[k.split(": ")[1]].format(leaf) for k, (leaf, _) in tokens_in(problem).items()
+    }
+    return found | targets | above | (square if shape[0] == shape[1] else {}) | tokens
 
 
 def truncations(T):
@@ -228,8 +334,11 @@ def lstm_inside(problem):
     }
     square = TRANSPOSED if problem.params["U"].shape[0] * 4 == problem.params["b"].size else {}
     sums = {k: x.sentence() for k, x in overwritten_in(problem, NAMES).items()}
+    variants = dict(VARIANTS)
+    if problem.state["h"].shape != problem.state["c"].shape:
+        variants.pop("h and c swapped")
     tables = (MEMORY, CARRY, TIME, LAST, square, gate_table(NAMES), loss_table(problem))
-    tables += (sums, branch_table(NAMES))
+    tables += (sums, branch_table(NAMES), FORK, factor_table(), variants)
     table = functools.reduce(dict.__or__, tables, {})
     first = ("dc not carried", "dh not carried", "nothing carried", "own loss")
     table = {k: table[k] for k in first} | table
@@ -239,6 +348,7 @@ def lstm_inside(problem):
 def elman_inside(problem):
     sums = {k: x.sentence() for k, x in overwritten_in(problem, ELMAN_GATES).items()}
     tables = (CARRY, TIME, LAST, TRANSPOSED, gate_table(ELMAN_GATES), loss_table(problem), sums)
+    tables += (FORK, slope_table(ELMAN_GATES))
     table = functools.reduce(dict.__or__, tables, {})
     table.pop("nothing carried")  # there is only dh
     return table | truncations(len(problem.xs))

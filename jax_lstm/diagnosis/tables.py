@@ -17,7 +17,8 @@ def table_of(cell, problem):
     kind = MUTANTS[cell]
     (T, B, D), H = problem.xs.shape, problem.state["h"].shape[-1]
     sizes = {"time": T, "batch": B, "features": H}
-    changes = kind.after(problem) | referee.scalings(sizes, kind.weights)
+    weights = kind.weights + tuple(f"d{k}" for k in problem.params if f"d{k}" not in kind.weights)
+    changes = kind.after(problem) | referee.scalings(sizes, weights)
     truth, gates = kind.gradients(problem, [()]), kind.blocks["dW"]
     noise = noise_of(kind, problem, truth)
 
@@ -30,7 +31,7 @@ def table_of(cell, problem):
         changes,
         clash,
         noise,
-        kind.weights,
+        weights,
         kind.steps,
         kind.blocks,
         {"dxs": dict(zip(gates, np.split(problem.params["W"].T, len(gates)), strict=True))},
@@ -82,7 +83,7 @@ def noise_of(kind, problem, truth):
     most = 0.01 * np.sqrt(sum(np.sum(x * x) for x in truth.values())) / eps
 
     def nudge(x):
-        if not isinstance(x, np.ndarray):
+        if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
             return x
         return (x * (1 + eps * rng.uniform(-0.5, 0.5, x.shape))).astype(np.float32)
 
