@@ -60,6 +60,7 @@ class Mutants(NamedTuple):
     states(problem) -> a state per time step, the one before it
     weights, steps: leaves that belong to weights; leaves with time on axis 0.
     blocks: names along the last axis, by leaf.
+    inner: mistakes within that have a number, keys of INNER.
     """
 
     inside: Callable[..., Any]
@@ -70,6 +71,7 @@ class Mutants(NamedTuple):
     weights: tuple[str, ...]
     steps: tuple[str, ...]
     blocks: dict[str, tuple[str, ...]]
+    inner: tuple[str, ...] = ()
 
 
 # The tables -----------------------------------------------------------------------------------
@@ -124,6 +126,15 @@ FORK = {
     "no slope in dh": "deltas without derivative factors in dh_{t-1}",
     "no slope in dx": "deltas without derivative factors in dx_t",
     "no slope in dx and dh": "deltas without derivative factors in dx_t and dh_{t-1}",
+}
+INNER = {  # with a number that nobody knows
+    "clip dh": "dh clipped at {} at every step",
+    "clip dc": "dc clipped at {} at every step",
+    "clip dh and dc": "dh and dc clipped at {} at every step",
+    "clip carried dh": "the dh that goes to t-1 clipped at {}",
+    "clip carried dc": "the dc that goes to t-1 clipped at {}",
+    "clip carried dh and dc": "the dh and dc that go to t-1 clipped at {}",
+    "clip da": "the net inputs' deltas clipped at {} at every step",
 }
 VARIANTS = {  # of the forward: the gradient is right for it
     "no tanh at the output": "no tanh at the output (h = o c), forward and backward",

@@ -16,6 +16,7 @@ import numpy as np
 
 from jax_lstm.diagnosis.catalogue import (
     ELMAN_GATES,
+    INNER,
     NAMES,
     PERMUTED,
     Mutants,
@@ -30,6 +31,7 @@ from jax_lstm.diagnosis.switches import (
     among,
     begin,
     carry,
+    clipper,
     gate_masks,
     in_groups,
     is_forward,
@@ -160,6 +162,7 @@ def lstm_run(problem, through, settings):
     weights: dict[str, Any] = {f"d{k}": np.zeros_like(x) for k, x in problem.params.items()}
     weights |= readout_bwd(problem, hs, [step[0] for step in steps], pick, left)
     every: list[Any] = [None] * len(steps)
+    clip, facts = clipper(settings)
     (h0, c0), (c_last, _, h_last) = steps[0][:2], steps[-1][-3:]
     for t in reversed(range(len(steps))):
         h_prev, c_prev, i, f, g, o, c, m, h = steps[t]
@@ -167,7 +170,7 @@ def lstm_run(problem, through, settings):
         dh = (
             np.where(through.enters[:, :, t, None, None], dh_outside, 0 * dh_outside) + dh_next
         )  # (F')
-        dh = pick("mean at h", dh / 2, dh)
+        dh = clip("dh", pick("mean at h", dh / 2, dh))
         dm = dh @ p["P"].T if "P" in p else dh  # (10')
         s = pick("tanh of c of t-1", output(pick, c_prev), output(pick, c))
         s = pick("c for tanh(c)", c, s)
@@ -175,7 +178,7 @@ def lstm_run(problem, through, settings):
         do = dm * among(pick, HIDDEN_O, "{} in do", s, o, c, s)  # (4')
         dc_from_h = dm * among(pick, HIDDEN_C, "{} in dc", o * slope, o, c, s)
         dc = pick("dc only carried", 0 * dc_from_h, dc_from_h) + dc_next  # (F')
-        dc = pick("mean at c", dc / 2, dc)
+        dc = clip("dc", pick("mean at c", dc / 2, dc))
         c_before = pick("c0 for every c", c0, c_prev)
         if t == 0:
             c_before = pick("c wrapped", c_last, pick("state wrapped", c_last, c_before))
@@ -192,11 +195,13 @@ def lstm_run(problem, through, settings):
         di, df = pick("coupled f", di - df, di), pick("coupled i", df - di, df)
         outputs = dict(zip(GATES, (i, f, g, o), strict=True))
         dgates = dict(zip(GATES, (di, df, dg, do), strict=True))
-        da = join([d * slope_of(pick, k, outputs[k]) for k, d in dgates.items()])  # (2')
+        slopes = {k: slope_of(pick, k, outputs[k]) for k in GATES}
+        da = clip("da", join([d * slopes[k] for k, d in dgates.items()]))  # (2')
         bare = lambda dgates=dgates: join([*dgates.values()])
         back, down = (pick(f"no slope in {k}", bare, da) for k in ("dh", "dx"))
         back, down = (pick("no slope in dx and dh", bare, d) for d in (back, down))
-        dh_prev = (recurrent * back) @ rows(U)  # (1')
+        dh_prev = clip("carried dh", (recurrent * back) @ rows(U))  # (1')
+        dc_prev = clip("carried dc", dc_prev)
         dx = total(entering * down) @ rows(p["W"])
         x, h_before = multiplied(pick, t, problem.xs, h0, h_last, h, h_prev)
         weights["dW"] = weights["dW"] + rows(x) @ share(left, "dW", t, total(da))  # (F')
@@ -216,7 +221,7 @@ def lstm_run(problem, through, settings):
     dxs, das, dhs, dcs = (over_time(n, x) for x in zip(*every, strict=True))
     das = das if order is None else in_columns(das, order)
     found |= embedding_bwd(problem, dxs, left)
-    return found | {"dxs": dxs, "das": das, "dhs": dhs, "dcs": dcs}
+    return found | {"dxs": dxs, "das": das, "dhs": dhs, "dcs": dcs} | facts
 
 
 def summed(problem, n, weights):
@@ -263,18 +268,19 @@ def elman_run(problem, through, settings):
     weights: dict[str, Any] = {f"d{k}": np.zeros_like(x) for k, x in problem.params.items()}
     weights |= readout_bwd(problem, hs, [h_prev for h_prev, _ in steps], pick, left)
     every: list[Any] = [None] * len(steps)
+    clip, facts = clipper(settings)
     for t in reversed(range(len(steps))):
         h_prev, h = steps[t]
         dh_outside = from_outside(problem, hs, pick, t)
         dh = (
             np.where(through.enters[:, :, t, None, None], dh_outside, 0 * dh_outside) + dh_next
         )  # (F')
-        dh = pick("mean at h", dh / 2, dh)
+        dh = clip("dh", pick("mean at h", dh / 2, dh))
         slope = among(pick, TANH, "{} in a", 1 - h * h, h)
-        da = dh * pick("slope of a", np.ones_like(h), slope)  # (2')
+        da = clip("da", dh * pick("slope of a", np.ones_like(h), slope))  # (2')
         back, down = (pick(f"no slope in {k}", dh, da) for k in ("dh", "dx"))
         back, down = (pick("no slope in dx and dh", dh, d) for d in (back, down))
-        dh_prev = (recurrent * back) @ rows(U)  # (1')
+        dh_prev = clip("carried dh", (recurrent * back) @ rows(U))  # (1')
         dx = total(entering * down) @ p["W"].T
         x, h_before = multiplied(pick, t, problem.xs, steps[0][0], hs[-1], h, h_prev)
         weights["dW"] = weights["dW"] + rows(x) @ share(left, "dW", t, total(da))  # (F')
@@ -287,7 +293,7 @@ def elman_run(problem, through, settings):
     dxs, das, dhs = (over_time(n, x) for x in zip(*every, strict=True))
     found["dh0"] = per_setting(n, total(dh_prev))
     found |= embedding_bwd(problem, dxs, left)
-    return found | {"dxs": dxs, "das": das, "dhs": dhs}
+    return found | {"dxs": dxs, "das": das, "dhs": dhs} | facts
 
 
 GATED = ("dW", "dU", "db", "das")  # leaves with a block per gate
@@ -301,7 +307,8 @@ def table_of_gates(*more):
     """The table of a cell with four gates; `more` are its weights beside W, U and b."""
     local, gradients = functools.partial(local_to_leaves, gates=NAMES), in_groups(lstm_run)
     weights = *WEIGHTS, *more
-    return Mutants(lstm_inside, local, gradients, after_lstm, lstm_states, weights, STEPS, BLOCKS)
+    also = STEPS, BLOCKS, tuple(INNER)
+    return Mutants(lstm_inside, local, gradients, after_lstm, lstm_states, weights, *also)
 
 
 MUTANTS = {
@@ -316,5 +323,6 @@ MUTANTS = {
         WEIGHTS,
         STEPS,
         PLAIN,
+        ("clip dh", "clip carried dh", "clip da"),
     ),
 }

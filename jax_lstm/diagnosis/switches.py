@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jax_lstm.diagnosis import factors
-from jax_lstm.diagnosis.catalogue import VARIANTS, overwritten_in, tokens_in
+from jax_lstm.diagnosis.catalogue import INNER, VARIANTS, overwritten_in, tokens_in
 
 
 def switch(settings):
@@ -39,6 +39,27 @@ def among(pick, table, form, right, *args):
     for name, (_, factor) in table.items():
         right = pick(form.format(name), functools.partial(factor, *args), right)
     return right
+
+
+def clipper(settings):
+    """clip(what, d): d within the threshold that a setting has, "clip dh at 0.5"; and the leaf
+    "facts", how many numbers were beyond it, where there is one."""
+    tops: dict[str, Any] = {}
+    for n, names in enumerate(settings):
+        for kind, _, number in (name.rpartition(" at ") for name in names):
+            carried = "carried " * ("carried" in kind)
+            for what in re.findall("d[hca]", kind) if kind in INNER else ():
+                tops.setdefault(carried + what, np.full(len(settings), np.inf))[n] = float(number)
+    facts = np.zeros(len(settings))
+
+    def clip(what, d):
+        if what not in tops:
+            return d
+        top = tops[what].reshape(-1, 1, 1, 1)
+        facts[:] += (np.abs(d) > top).sum((1, 2, 3))
+        return np.clip(d, -top, top)
+
+    return clip, {"facts": facts} if tops else {}
 
 
 class Flow(NamedTuple):

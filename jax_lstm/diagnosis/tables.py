@@ -4,11 +4,14 @@ import jax
 import numpy as np
 
 from jax_lstm import referee
+from jax_lstm.diagnosis.catalogue import INNER, PERMUTED, factor_table
 from jax_lstm.diagnosis.slow_backward import MUTANTS
 from jax_lstm.diagnosis.switches import clash
 
 PER_STEP = ("das", "dhs", "dcs")  # leaves that few people have
 LARGE = 5e4  # T B H (D + H) from which two mistakes at once take longer than people wait
+SECONDS, PER_PAIR, PER_NUMBER = 3.0, 3e-5, 9e-9  # of one core, as measured
+RARE = {*factor_table(), *(f"forward in order {k}" for k in PERMUTED)}
 DRAWS = 4  # runs that show how large rounding is
 
 
@@ -37,7 +40,18 @@ def table_of(cell, problem):
         {"dxs": dict(zip(gates, np.split(problem.params["W"].T, len(gates)), strict=True))},
         T * B * H * (D + H) > LARGE,
         kind.local(problem),
+        {f"d{k}": x for k, x in problem.params.items()},
+        inner={
+            k: (says, numbered(kind, problem, k)) for k, says in INNER.items() if k in kind.inner
+        },
+        rare=frozenset(RARE) & frozenset(kind.inside(problem)),
+        most=int(SECONDS / (PER_PAIR + PER_NUMBER * T * B * H * (D + H))),
     )
+
+
+def numbered(kind, problem, name):
+    """Gradients with a mistake that has a number, for several numbers."""
+    return lambda numbers: kind.gradients(problem, [(f"{name} at {float(x)!r}",) for x in numbers])
 
 
 def table_for(table, given):

@@ -14,9 +14,10 @@ from jax_lstm.referee.deltas import taps
 from jax_lstm.referee.differences import compare_differences
 from jax_lstm.referee.mutation import Mutant, MutationReport, mutation_test
 from jax_lstm.referee.report import Report, Row, failure, first_line, header
-from jax_lstm.referee.search import Diagnosis, Explanation, Table, diagnose
+from jax_lstm.referee.search import diagnose
 from jax_lstm.referee.slopes import Slope, SlopeReport, slope_test
 from jax_lstm.referee.tapped import Tap, TapReport, Taps
+from jax_lstm.referee.verdict import Diagnosis, Explanation, Table
 
 __all__ = [
     "PRECISION",
