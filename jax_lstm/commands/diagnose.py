@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from jax_lstm.cells import CELLS
 from jax_lstm.commands.options import say, writable, write
 from jax_lstm.diagnosis import diagnose, templates
-from jax_lstm.diagnosis.slow_backward import MUTANTS
 from jax_lstm.interop.layouts import LAYOUTS
 
 
@@ -32,7 +32,7 @@ def add(parsers):
     parser.add_argument(
         "--layout", choices=layouts, help="of both; default: what FILE says, or ours"
     )
-    parser.add_argument("--cell", choices=list(MUTANTS), help="default: what FILE says, or lstm")
+    parser.add_argument("--cell", choices=list(CELLS), help="default: what FILE says, or lstm")
     parser.add_argument(
         "--pairs",
         action="store_const",

@@ -61,17 +61,20 @@ class Mutants(NamedTuple):
     weights, steps: leaves that belong to weights; leaves with time on axis 0.
     blocks: names along the last axis, by leaf.
     inner: mistakes within that have a number, keys of INNER.
+    forward(problem, settings) -> {"hs": (settings, T, B, H), "cs": ..., "loss": (settings, 1, 1,
+      1)}, what there is of them
     """
 
     inside: Callable[..., Any]
     local: Callable[..., Any]
     gradients: Callable[..., Any]
     after: Callable[..., Any]
-    states: Callable[..., Any]
+    states: Callable[..., Any] | None
     weights: tuple[str, ...]
     steps: tuple[str, ...]
     blocks: dict[str, tuple[str, ...]]
     inner: tuple[str, ...] = ()
+    forward: Callable[..., Any] | None = None
 
 
 # The tables -----------------------------------------------------------------------------------
@@ -151,6 +154,7 @@ VARIANTS = {  # of the forward: the gradient is right for it
     "b left out": "the bias left out, forward and backward",
     "h and c swapped": "h0 and c0 swapped, forward and backward",
 }
+SAME = ("no input gate", "no forget gate", "no output gate", "b left out")  # no other backward
 MEMORY = {
     "dc not carried": "the fork at c dropped (dc not carried to t-1)",
     "dc only carried": "the fork at c dropped (dc without its share from h)",
@@ -338,6 +342,10 @@ def truncations(T):
     }
 
 
+def alone(says):
+    return says.replace("forward and backward", "in the forward alone")
+
+
 def lstm_inside(problem):
     order = {
         f"forward in order {name}": f"the blocks of W, U and b read in the order {name}"
@@ -349,8 +357,11 @@ def lstm_inside(problem):
     if problem.state["h"].shape != problem.state["c"].shape:
         variants.pop("h and c swapped")
     tables = (MEMORY, CARRY, TIME, LAST, square, gate_table(NAMES), loss_table(problem))
-    tables += (sums, branch_table(NAMES), FORK, factor_table(), variants)
+    backward = {f"{k}, forward alone": alone(v) for k, v in variants.items() if k not in SAME}
+    tables += (sums, branch_table(NAMES), FORK, factor_table(), variants, backward)
     table = functools.reduce(dict.__or__, tables, {})
+    if problem.forward:
+        table["forward alone"] = "the LSTM's own backward, though the forward is another"
     first = ("dc not carried", "dh not carried", "nothing carried", "own loss")
     table = {k: table[k] for k in first} | table
     return table | truncations(len(problem.xs)) | order

@@ -87,7 +87,19 @@ def transpose_blocks(x):
 
 
 def after_any(problem):
-    """What can happen to the gradient of any cell."""
+    """What can happen to the gradient of a cell with W, U and b."""
+    gates = problem.params["b"].size // problem.state.get("c", problem.state["h"]).shape[-1]
+    return {
+        "b doubled": (
+            "db doubled (two biases, one gradient)",
+            lambda d: d | {"db": 2 * d["db"]},
+        ),
+        "b halved": ("db halved", lambda d: d | {"db": d["db"] / 2}),
+    } | after_leaves(problem, gates)
+
+
+def after_leaves(problem, gates=1):
+    """What can happen to any leaf: its sign, zeros, a mean for a sum."""
     leaves = [f"d{k}" for k in problem.params] + ["dxs"] + [f"d{k}0" for k in problem.state]
     ends = [f"d{k}0" for k in problem.state]
     T, B, _ = problem.xs.shape
@@ -96,24 +108,20 @@ def after_any(problem):
     for k in leaves:
         mine = [(text, n) for text, n in over if k not in ends or text == "batch"]
         averaged |= leaf_means(k, mine)
-    gates = problem.params["b"].size // problem.state.get("c", problem.state["h"]).shape[-1]
     averaged |= leaf_means("dxs", [("gates", gates)] if gates > 1 else [])
-    return (
-        {
-            "b doubled": (
-                "db doubled (two biases, one gradient)",
-                lambda d: d | {"db": 2 * d["db"]},
-            ),
-            "b halved": ("db halved", lambda d: d | {"db": d["db"] / 2}),
-            "dxs reversed": (
-                "dxs in reverse order of time",
-                lambda d: d | {"dxs": d["dxs"][:, ::-1]},
-            ),
-        }
-        | {f"sign of {k}": (f"the sign of {k}", functools.partial(negate, leaf=k)) for k in leaves}
-        | {f"{k} zero": (f"{k} left at zero", functools.partial(zero_leaf, leaf=k)) for k in leaves}
-        | averaged
-    )
+    turned: dict[str, Any] = {
+        "dxs reversed": (
+            "dxs in reverse order of time",
+            lambda d: d | {"dxs": d["dxs"][:, ::-1]},
+        ),
+    }
+    signs = {
+        f"sign of {k}": (f"the sign of {k}", functools.partial(negate, leaf=k)) for k in leaves
+    }
+    zeros = {
+        f"{k} zero": (f"{k} left at zero", functools.partial(zero_leaf, leaf=k)) for k in leaves
+    }
+    return turned | signs | zeros | averaged
 
 
 def negate(d, leaf):

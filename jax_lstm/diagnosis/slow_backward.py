@@ -25,7 +25,14 @@ from jax_lstm.diagnosis.catalogue import (
     lstm_inside,
 )
 from jax_lstm.diagnosis.factors import CELL, HIDDEN_C, HIDDEN_O, PARTNERS, SIGMOID, TANH, sigmoid
-from jax_lstm.diagnosis.head import embedding_bwd, from_outside, readout_bwd, rows, share
+from jax_lstm.diagnosis.head import (
+    embedding_bwd,
+    from_outside,
+    loss_value,
+    readout_bwd,
+    rows,
+    share,
+)
 from jax_lstm.diagnosis.misplaced import after_elman, after_lstm, transpose_blocks
 from jax_lstm.diagnosis.switches import (
     among,
@@ -37,6 +44,8 @@ from jax_lstm.diagnosis.switches import (
     is_forward,
     join,
     multiplied,
+    of_backward,
+    of_forward,
     over_time,
     per_setting,
     share_masks,
@@ -69,7 +78,7 @@ def lstm_forward(problem, settings=((),)):
 
     Where a setting makes the forward wrong, arrays have the axes (settings, 1) in front.
     """
-    settings = [(*problem.forward, *names) for names in settings]
+    settings = of_forward(problem, settings)
     pick, p, order = switch(settings), dict(problem.params), None
     h, c = problem.state["h"], problem.state["c"]
     H = p["b"].size // 4
@@ -124,6 +133,22 @@ def lstm_states(problem):
     return [{"h": step[0], "c": step[1]} for step in steps]
 
 
+def lstm_values(problem, settings):
+    """hs, cs and the loss, per setting."""
+    _, _, steps = lstm_forward(problem, settings)
+    return values_of(problem, len(settings), [s[-1] for s in steps], [s[6] for s in steps])
+
+
+def values_of(problem, n, hs, cs=None):
+    found = {"hs": over_time(n, hs)} | ({} if cs is None else {"cs": over_time(n, cs)})
+    loss = loss_value(problem, hs)
+    return found | (
+        {}
+        if loss is None
+        else {"loss": np.broadcast_to(np.reshape(loss, (-1, 1, 1, 1)), (n, 1, 1, 1))}
+    )
+
+
 CUT = {"i": ("no input gate", "coupled i"), "f": ("no forget gate", "coupled f")}
 CUT |= {"g": (), "o": ("no output gate",)}
 
@@ -151,7 +176,7 @@ def slope_of(pick, k, y):
 
 def lstm_run(problem, through, settings):
     """All steps in reverse; every `pick` is one place where people went wrong."""
-    n, pick = len(settings), switch([(*problem.forward, *names) for names in settings])
+    n, pick = len(settings), switch(of_backward(problem, settings))
     p, order, steps = lstm_forward(problem, settings)
     hs, H = [step[-1] for step in steps], problem.params["b"].size // 4
     recurrent, entering = gate_masks(settings, GATES, H, hs[0])
@@ -257,6 +282,11 @@ def elman_states(problem):
     return [{"h": h_prev} for h_prev, _ in steps]
 
 
+def elman_values(problem, settings):
+    _, steps = elman_forward(problem, settings)
+    return values_of(problem, len(settings), [h for _, h in steps])
+
+
 def elman_run(problem, through, settings):
     n, pick = len(settings), switch(settings)
     p, steps = elman_forward(problem, settings)
@@ -307,7 +337,7 @@ def table_of_gates(*more):
     """The table of a cell with four gates; `more` are its weights beside W, U and b."""
     local, gradients = functools.partial(local_to_leaves, gates=NAMES), in_groups(lstm_run)
     weights = *WEIGHTS, *more
-    also = STEPS, BLOCKS, tuple(INNER)
+    also = STEPS, BLOCKS, tuple(INNER), lstm_values
     return Mutants(lstm_inside, local, gradients, after_lstm, lstm_states, weights, *also)
 
 
@@ -324,5 +354,6 @@ MUTANTS = {
         STEPS,
         PLAIN,
         ("clip dh", "clip carried dh", "clip da"),
+        elman_values,
     ),
 }

@@ -98,7 +98,23 @@ def is_flow(name):
 
 def is_forward(name):
     zeros = "h0 zero", "c0 zero", "state zero", "forget offset"
-    return name in zeros or name in VARIANTS or name.startswith("forward")
+    bare = name.removesuffix(ALONE)
+    return name in zeros or bare in VARIANTS or name.startswith("forward in")
+
+
+ALONE = ", forward alone"
+
+
+def of_forward(problem, settings):
+    """The settings as the forward sees them: with what holds of every one."""
+    bare = lambda names: (k.removesuffix(ALONE) for k in names)
+    return [(*problem.forward, *bare(names)) for names in settings]
+
+
+def of_backward(problem, settings):
+    """As the backward sees them: without what was done in the forward alone."""
+    own = lambda names: () if "forward alone" in names else problem.forward
+    return [(*own(names), *names) for names in settings]
 
 
 def clash(a, b):

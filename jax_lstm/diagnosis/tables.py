@@ -1,11 +1,14 @@
 """The truth and the mistakes of one problem, as the referee wants them."""
 
+from types import MappingProxyType
+
 import jax
 import numpy as np
 
 from jax_lstm import referee
 from jax_lstm.diagnosis.catalogue import INNER, PERMUTED, factor_table
-from jax_lstm.diagnosis.slow_backward import MUTANTS
+from jax_lstm.diagnosis.finish import finishing
+from jax_lstm.diagnosis.kinds import kind_of
 from jax_lstm.diagnosis.switches import clash
 
 PER_STEP = ("das", "dhs", "dcs")  # leaves that few people have
@@ -15,21 +18,25 @@ RARE = {*factor_table(), *(f"forward in order {k}" for k in PERMUTED)}
 DRAWS = 4  # runs that show how large rounding is
 
 
-def table_of(cell, problem):
-    """A Table; the truth in it is made here and now."""
-    kind = MUTANTS[cell]
+def table_of(cell, problem, settings=MappingProxyType({}), absent=()):
+    """A Table; the truth in it is made here and now. absent: weights that its owner has not."""
+    kind = kind_of(cell)
     (T, B, D), H = problem.xs.shape, problem.state["h"].shape[-1]
-    sizes = {"time": T, "batch": B, "features": H}
+    features = H if problem.ys is None else problem.ys.shape[-1]
+    sizes = {"time": T, "batch": B, "features": features}
     weights = kind.weights + tuple(f"d{k}" for k in problem.params if f"d{k}" not in kind.weights)
     changes = kind.after(problem) | referee.scalings(sizes, weights)
-    truth, gates = kind.gradients(problem, [()]), kind.blocks["dW"]
+    truth, gates = kind.gradients(problem, [()]), kind.blocks.get("dW", ())
     noise = noise_of(kind, problem, truth)
 
     def gradients(settings):
         return truth if list(settings) == [()] else kind.gradients(problem, settings)
 
+    own = {k: x for k, x in problem.params.items() if k not in absent}
+    finish, finishes = finishing(own, settings)
+    inside = {k: says for k, says in kind.inside(problem).items() if k not in problem.forward}
     return referee.Table(
-        kind.inside(problem),
+        inside,
         gradients,
         changes,
         clash,
@@ -37,14 +44,18 @@ def table_of(cell, problem):
         weights,
         kind.steps,
         kind.blocks,
-        {"dxs": dict(zip(gates, np.split(problem.params["W"].T, len(gates)), strict=True))},
+        {"dxs": dict(zip(gates, np.split(problem.params["W"].T, len(gates)), strict=True))}
+        if gates
+        else {},
         T * B * H * (D + H) > LARGE,
         kind.local(problem),
-        {f"d{k}": x for k, x in problem.params.items()},
+        {f"d{k}": x for k, x in own.items()},
+        finish=finish,
+        finishes=finishes,
         inner={
             k: (says, numbered(kind, problem, k)) for k, says in INNER.items() if k in kind.inner
         },
-        rare=frozenset(RARE) & frozenset(kind.inside(problem)),
+        rare=frozenset(RARE) & frozenset(inside),
         most=int(SECONDS / (PER_PAIR + PER_NUMBER * T * B * H * (D + H))),
     )
 

@@ -1,6 +1,6 @@
 """The referee: judges gradients. Takes functions and arrays; knows JAX, knows no cell."""
 
-from jax_lstm.referee.agreement import Given
+from jax_lstm.referee.agreement import Given, distances
 from jax_lstm.referee.changes import scalings
 from jax_lstm.referee.comparison import (
     PRECISION,
@@ -38,6 +38,7 @@ __all__ = [
     "compare_differences",
     "compare_routes",
     "diagnose",
+    "distances",
     "failure",
     "first_line",
     "header",

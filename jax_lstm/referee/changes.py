@@ -32,16 +32,18 @@ def scalings(sizes: Mapping[str, int], weights: Sequence[str]) -> dict[str, Chan
         check_size("sizes", n, 0)
     check_texts("weights", weights, "the names of the weights' leaves, a tuple of texts")
     table = {"sign": ("the sign", times(-1.0, None))}
-    several = itertools.chain(*(itertools.combinations(sizes, r) for r in (1, 2, 3)))
+    several = [x for r in (1, 2, 3) for x in itertools.combinations(sizes, r)]
     for axes in several:
         n, over = float(np.prod([sizes[k] for k in axes])), " and ".join(axes)
         if n > 1:
             table[f"mean over {over}"] = (f"the mean over {over}, not the sum", times(1 / n, None))
-    for over, n in sizes.items():
+    for axes in several:
+        n, over = float(np.prod([sizes[k] for k in axes])), " and ".join(axes)
         if n > 1:
             table[f"sum over {over}"] = (f"the sum over {over}, not the mean", times(n, None))
     table["no half"] = ("twice the loss (the ½ of the squared error left out)", times(2.0, None))
     table["half"] = ("half the loss (the ½ of the squared error where none is)", times(0.5, None))
+    table["weights sign"] = "the sign of the weights' gradients", times(-1.0, weights)
     for over, n in means(sizes):
         says = f"the weights' gradients averaged over {over}, not summed"
         table[f"weights averaged over {over}"] = says, times(1 / n, weights)

@@ -1,0 +1,2 @@
+def guess_layout(problem, gradient, cell):
+    raise NotImplementedError
