@@ -21,10 +21,12 @@ def finishing(params, settings):
     params: {"W": ...}. settings: see settings.py.
     """
     said = {k: settings[k] for k in KNOWN if k in settings}
-    if not said:
-        return None, {}
     change = functools.partial(finish, params=params)
-    wrong = {f"{k} left out": (SAYS[k], without(change, said, k)) for k in said}
+    uphill = {"update sign": (UPHILL, lambda d: negate(change(d, **said), params))}
+    uphill = uphill if "learning_rate" in settings else {}
+    if not said:
+        return None, uphill
+    wrong = uphill | {f"{k} left out": (SAYS[k], without(change, said, k)) for k in said}
     if "weight_decay" in said:
         decay = said["weight_decay"]
         other = {
@@ -52,6 +54,14 @@ def finishing(params, settings):
         says = "clipping by norm leaf by leaf, not by the norm of all"
         wrong["clip_norm of each"] = says, functools.partial(change, each=True, **said)
     return functools.partial(change, **said), wrong
+
+
+UPHILL = "the sign of the update: plus, not minus, the learning rate times the gradient"
+
+
+def negate(gradient, params):
+    weights = {"db again", *(f"d{k}" for k in params)}
+    return {k: -x if k in weights else x for k, x in gradient.items()}
 
 
 SAYS = {
