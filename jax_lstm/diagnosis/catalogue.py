@@ -374,3 +374,13 @@ def elman_inside(problem):
     table = functools.reduce(dict.__or__, tables, {})
     table.pop("nothing carried")  # there is only dh
     return table | truncations(len(problem.xs))
+
+
+def not_drawn():
+    """Names that trace, grade and diagnose have, and a page that computes on its own has not."""
+    late = "h0 for every h", "h wrapped", "last dh at every step", "c0 for every c", "c wrapped"
+    late += ("state wrapped", "mean at c", "weights sign", *HEAD, *FORK, *VARIANTS)
+    late += tuple(f"{k}, forward alone" for k in VARIANTS)
+    sums = [f"sum over {a} and {b}" for a, b in (("time", "batch"), ("time", "features"))]
+    sums += ["sum over batch and features", "sum over time and batch and features"]
+    return {*late, *sums, *factor_table(), *slope_table(ELMAN_GATES)}

@@ -23,7 +23,8 @@ from jax_lstm.cells.elman import ElmanParams, ElmanState
 from jax_lstm.cells.lstm import LSTMParams, LSTMState
 from jax_lstm.diagnosis import brought, diagnose, templates
 from jax_lstm.diagnosis.catalogue import Problem
-from jax_lstm.diagnosis.switches import from_outside, switch
+from jax_lstm.diagnosis.head import from_outside
+from jax_lstm.diagnosis.switches import switch
 from jax_lstm.notation import GATES
 from jax_lstm.stages import bias, bias_bwd, linear, linear_bwd, sigmoid, sigmoid_bwd
 from jax_lstm.stages.losses import (
