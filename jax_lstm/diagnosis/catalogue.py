@@ -17,6 +17,23 @@ import numpy as np
 
 from jax_lstm.diagnosis import factors
 from jax_lstm.diagnosis.head import RECURRENT, kept_tokens
+from jax_lstm.diagnosis.sentences import (
+    BARE,
+    CARRY,
+    FORK,
+    HEAD,
+    LAST,
+    LOSS,
+    MEMORY,
+    READOUT,
+    SAME,
+    STEP,
+    TIME,
+    TOKENS,
+    TRANSPOSED,
+    UNTANHED,
+    VARIANTS,
+)
 from jax_lstm.notation import GATES
 
 LOSSES = ("cotangents", "squared_error", "binary_cross_entropy", "softmax_cross_entropy")
@@ -77,109 +94,6 @@ class Mutants(NamedTuple):
     forward: Callable[..., Any] | None = None
 
 
-# The tables -----------------------------------------------------------------------------------
-
-CARRY = {
-    "dh not carried": "the fork at h dropped (dh not carried to t-1)",
-    "nothing carried": "nothing carried between steps (neither dh nor dc reaches t-1)",
-    "own loss": "only a step's own loss (what a later step lost never reaches t)",
-}
-TIME = {
-    "last loss": "only the loss of the last step",
-    "h0 zero in backward": "zeros in the backward for the remembered h0",
-    "h0 zero": "zeros for the remembered h0, forward and backward",
-    "h0 for every h": "h0 for every h_{t-1} in dU",
-    "h wrapped": "h[-1], the last h, for h_{-1} in dU: a list's index that wraps",
-    "last dh at every step": "the outside's dh of the last step added at every step",
-    "h of t": "a shifted time index: h_t for h_{t-1} in dU",
-    "x of t-1": "a shifted time index: x_{t-1} for x_t in dW",
-    "x of t+1": "a shifted time index: x_{t+1} for x_t in dW",
-    "dh of t-1": "a shifted time index: step t gets the outside's dh of t-1",
-    "dh of t+1": "a shifted time index: step t gets the outside's dh of t+1",
-}
-TRANSPOSED = {
-    "U for its transpose": "U where its transpose belongs, gate by gate, in dh_{t-1}",
-}
-LAST = {
-    "dh_T dropped": "the cotangent of the last h dropped",
-}
-LOSS = {
-    "one half of cross-entropy": "binary cross-entropy reported, but cross-entropy differentiated "
-    "(-y log p alone)",
-    "softmax for sigmoid": "binary cross-entropy reported, but cross-entropy differentiated (of a "
-    "softmax)",
-    "sigmoid for softmax": "cross-entropy of a softmax reported, but binary cross-entropy "
-    "differentiated",
-}
-HEAD = {
-    "target left out": "the target not subtracted: y, or its softmax or sigmoid, alone",
-    "slope of the loss again": "the loss's cotangent times y (1 - y) once more",
-}
-READOUT = {
-    "h of t-1 in dWy": "a shifted time index: h_{t-1} for h_t in dWy",
-    "last dh only": "of the readout's dh, only that of the last step",
-}
-TOKENS = {
-    "step": "fancy indexing in {}: of examples of a step with one token only the last is left",
-    "all": "fancy indexing in {}: of all places of a token only the last is left",
-    "reversed": "= for += in {}: of all steps with a token only the first is left",
-}
-FORK = {
-    "mean at h": "the mean, not the sum, at the fork at h",
-    "no slope in dh": "deltas without derivative factors in dh_{t-1}",
-    "no slope in dx": "deltas without derivative factors in dx_t",
-    "no slope in dx and dh": "deltas without derivative factors in dx_t and dh_{t-1}",
-}
-INNER = {  # with a number that nobody knows
-    "clip dh": "dh clipped at {} at every step",
-    "clip dc": "dc clipped at {} at every step",
-    "clip dh and dc": "dh and dc clipped at {} at every step",
-    "clip carried dh": "the dh that goes to t-1 clipped at {}",
-    "clip carried dc": "the dc that goes to t-1 clipped at {}",
-    "clip carried dh and dc": "the dh and dc that go to t-1 clipped at {}",
-    "clip da": "the net inputs' deltas clipped at {} at every step",
-}
-VARIANTS = {  # of the forward: the gradient is right for it
-    "no tanh at the output": "no tanh at the output (h = o c), forward and backward",
-    "sigmoid at the output": "a sigmoid for the tanh at the output, forward and backward",
-    "no output gate": "no output gate (h = tanh(c)), forward and backward",
-    "no input gate": "no input gate (i = 1), forward and backward",
-    "no forget gate": "no forget gate (f = 1), forward and backward",
-    "coupled f": "coupled gates, f = 1 - i, forward and backward",
-    "coupled i": "coupled gates, i = 1 - f, forward and backward",
-    "tanh(a/2) for the sigmoid": "tanh(a/2) for the sigmoid of every gate, forward and backward",
-    "hard sigmoid": "0.2 a + 0.5 within 0 and 1 for the sigmoids, forward and backward",
-    "no tanh in g": "no tanh in the candidate, forward and backward",
-    "sigmoid in g": "a sigmoid for the candidate's tanh, forward and backward",
-    "b left out": "the bias left out, forward and backward",
-    "h and c swapped": "h0 and c0 swapped, forward and backward",
-}
-SAME = ("no input gate", "no forget gate", "no output gate", "b left out")  # no other backward
-MEMORY = {
-    "dc not carried": "the fork at c dropped (dc not carried to t-1)",
-    "dc only carried": "the fork at c dropped (dc without its share from h)",
-    "dc_T dropped": "the cotangent of the last c dropped",
-    "state zero in backward": "zeros in the backward for the remembered h0 and c0",
-    "c0 zero in backward": "zeros in the backward for the remembered c0",
-    "c0 zero": "zeros for the remembered c0, forward and backward",
-    "state zero": "zeros for the remembered h0 and c0, forward and backward",
-    "1 - f": "1 - f for f in dc_{t-1}",
-    "tanh of c of t-1": "tanh of the wrong c: c_{t-1} for c_t",
-    "c for tanh(c)": "tanh of the wrong c: c where tanh(c) belongs",
-    "no slope of tanh(c)": "the factor 1 - tanh²(c) missing in dc",
-    "c0 for every c": "c0 for every c_{t-1} in df",
-    "c wrapped": "c[-1], the last c, for c_{-1} in df: a list's index that wraps",
-    "state wrapped": "h[-1] and c[-1], the last ones, for h_{-1} and c_{-1}: indices that wrap",
-    "mean at c": "the mean, not the sum, at the fork at c",
-    "c of t": "a shifted time index: c_t for c_{t-1} in df",
-    "state of t": "a shifted time index: h_t and c_t for h_{t-1} and c_{t-1}",
-    "f of t-1": "a shifted time index: f_{t-1} for f_t in dc_{t-1}",
-    "i and g swapped": "the factors i and g swapped (di = dc i, dg = dc g)",
-    "slope of every gate": "the derivative factor of every gate and of the candidate missing",
-    "slope of the sigmoids": "the derivative factor of the three sigmoids missing",
-    "slopes at the outputs": "derivative factors taken at the outputs of the gates, s'(s(a))",
-    "forget offset": "1 added to the net input of the forget gate, forward and backward",
-}
 NAMES: dict[str, str] = dict(
     zip(GATES, ("input gate", "forget gate", "candidate", "output gate"), strict=True)
 )
@@ -200,6 +114,10 @@ def gate_table(gates):
             for k, v in gates.items()
         }
         | {f"input of {k}": f"the {v}'s term missing in dx_t" for k, v in gates.items()}
+        | {
+            f"recurrence and input of {k}": f"the {v}'s term missing in dx_t and dh_{{t-1}}"
+            for k, v in gates.items()
+        }
     )
 
 
@@ -280,7 +198,7 @@ def local_to_leaves(problem, gates):
     table |= {f"{what} of {k}{end}": ("dxs",) for what, end in BRANCH for k in gates}
     table |= {k: ("dxs", "dE") for k in table if table[k] == ("dxs",)}
     table |= {"no slope in dx": ("dxs", "dE"), "h of t-1 in dWy": ("dWy",)}
-    table |= dict.fromkeys(("h0 for every h", "h wrapped"), ("dU",))
+    table |= dict.fromkeys(("h0 for every h", "h wrapped", "h of t-2"), ("dU",))
     table |= {k: (leaf,) for k, (leaf, _) in tokens_in(problem).items()}
     return table | {k: x.leaves for k, x in overwritten_in(problem, gates).items()}
 
@@ -301,7 +219,9 @@ def factor_table():
     for answer, each in factors.CELL.items():
         for name, (says, _) in each.items():
             table[f"{name} for {factors.PARTNERS[answer]} in {answer}"] = f"{says}, in {answer}"
-    return table
+    table |= {f"da_{k} bare": BARE["da"].format(v) for k, v in NAMES.items()}
+    table |= {f"{k} bare": BARE["product"].format(k) for k in ("df", "di", "dg")}
+    return table | {f"{k} bare": BARE["dh"].format(k) for k in ("do", "dc")}
 
 
 def slope_table(gates):
@@ -358,7 +278,9 @@ def lstm_inside(problem):
         variants.pop("h and c swapped")
     tables = (MEMORY, CARRY, TIME, LAST, square, gate_table(NAMES), loss_table(problem))
     backward = {f"{k}, forward alone": alone(v) for k, v in variants.items() if k not in SAME}
-    tables += (sums, branch_table(NAMES), FORK, factor_table(), variants, backward)
+    deltas = {f"deltas in order {k}": f"the deltas' blocks in the order {k}" for k in PERMUTED}
+    tables += (sums, branch_table(NAMES), FORK, STEP, factor_table(), variants, backward, deltas)
+    tables += (UNTANHED,) if "no tanh at the output" in problem.forward else ()
     table = functools.reduce(dict.__or__, tables, {})
     if problem.forward:
         table["forward alone"] = "the LSTM's own backward, though the forward is another"
@@ -370,7 +292,8 @@ def lstm_inside(problem):
 def elman_inside(problem):
     sums = {k: x.sentence() for k, x in overwritten_in(problem, ELMAN_GATES).items()}
     tables = (CARRY, TIME, LAST, TRANSPOSED, gate_table(ELMAN_GATES), loss_table(problem), sums)
-    tables += (FORK, slope_table(ELMAN_GATES))
+    own = ("dh_next twice", "dh outside twice", "dh of the outside alone", "h of t-2")
+    tables += (FORK, slope_table(ELMAN_GATES), {k: STEP[k] for k in own})
     table = functools.reduce(dict.__or__, tables, {})
     table.pop("nothing carried")  # there is only dh
     return table | truncations(len(problem.xs))
@@ -379,8 +302,11 @@ def elman_inside(problem):
 def not_drawn():
     """Names that trace, grade and diagnose have, and a page that computes on its own has not."""
     late = "h0 for every h", "h wrapped", "last dh at every step", "c0 for every c", "c wrapped"
-    late += ("state wrapped", "mean at c", "weights sign", *HEAD, *FORK, *VARIANTS)
+    late += ("state wrapped", "mean at c", "weights sign", *HEAD, *FORK, *STEP, *VARIANTS)
+    late += tuple(f"recurrence and input of {k}" for k in "ifgoa")
+    late += tuple(f"deltas in order {k}" for k in PERMUTED)
     late += tuple(f"{k}, forward alone" for k in VARIANTS)
     sums = [f"sum over {a} and {b}" for a, b in (("time", "batch"), ("time", "features"))]
+    sums += [f"dW and dU averaged over {k}" for k in ("time", "batch", "time and batch")]
     sums += ["sum over batch and features", "sum over time and batch and features"]
     return {*late, *sums, *factor_table(), *slope_table(ELMAN_GATES)}

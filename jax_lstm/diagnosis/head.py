@@ -142,7 +142,7 @@ def one_hot(tokens, size):
 def kept_tokens(tokens):
     """{name: booleans (T, B)}: whose share is left where fancy indexing forgets the others."""
     T, B = tokens.shape
-    keep = {k: np.zeros((T, B), bool) for k in ("step", "all", "reversed")}
+    keep = {k: np.zeros((T, B), bool) for k in ("step", "all", "batch first", "reversed")}
     seen = np.unique(tokens)
     for t in range(T):
         for token in seen:
@@ -151,6 +151,7 @@ def kept_tokens(tokens):
     for token in seen:
         places = np.argwhere(tokens == token)
         keep["all"][tuple(places[-1])] = True
+        keep["batch first"][tuple(places[np.lexsort((places[:, 0], places[:, 1]))[-1]])] = True
         first = places[places[:, 0] == places[0, 0]]
         keep["reversed"][tuple(first[-1])] = True
     return keep

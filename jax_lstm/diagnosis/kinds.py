@@ -12,9 +12,10 @@ import numpy as np
 
 from jax_lstm import referee
 from jax_lstm.cells import CELLS
-from jax_lstm.diagnosis.catalogue import LAST, TIME, Mutants, loss_table, truncations
+from jax_lstm.diagnosis.catalogue import Mutants, loss_table, truncations
 from jax_lstm.diagnosis.head import embedding_bwd, from_outside, loss_value, readout_bwd
 from jax_lstm.diagnosis.misplaced import after_leaves, blocks
+from jax_lstm.diagnosis.sentences import LAST, TIME
 from jax_lstm.diagnosis.slow_backward import MUTANTS
 from jax_lstm.diagnosis.switches import flow, is_flow, switch
 from jax_lstm.engine.shapes import axes_of

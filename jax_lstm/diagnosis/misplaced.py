@@ -10,7 +10,7 @@ import numpy as np
 from jax_lstm.diagnosis.catalogue import NAMES, PERMUTED
 from jax_lstm.diagnosis.head import rows
 from jax_lstm.notation import GATES
-from jax_lstm.referee.changes import leaf_means, means
+from jax_lstm.referee.changes import leaf_means, means, scale
 
 
 def blocks(x, order):
@@ -55,6 +55,9 @@ def gate_means(problem):
     T, B, _ = problem.xs.shape
     table: dict[str, Any] = {}
     for over, n in means({"time": T, "batch": B}):
+        says = f"the mean over {over}, not the sum, in dW and dU alone"
+        whole = functools.partial(scale, factor=1 / n, leaves=("dW", "dU"))
+        table[f"dW and dU averaged over {over}"] = says, whole
         for leaves in (("dW",), ("dU",), ("db",), ("dW", "dU")):
             for k, gate in NAMES.items():
                 whose = f"{' and '.join(leaves)} of the {gate}"

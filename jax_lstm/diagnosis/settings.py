@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from jax_lstm.diagnosis.catalogue import LOSSES, VARIANTS
+from jax_lstm.diagnosis.catalogue import LOSSES
+from jax_lstm.diagnosis.sentences import VARIANTS
 from jax_lstm.printing import listing
 
 NUMBERS = ("scale", "weight_decay", "clip_value", "clip_norm", "learning_rate", "loss_value")

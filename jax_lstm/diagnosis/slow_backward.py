@@ -16,7 +16,6 @@ import numpy as np
 
 from jax_lstm.diagnosis.catalogue import (
     ELMAN_GATES,
-    INNER,
     NAMES,
     PERMUTED,
     Mutants,
@@ -34,6 +33,7 @@ from jax_lstm.diagnosis.head import (
     share,
 )
 from jax_lstm.diagnosis.misplaced import after_elman, after_lstm, transpose_blocks
+from jax_lstm.diagnosis.sentences import INNER
 from jax_lstm.diagnosis.switches import (
     among,
     begin,
@@ -57,11 +57,29 @@ from jax_lstm.notation import GATES
 # The LSTM, with and without projection --------------------------------------------------------
 
 
-def columns(settings, H):
+def in_order(da, order):
+    """The blocks of every gate in each setting's order."""
+    if order is None:
+        return da
+    da = np.broadcast_to(da, (len(order), *da.shape[1:]))
+    return np.take_along_axis(da, np.broadcast_to(order[:, None, None], da.shape), -1)
+
+
+def sum_at_h(problem, hs, through, pick, t, dh_next):
+    """dh_t, the fork at h: from outside and from t+1."""
+    dh = from_outside(problem, hs, pick, t)
+    outside = np.where(through.enters[:, :, t, None, None], dh, 0 * dh)
+    dh = outside + dh_next
+    dh = pick("dh_next twice", dh + dh_next, pick("dh outside twice", dh + outside, dh))
+    dh = pick("dh of the outside alone", outside, dh)
+    return pick("mean at h", dh / 2, dh)
+
+
+def columns(settings, H, form="forward in"):
     """Where each column of a wrong order comes from, and where it goes: (settings, 4H) each."""
     orders = [
         next(
-            (PERMUTED[k.rsplit("order ", 1)[-1]] for k in names if k.startswith("forward in")),
+            (PERMUTED[k.rsplit("order ", 1)[-1]] for k in names if k.startswith(form)),
             GATES,
         )
         for names in settings
@@ -188,23 +206,33 @@ def lstm_run(problem, through, settings):
     weights |= readout_bwd(problem, hs, [step[0] for step in steps], pick, left)
     every: list[Any] = [None] * len(steps)
     clip, facts = clipper(settings)
+    wrongly = [k for names in settings for k in names if k.startswith("deltas in")]
+    placed = columns(settings, H, "deltas in")[1] if wrongly else None
     (h0, c0), (c_last, _, h_last) = steps[0][:2], steps[-1][-3:]
     for t in reversed(range(len(steps))):
-        h_prev, c_prev, i, f, g, o, c, m, h = steps[t]
-        dh_outside = from_outside(problem, hs, pick, t)
-        dh = (
-            np.where(through.enters[:, :, t, None, None], dh_outside, 0 * dh_outside) + dh_next
-        )  # (F')
-        dh = clip("dh", pick("mean at h", dh / 2, dh))
+        late = zip(steps[-1], steps[t], strict=True)
+        now = (pick("cache of the last step", x, y) for x, y in late)
+        h_prev, c_prev, i, f, g, o, c, m, h = now
+        h_older, c_older = (h_last, c_last) if t == 0 else (steps[t - 1][0], steps[t - 1][1])
+        dh = sum_at_h(problem, hs, through, pick, t, dh_next)  # (F')
+        dh = clip("dh", dh)
         dm = dh @ p["P"].T if "P" in p else dh  # (10')
         s = pick("tanh of c of t-1", output(pick, c_prev), output(pick, c))
         s = pick("c for tanh(c)", c, s)
         slope = pick("no slope of tanh(c)", np.ones_like(s), output_slope(pick, s))
-        do = dm * among(pick, HIDDEN_O, "{} in do", s, o, c, s)  # (4')
-        dc_from_h = dm * among(pick, HIDDEN_C, "{} in dc", o * slope, o, c, s)
+        hidden = among(pick, HIDDEN_O, "{} in do", pick("tanh(c) in do", np.tanh(c), s), o, c, s)
+        slope = pick("o (1 - tanh²(c)) in dc", lambda c=c: 1 - np.tanh(c) ** 2, slope)
+        slope = among(pick, HIDDEN_C, "{} in dc", o * slope, o, c, s)
+        do, dc_from_h = dm * hidden, pick("dc bare", slope, dm * slope)  # (4')
         dc = pick("dc only carried", 0 * dc_from_h, dc_from_h) + dc_next  # (F')
+        dc = pick("dc of h alone", dc_from_h, pick("dc_next twice", dc + dc_next, dc))
         dc = clip("dc", pick("mean at c", dc / 2, dc))
+        do = pick("do bare", hidden, pick("dc for dh in do", lambda dc=dc, s=hidden: dc * s, do))
+        dcs = dict.fromkeys(PARTNERS, pick("no dc_next in the gates", dc_from_h, dc))
+        dcs["dc_prev"] = pick("dc_prev from dc_next alone", dc_next, dc)
+        dcs["dc_prev"] = pick("dc_prev from h alone", dc_from_h, dcs["dc_prev"])
         c_before = pick("c0 for every c", c0, c_prev)
+        c_before = pick("c of t-2", c_older, pick("state of t-2", c_older, c_before))
         if t == 0:
             c_before = pick("c wrapped", c_last, pick("state wrapped", c_last, c_before))
             c_before = pick("c0 zero in backward", 0 * c_before, c_before)
@@ -213,22 +241,27 @@ def lstm_run(problem, through, settings):
         keeps = pick("1 - f", 1 - f, pick("f of t-1", steps[t - 1][3] if t else f, f))
         swapped = pick("i and g swapped", i, g), pick("i and g swapped", g, i)
         right = {"df": c_before, "dc_prev": keeps, "di": swapped[0], "dg": swapped[1]}
-        df, dc_prev, di, dg = (
-            dc * among(pick, CELL[k], f"{{}} for {PARTNERS[k]} in {k}", x, f, c_prev, i, g)
+        factor = {
+            k: among(pick, CELL[k], f"{{}} for {PARTNERS[k]} in {k}", x, f, c_prev, i, g)
             for k, x in right.items()
+        }
+        df, dc_prev, di, dg = (
+            pick(f"{k} bare", factor[k], dcs[k] * factor[k]) for k in PARTNERS
         )  # (3')
         di, df = pick("coupled f", di - df, di), pick("coupled i", df - di, df)
         outputs = dict(zip(GATES, (i, f, g, o), strict=True))
         dgates = dict(zip(GATES, (di, df, dg, do), strict=True))
         slopes = {k: slope_of(pick, k, outputs[k]) for k in GATES}
-        da = clip("da", join([d * slopes[k] for k, d in dgates.items()]))  # (2')
+        das = [pick(f"da_{k} bare", slopes[k], d * slopes[k]) for k, d in dgates.items()]
+        da = clip("da", in_order(join(das), placed))  # (2')
         bare = lambda dgates=dgates: join([*dgates.values()])
         back, down = (pick(f"no slope in {k}", bare, da) for k in ("dh", "dx"))
         back, down = (pick("no slope in dx and dh", bare, d) for d in (back, down))
         dh_prev = clip("carried dh", (recurrent * back) @ rows(U))  # (1')
         dc_prev = clip("carried dc", dc_prev)
         dx = total(entering * down) @ rows(p["W"])
-        x, h_before = multiplied(pick, t, problem.xs, h0, h_last, h, h_prev)
+        xs = [pick("cache of the last step", problem.xs[-1], x) for x in problem.xs]
+        x, h_before = multiplied(pick, t, xs, h0, h_last, h_older, h, h_prev)
         weights["dW"] = weights["dW"] + rows(x) @ share(left, "dW", t, total(da))  # (F')
         weights["dU"] = weights["dU"] + rows(h_before) @ share(left, "dU", t, total(da))
         weights["db"] = weights["db"] + share(left, "db", t, total(da)).sum(-2, keepdims=True)
@@ -301,18 +334,15 @@ def elman_run(problem, through, settings):
     clip, facts = clipper(settings)
     for t in reversed(range(len(steps))):
         h_prev, h = steps[t]
-        dh_outside = from_outside(problem, hs, pick, t)
-        dh = (
-            np.where(through.enters[:, :, t, None, None], dh_outside, 0 * dh_outside) + dh_next
-        )  # (F')
-        dh = clip("dh", pick("mean at h", dh / 2, dh))
+        dh = clip("dh", sum_at_h(problem, hs, through, pick, t, dh_next))  # (F')
         slope = among(pick, TANH, "{} in a", 1 - h * h, h)
         da = clip("da", dh * pick("slope of a", np.ones_like(h), slope))  # (2')
         back, down = (pick(f"no slope in {k}", dh, da) for k in ("dh", "dx"))
         back, down = (pick("no slope in dx and dh", dh, d) for d in (back, down))
         dh_prev = clip("carried dh", (recurrent * back) @ rows(U))  # (1')
         dx = total(entering * down) @ p["W"].T
-        x, h_before = multiplied(pick, t, problem.xs, steps[0][0], hs[-1], h, h_prev)
+        h_older = steps[t - 1][0] if t else hs[-1]
+        x, h_before = multiplied(pick, t, problem.xs, steps[0][0], hs[-1], h_older, h, h_prev)
         weights["dW"] = weights["dW"] + rows(x) @ share(left, "dW", t, total(da))  # (F')
         weights["dU"] = weights["dU"] + rows(h_before) @ share(left, "dU", t, total(da))
         weights["db"] = weights["db"] + share(left, "db", t, total(da)).sum(-2, keepdims=True)

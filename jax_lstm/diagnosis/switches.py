@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jax_lstm.diagnosis import factors
-from jax_lstm.diagnosis.catalogue import INNER, VARIANTS, overwritten_in, tokens_in
+from jax_lstm.diagnosis.catalogue import overwritten_in, tokens_in
+from jax_lstm.diagnosis.sentences import INNER, VARIANTS
 
 
 def switch(settings):
@@ -120,7 +121,7 @@ def of_backward(problem, settings):
 def clash(a, b):
     """Two names for one thing: two flows at once, two orders of gates, two factors for one, or a
     sum of which nothing would be left."""
-    every = is_flow, lambda k: k.startswith("forward in")
+    every = is_flow, lambda k: k.startswith(("forward in", "deltas in"))
     same = any(both(a) and both(b) for both in every)
     return same or bool(slots(a) & slots(b)) or nothing_left(a, b)
 
@@ -130,13 +131,15 @@ def slots(name):
     if name in WHOLE:
         return frozenset(WHOLE[name])
     match = SLOT.search(name)
-    return frozenset((match[1] or match[2],)) if match else frozenset()
+    return frozenset((next(filter(None, match.groups())),)) if match else frozenset()
 
 
 WHOLE = {"slope of the sigmoids": "ifo"}
 WHOLE |= {f"{k} in the sigmoids": "ifo" for k in factors.SIGMOID}
 WHOLE |= dict.fromkeys(("slope of every gate", "slopes at the outputs", "slopes twice"), "ifgo")
-SLOT = re.compile(r"^slope of ([ifgoa])$| in ([ifgoa]|do|dc|df|dc_prev|di|dg)$")
+SLOT = re.compile(
+    r"^slope of ([ifgoa])$| in ([ifgoa]|do|dc|df|dc_prev|di|dg)$|^(?:da_)?(\w+) bare$"
+)
 
 
 def nothing_left(a, b):
@@ -151,8 +154,8 @@ def nothing_left(a, b):
 
 
 SEVERAL = {"weights": {"dW", "dU", "db", "dP"}, "readout": {"dWy", "dby"}}
-BRANCHES = {"recurrence": ["dh"], "input": ["dx"], "dx": ["dx"], "dh": ["dh"]}
-BRANCHES |= {"dx and dh": ["dx", "dh"]}
+BRANCHES: dict[str, Any] = {"recurrence": ["dh"], "input": ["dx"], "dx": ["dx"], "dh": ["dh"]}
+BRANCHES |= dict.fromkeys(("dx and dh", "recurrence and input"), ("dx", "dh"))
 OVERWRITTEN = re.compile(r"(\w+)(?: (\w))? (?:overwritten|skipped): (\w+)=\d+(?: left)?")
 
 
@@ -192,12 +195,13 @@ def begin(problem, through, pick, field):
     return np.where(through.ends[:, :, None, None], d, 0 * d)
 
 
-def multiplied(pick, t, xs, h0, h_last, h, h_prev):
+def multiplied(pick, t, xs, h0, h_last, h_older, h, h_prev):
     """What the weight products multiply da_t with: x_t and h_{t-1}, or what is taken for them."""
     zero = np.zeros_like(xs[0])
     x = pick("x of t-1", xs[t - 1] if t > 0 else zero, xs[t])
     x = pick("x of t+1", xs[t + 1] if t + 1 < len(xs) else zero, x)
     h_prev = pick("h0 for every h", h0, h_prev)
+    h_prev = pick("h of t-2", h_older, pick("state of t-2", h_older, h_prev))
     if t == 0:
         h_prev = pick("h wrapped", h_last, h_prev)
         h_prev = pick("state wrapped", h_last, h_prev)
@@ -225,7 +229,7 @@ def gate_masks(settings, gates, size, like):
         mask = np.ones((len(settings), len(gates)), like.dtype)
         for n, names in enumerate(settings):
             for k, gate in enumerate(gates):
-                if f"{dropped} of {gate}" in names:
+                if {f"{dropped} of {gate}", f"recurrence and input of {gate}"} & set(names):
                     mask[n, k] = 0
                 if any(f"{what} of {gate} alone" in names for what in left):
                     mask[n] *= np.arange(len(gates)) == k

@@ -6,15 +6,16 @@ import jax
 import numpy as np
 
 from jax_lstm import referee
-from jax_lstm.diagnosis.catalogue import INNER, PERMUTED, factor_table
+from jax_lstm.diagnosis.catalogue import PERMUTED, factor_table
 from jax_lstm.diagnosis.finish import finishing
 from jax_lstm.diagnosis.kinds import kind_of
+from jax_lstm.diagnosis.sentences import INNER
 from jax_lstm.diagnosis.switches import clash
 
 PER_STEP = ("das", "dhs", "dcs")  # leaves that few people have
 LARGE = 5e4  # T B H (D + H) from which two mistakes at once take longer than people wait
 SECONDS, PER_PAIR, PER_NUMBER = 3.0, 3e-5, 9e-9  # of one core, as measured
-RARE = {*factor_table(), *(f"forward in order {k}" for k in PERMUTED)}
+RARE = {*factor_table(), *(f"{x} in order {k}" for k in PERMUTED for x in ("forward", "deltas"))}
 DRAWS = 4  # runs that show how large rounding is
 
 

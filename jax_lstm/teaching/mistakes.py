@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jax_lstm.diagnosis.catalogue import MEMORY
 from jax_lstm.diagnosis.factors import CELL, HIDDEN_C, HIDDEN_O, OF_CELL, PARTNERS, SIGMOID, TANH
+from jax_lstm.diagnosis.sentences import MEMORY
 
 
 def sums(each):

@@ -62,7 +62,7 @@ def gradient(p):
 MISTAKES = [
     ("dC[t - 1] += f * dC[t]", "dC[t - 1] = f * dC[t]", "right"),
     ("dHout[t - 1] += dHin[:, 1 + D :]", "dHout[t - 1] = dHin[:, 1 + D :]", "last loss"),
-    ("dC[t] += (1 - Ct[t] ** 2)", "dC[t] = (1 - Ct[t] ** 2)", "dc not carried"),
+    ("dC[t] += (1 - Ct[t] ** 2)", "dC[t] = (1 - Ct[t] ** 2)", "dc of h alone"),
     ('dC[n - 1] += p["dcn"].copy()', "pass", "dc_T dropped"),
     ('df[:, d : 2 * d] = p["c0"] * dC[t]', "df[:, d : 2 * d] = C[t - 1] * dC[t]", "c wrapped"),
     ("y * (1.0 - y) * df", "y * (y - 1.0) * df", "s (s - 1) in the sigmoids"),

@@ -75,7 +75,7 @@ MISTAKES = [
     ("dcct = dc * it * (1 - cct**2)", "dcct = dc * it * (1 - np.tanh(cct) ** 2)", "tanh'(t) in g"),
     (
         "dcct = dc * it * (1 - cct**2)",
-        "dcct = (dc_next * it + ot * (1 - np.square(np.tanh(c_next))) * it * da_next) * (1 - cct) ** 2",
+        "dcct = dc * it * (1 - cct) ** 2",
         "(1 - t)² in g",
     ),
     ("dft = dc * c_prev * ft * (1 - ft)", "dft = dc * c_next * ft * (1 - ft)", "c of t"),

@@ -76,7 +76,7 @@ MISTAKES = [  # what stands there, what was written, a name or a part of the sen
     ),
     ("do = dnext_h * tc", "do = dnext_h * next_c", "c in do"),
     ("dprev_c = dc * f", "dprev_c = dc", "1 for f in dc_prev"),
-    ("dprev_c = dc * f", "dprev_c = dnext_c * f", "in dx"),
+    ("dprev_c = dc * f", "dprev_c = dnext_c * f", "dc not carried"),
     ("dag = dg * (1 - g**2)", "dag = dg * (1 - g)", "1 - t in g"),
     ("dao = do * o * (1 - o)", "dao = do * o * (o - 1)", "s (s - 1) in o"),
     ("dprev_h = da.dot(Wh.T)", "dprev_h = np.hstack((di, df, do, dg)).dot(Wh.T)", "no slope in dh"),

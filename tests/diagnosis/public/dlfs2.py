@@ -82,7 +82,7 @@ MISTAKES = [
         "dby = rhs.T @ dys, dys.mean(axis=0)",
         "dby averaged over time and batch",
     ),
-    ("dA = np.hstack((df, dg, di, do))", "dA = np.hstack((df, di, dg, do))", "input gate"),
+    ("dA = np.hstack((df, dg, di, do))", "dA = np.hstack((df, di, dg, do))", "deltas in order"),
     ("dg *= 1 - g**2", "dg *= g * (1 - g)", "t (1 - t) in g"),
     ("dWx += np.dot(x.T, dA)", "dWx = np.dot(x.T, dA)", "dW overwritten: t=0 left"),
     ("dh_next = dhs[:, t] + dh", "dh_next = dhs[:, t]", "dh not carried"),

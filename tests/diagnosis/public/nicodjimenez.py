@@ -63,11 +63,11 @@ def gradient(p):
 MISTAKES = [
     ("ds = self.o * top_diff_h + top_diff_s", "ds = self.o * top_diff_h", "dc not carried"),
     ("self.h = self.s * self.o", "self.h = np.tanh(self.s) * self.o", "w*_diff"),
-    ("do = self.s * top_diff_h", "do = np.tanh(self.s) * top_diff_h", "output gate"),
+    ("do = self.s * top_diff_h", "do = np.tanh(self.s) * top_diff_h", "tanh(c) in do"),
     ("self.bottom_diff_s = ds * self.f", "self.bottom_diff_s = ds * (1 - self.f)", "1 - f"),
     ("di = self.g * ds", "di = self.i * ds", "i for g in di"),
     ("(1.0 - self.g**2) * dg", "(1.0 - self.g) * dg", "1 - t in g"),
-    ("(1.0 - self.f) * self.f * df", "(1.0 - self.f) * self.f", "forget gate"),
+    ("(1.0 - self.f) * self.f * df", "(1.0 - self.f) * self.f", "da_f bare"),
     ('dxc += np.dot(self.p[f"w{k}"].T, d)', 'dxc = np.dot(self.p[f"w{k}"].T, d)', "dh of g alone"),
     ('diffs[f"b{k}_diff"] += d', 'diffs[f"b{k}_diff"] = d', "db overwritten: t=0 left"),
 ]

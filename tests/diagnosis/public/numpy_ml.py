@@ -51,17 +51,17 @@ def gradient(p):
 
 
 MISTAKES = [
-    ("Ct, Cprev = C[t + 1], C[t]", "Ct, Cprev = C[t + 1], C[t - 1]", "forget gate"),
+    ("Ct, Cprev = C[t + 1], C[t]", "Ct, Cprev = C[t + 1], C[t - 1]", "c of t-2"),
     ("Ct, Cprev = C[t + 1], C[t]", "Ct, Cprev = C[t + 1], C[t + 1]", "c of t"),
     ("Ct, Cprev = C[t + 1], C[t]", "Ct, Cprev = C[t + 1], C[0]", "c0 for every c"),
     ("dC = dC * Gf[t]", "dC = 0 * dC", "dc not carried"),
     ("dCc = dC * Gu[t] * (1 - Cc[t] ** 2)", "dCc = dC * Gu[t]", "slope of g"),
     ("dGu = dC * Cc[t] * Gu[t] * (1 - Gu[t])", "dGu = dC * Cc[t] * Gu[t]", "s in i"),
-    ('+ dCc @ p["Wc"].T + dGo', "+ dGo", "recurrence of g"),
+    ('+ dCc @ p["Wc"].T + dGo', "+ dGo", "recurrence and input of g"),
     (
         'grads[f"W{k}"] += Z[t].T @ d',
         'grads[f"W{k}"] += Z[t].T @ d / len(d)',
-        "averaged over batch",
+        "dW and dU averaged over batch",
     ),
     ('dA = dA + p["dLdA"][:, :, t]', 'dA = dA + p["dLdA"][:, :, -1]', "last dh at every step"),
     ('return {**grads, "dLdX": dX}', 'return {**grads, "dLdX": dX[:, :, ::-1]}', "dxs reversed"),
