@@ -14,7 +14,7 @@ from jax_lstm.diagnosis.switches import clash
 
 PER_STEP = ("das", "dhs", "dcs")  # leaves that few people have
 LARGE = 5e4  # T B H (D + H) from which two mistakes at once take longer than people wait
-SECONDS, PER_PAIR, PER_NUMBER = 3.0, 3e-5, 9e-9  # of one core, as measured
+SECONDS, PER_PAIR, PER_NUMBER = 2.0, 3e-5, 9e-9  # of one core, as measured
 RARE = {*factor_table(), *(f"{x} in order {k}" for k in PERMUTED for x in ("forward", "deltas"))}
 DRAWS = 4  # runs that show how large rounding is
 

@@ -111,8 +111,9 @@ class Edit(ast.NodeTransformer):
         self.left -= 1
         if self.left:
             return node
+        new = ast.copy_location(new, node)
         self.says = f"line {node.lineno}: {ast.unparse(node)} -> {ast.unparse(new)}"
-        return ast.copy_location(new, node)
+        return new
 
     def visit_BinOp(self, node):
         self.generic_visit(node)
