@@ -196,8 +196,9 @@ def local_to_leaves(problem, gates):
     """{name: leaves} of the mistakes after which every other leaf is what it was."""
     table = {"x of t-1": ("dW",), "x of t+1": ("dW",), "h of t": ("dU",)}
     table |= {f"{what} of {k}{end}": ("dxs",) for what, end in BRANCH for k in gates}
-    table |= {k: ("dxs", "dE") for k in table if table[k] == ("dxs",)}
-    table |= {"no slope in dx": ("dxs", "dE"), "h of t-1 in dWy": ("dWy",)}
+    below = ("dxs", "dE") if "E" in problem.params else ("dxs",)
+    table |= {k: below for k in table if table[k] == ("dxs",)}
+    table |= {"no slope in dx": below, "h of t-1 in dWy": ("dWy",)}
     table |= dict.fromkeys(("h0 for every h", "h wrapped", "h of t-2"), ("dU",))
     table |= {k: (leaf,) for k, (leaf, _) in tokens_in(problem).items()}
     return table | {k: x.leaves for k, x in overwritten_in(problem, gates).items()}

@@ -54,6 +54,8 @@ def find_layout(layout, cell):
         if cell != "lstm":
             raise ValueError(f"a layout by description is of cell lstm; got cell {cell}")
         known = {"order", "weights", "rows", "axes", "names", "forward"}
+        if not layout:
+            raise ValueError("a layout by description must say something; got {}")
         if strange := [str(k) for k in layout if k not in known]:
             raise ValueError(
                 f"a layout by description has {', '.join(sorted(known))}; got {', '.join(strange)}"
