@@ -25,6 +25,7 @@ def one_step_each(function, brought, verdict):
         problem_of(ours, settings, cell, brought.sizes, forward),
         brought.sizes | {"T": 1},
     )
+    assert kind.states is not None
     before, truth = kind.states(whole), kind.gradients(whole, [()])
     last = [k for k in ("dh_T", "dc_T") if k in ours]
     unsaid = [f"{k}0" for k in whole.state if f"{k}0" not in ours]

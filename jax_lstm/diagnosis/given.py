@@ -1,6 +1,7 @@
 """The gradient that somebody brings: what of it is known, in our layout."""
 
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,7 @@ def given_of(gradient, form, layout, sizes, *, steps=0, rate=None):
         if x is None:
             continue
         values, known, unit = numbers(x, key)
+        known: Any = known
         check_finite(key, np.where(known, values, 0.0), "of the gradient ")
         at = tuple(int(n) for n in re.findall(r"\d+", index))
         if index:
@@ -125,7 +127,7 @@ def cut_steps(key, values, known, letters, sizes, steps):
     return tuple(np.take(x, np.arange(sizes["T"]), at) for x in (values, known))
 
 
-def with_axes(x, shape, letters):
+def with_axes(x: Any, shape, letters):
     """An axis of one example where there is none."""
     missing = "B" in letters and x.ndim == len(shape) - 1 and not is_shape(x.shape, shape)
     return np.expand_dims(x, letters.index("B")) if missing else x

@@ -17,6 +17,7 @@ from jax_lstm.diagnosis.given import given_of
 from jax_lstm.diagnosis.kinds import kind_of
 from jax_lstm.diagnosis.problem import problem_of, read_problem
 from jax_lstm.diagnosis.settings import SETTINGS
+from jax_lstm.diagnosis.slow_backward import lstm_values
 from jax_lstm.diagnosis.tables import noise_of
 from jax_lstm.interop.described import LETTERS
 from jax_lstm.interop.layouts import LAYOUTS
@@ -142,8 +143,7 @@ def makes_values(brought):
         want["loss"] = np.full((1, 1, 1), float(brought.settings["loss_value"]))
     if not want:
         return "none"
-    kind = kind_of("lstm")
-    got = kind.forward(problem, [()])
+    got = lstm_values(problem, [()])
     if set(want) - set(got):
         return ""
     loose = 1e-4 if any(dtype_of(x, x) != "float64" for x in want.values()) else 1e-8
@@ -177,7 +177,8 @@ def described(shapes, gradient):
     """Every description that the names and shapes might have."""
     roles = {role: next((k for k in names if k in shapes), None) for role, names in CALLED.items()}
     rest = {k: s for k, s in shapes.items() if k not in roles.values()}
-    for weights in (*per_gate(rest), *packed(rest)):
+    every: list[dict[str, Any]] = [*per_gate(rest), *itertools.islice(packed(rest), MOST)]
+    for weights in every:
         names = weights["names"] | {k: v for k, v in roles.items() if v}
         names |= of_gradient(names, gradient)
         for axes in map(",".join, itertools.permutations("TBD")):
@@ -208,11 +209,11 @@ def per_gate(shapes):
     for pattern, members in groups.items():
         letters = {g: next((v for v in LETTERS[g] if v in members), None) for g in GATES}
         if all(letters.values()):
-            whole[pattern] = letters, shapes[members[letters["i"]]]
+            whole[pattern] = letters, shapes[members[str(letters["i"])]]
     matrices = {k: v for k, v in whole.items() if len(v[1]) == 2 and 1 not in v[1]}
     biases = [k for k in whole if k not in matrices] or [None]
     for pattern, (letters, shape) in matrices.items():
-        order = "".join(letters[g] for g in GATES)
+        order = "".join(str(letters[g]) for g in GATES)
         bias = {"b": biases[0]} if biases[0] else {}
         for joined in JOINED:
             rows = "outputs" if shape[0] < shape[1] else "inputs"

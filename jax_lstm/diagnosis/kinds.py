@@ -39,7 +39,7 @@ def any_kind(name):
     cell = CELLS[name]
     gates = {}
     for k, text in (*cell.shapes, *((f"{k}0", f) for k, f in cell.fields)):
-        width = axes_of(text)[-1] if axes_of(text) else ""
+        width = ("", *axes_of(text))[-1]
         if len(cell.gates) > 1 and width == f"{len(cell.gates)}H":
             gates[f"d{k}"] = cell.gates
     return Mutants(

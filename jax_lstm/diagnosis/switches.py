@@ -26,11 +26,12 @@ def switch(settings):
         on = np.array([name in names for names in settings])
         return on.reshape(-1, 1, 1, 1) if on.any() else None
 
-    def pick(name, wrong, right):
+    def pick(name, wrong: Any, right):
         on = flags(name)
         if on is None:
             return right
-        return np.where(on, wrong() if callable(wrong) else wrong, right)
+        made: Any = wrong() if callable(wrong) else wrong
+        return np.where(on, made, right)
 
     return pick
 

@@ -1,6 +1,8 @@
 """The truth and the mistakes of one problem, as the referee wants them."""
 
+from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,7 +22,7 @@ BELOW = {"dxs", "dE"}  # either may be given without the other
 DRAWS = 4  # runs that show how large rounding is
 
 
-def table_of(cell, problem, settings=MappingProxyType({}), absent=()):
+def table_of(cell, problem, settings: Mapping[str, Any] = MappingProxyType({}), absent=()):
     """A Table; the truth in it is made here and now. absent: weights that its owner has not."""
     kind = kind_of(cell)
     (T, B, D), H = problem.xs.shape, problem.state["h"].shape[-1]

@@ -174,7 +174,7 @@ def one_sentence(says):
 def inner(given, table):
     """Mistakes within that have a number: the best of a grid, and then finer ones around it."""
     for name, (template, gradients) in table.inner.items():
-        numbers, before = np.geomspace(1e-4, 1e3, GRID), np.inf
+        numbers, before, best = np.geomspace(1e-4, 1e3, GRID), np.inf, 1.0
         for n in range(ROUNDS):
             gradient = finished(table, gradients(numbers))
             facts = gradient.pop("facts")
