@@ -76,7 +76,8 @@ def diagnose(
     found, problem = files[0] or {}, find_problem(files, problem)
     for key, default in (("layout", "ours"), ("cell", "lstm")):
         said = [f[key] for f in files if f and key in f]
-        asked = {"layout": layout, "cell": cell}[key] or (said[0] if said else default)
+        asked = {"layout": layout, "cell": cell}[key]
+        asked = asked if asked is not None else said[0] if said else default
         layout, cell = (asked, cell) if key == "layout" else (layout, asked)
     if problem is None:
         raise ValueError("the problem is missing: pass `problem`, or a file that holds it too")

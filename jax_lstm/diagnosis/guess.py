@@ -53,7 +53,7 @@ CALLED = {  # what people call what is no weight
 }
 OF_GRADIENTS = ("d{}", "{}", "grad_{}", "{}_grad", "{}_diff", "d_{}", "g{}")
 JOINED = ("[h, x]", "[x, h]", "[1, h, x]", "[1, x, h]", "[h, x, 1]", "[x, h, 1]")
-MOST = 600  # candidates
+MOST = 2000  # candidates
 
 
 def guess_layout(problem, gradient, cell=""):
@@ -177,7 +177,7 @@ def described(shapes, gradient):
     """Every description that the names and shapes might have."""
     roles = {role: next((k for k in names if k in shapes), None) for role, names in CALLED.items()}
     rest = {k: s for k, s in shapes.items() if k not in roles.values()}
-    every: list[dict[str, Any]] = [*per_gate(rest), *itertools.islice(packed(rest), MOST)]
+    every: list[dict[str, Any]] = [*per_gate(rest), *packed(rest)]
     for weights in every:
         names = weights["names"] | {k: v for k, v in roles.items() if v}
         names |= of_gradient(names, gradient)
@@ -234,6 +234,8 @@ def packed(shapes):
     orders = ["".join(order) for order in itertools.permutations(GATES)]
     for rows, order in itertools.product(("inputs", "outputs"), sorted(orders, key=usual)):
         words: dict[str, Any] = {"order": order, "rows": rows}
+        if any(shapes[k][rows == "inputs"] % len(GATES) for k in matrices):
+            continue
         for W, U in itertools.permutations(matrices, 2):
             yield words | {"weights": "separate", "names": {"W": W, "U": U} | bias}
         for W in matrices if len(matrices) == 1 else ():

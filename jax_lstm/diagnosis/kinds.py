@@ -189,7 +189,7 @@ def gradients(cell, problem, settings):
         whose = [row[0] for row in part]
         part = [*part, *part[-1:] * (-len(part) % (SIDE if len(rows) > 1 else 1))]
         dhs, dlast, keep, begin = (
-            jax.tree.map(lambda *x: np.stack(x), *x)
+            jax.tree.map(lambda *x: np.float64(np.stack(x)), *x)
             for x in zip(*(row[1:] for row in part), strict=True)
         )
         with referee.precisely():
