@@ -65,8 +65,10 @@ STEP = {  # which shares go where in one step
     "dh_next twice": "dh from t+1 added twice",
     "dc_next twice": "dc from t+1 added twice",
     "dh outside twice": "the outside's dh added twice",
-    "dh of the outside alone": "dh of the outside alone: none from t+1, nor that of the last h",
-    "dc of h alone": "dc from h alone: none from t+1, nor that of the last c",
+    "dh of the outside alone": "the fork at h dropped (dh not carried to t-1) and with the "
+    "cotangent of the last h dropped",
+    "dc of h alone": "the fork at c dropped (dc not carried to t-1) and with the cotangent of the "
+    "last c dropped",
     "dc_prev from h alone": "dc_{t-1} from h's share of dc alone",
     "dc_prev from dc_next alone": "dc_{t-1} from the dc of t+1 alone",
     "no dc_next in the gates": "the dc of t+1 missing in di, df and dg",

@@ -35,8 +35,8 @@ def wrong_bias(args, y, dy):
 
 
 def times(dy, table, *args):
-    """Each wrong factor of a table, times the cotangent."""
-    return {says: dy * factor(*args) for says, factor in table.values()}
+    """Each wrong factor of a table, times the cotangent; the sign is anywhere's."""
+    return {says: dy * factor(*args) for says, factor in table.values() if "sign" not in says}
 
 
 def wrong_sigmoid(args, s, ds):
