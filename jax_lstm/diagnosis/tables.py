@@ -100,7 +100,13 @@ def table_for(table, given):
         weights=(*table.weights, "db again"),
         blocks=table.blocks | {"db again": table.blocks["db"]},
         local={k: both(leaves) for k, leaves in table.local.items()},
+        inner={k: (says, twice(made)) for k, (says, made) in table.inner.items()},
     )
+
+
+def twice(gradients):
+    """Gradients in which db stands once more."""
+    return lambda numbers: (found := gradients(numbers)) | {"db again": found["db"]}
 
 
 def noise_of(kind, problem, truth):
