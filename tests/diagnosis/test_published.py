@@ -80,7 +80,7 @@ def test_a_template_filled_in_is_read(layout, tmp_path, capsys):
     filled, form = json.loads(file.read_text()), LAYOUTS["lstm"][layout]
     arrays = {k: np.asarray(x) for k, x in filled["problem"].items()}
     sizes = sizes_of(form.problem, arrays)
-    problem = diagnosis.problem_of(form.to_ours(arrays), {}, "lstm", sizes)
+    problem = diagnosis.problem_of(form.to_ours(arrays), {}, "lstm", sizes, form.forward)
     found = {k: x[0] for k, x in MUTANTS["lstm"].gradients(problem, [("1 - f",)]).items()}
     found |= {"db again": found["db"]}
     gradient = from_ours(form.gradient_to_ours, form.gradient, sizes, found)
