@@ -21,7 +21,7 @@ import numpy as np
 from jax_lstm import printing
 from jax_lstm.cells.elman import ElmanParams, ElmanState
 from jax_lstm.cells.lstm import LSTMParams, LSTMState
-from jax_lstm.diagnosis import brought, given, templates
+from jax_lstm.diagnosis import brought, forms, given, templates
 from jax_lstm.diagnosis import problem as problems
 from jax_lstm.diagnosis.catalogue import Problem
 from jax_lstm.diagnosis.head import from_outside
@@ -375,7 +375,7 @@ def problem_of(arrays, layout, cell):
     """A Problem of arrays in a layout; NaN is let through, to be shown."""
     if cell not in TRACED:
         raise ValueError(f"`cell` must be among {', '.join(TRACED)}; got {cell!r}")
-    form, told = problems.find_layout(layout, cell), read_settings(arrays)
+    form, told = forms.find_layout(layout, cell), read_settings(arrays)
     whole: dict[str, Any] = {}
     for k, x in arrays.items():
         if k in SETTINGS or x is None:
