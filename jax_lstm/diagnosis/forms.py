@@ -1,4 +1,4 @@
-"""Which Layout it is, by name or in words, with what a problem has beside a cell: a readout, say."""
+"""Which Layout it is, by name or in words, with what a problem has beside a cell: a readout."""
 
 import numpy as np
 
