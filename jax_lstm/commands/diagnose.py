@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from jax_lstm.cells import CELLS
 from jax_lstm.commands.options import say, writable, write
 from jax_lstm.diagnosis import diagnose, templates
-from jax_lstm.diagnosis.slow_backward import MUTANTS
 from jax_lstm.interop.layouts import LAYOUTS
 
 
@@ -32,7 +32,13 @@ def add(parsers):
     parser.add_argument(
         "--layout", choices=layouts, help="of both; default: what FILE says, or ours"
     )
-    parser.add_argument("--cell", choices=list(MUTANTS), help="default: what FILE says, or lstm")
+    parser.add_argument(
+        "--layout-guess",
+        action="store_true",
+        help="find a layout that fits names and shapes, and the forward's numbers where FILE has "
+        "some, and say how sure that is",
+    )
+    parser.add_argument("--cell", choices=list(CELLS), help="default: what FILE says, or lstm")
     parser.add_argument(
         "--pairs",
         action="store_const",
@@ -70,6 +76,7 @@ def run(
     example=None,
     template=None,
     json_file=None,
+    layout_guess=False,
 ):
     """Say what a gradient is; exit status 0 when it is right, 1 when it is not."""
     if template:
@@ -87,6 +94,9 @@ def run(
         file = templates.examples()[example]
     if file is None:
         raise ValueError("which gradient? Name a FILE, or --example, or --template LAYOUT")
+    if layout_guess and layout:
+        raise ValueError("--layout-guess finds a layout: leave --layout out")
+    layout = "guess" if layout_guess else layout
     found = diagnose.diagnose(file, problem, layout=layout, cell=cell, pairs=pairs)
     say(found.table(), "", found.sentence())
     write(json_file, found.to_json(file=str(file)))

@@ -13,6 +13,27 @@ import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from jax_lstm.diagnosis import factors
+from jax_lstm.diagnosis.head import RECURRENT, kept_tokens
+from jax_lstm.diagnosis.sentences import (
+    BARE,
+    CARRY,
+    FORK,
+    HEAD,
+    LAST,
+    LOSS,
+    MEMORY,
+    READOUT,
+    SAME,
+    STEP,
+    TIME,
+    TOKENS,
+    TRANSPOSED,
+    UNTANHED,
+    VARIANTS,
+)
 from jax_lstm.notation import GATES
 
 LOSSES = ("cotangents", "squared_error", "binary_cross_entropy", "softmax_cross_entropy")
@@ -21,12 +42,16 @@ LOSSES = ("cotangents", "squared_error", "binary_cross_entropy", "softmax_cross_
 class Problem(NamedTuple):
     """What a gradient is the gradient of, in float64 (or in what its rounding is to be seen in).
 
-    params: {"W": (D, 4H), "U": (H, 4H), "b": (4H,)}; Elman without the 4; LSTMP with P (H, R).
+    params: {"W": (D, 4H), "U": (H, 4H), "b": (4H,)}; Elman without the 4; LSTMP with P (H, R). With
+      a readout, "Wy" (H, K) and "by" (K,); with an embedding, "E" (N, D).
     state: {"h": (B, H), "c": (B, H)} before the first step; xs (T, B, D).
     loss: one of LOSSES. "cotangents": dhs (T, B, H) is given. Else it follows from h and the
       targets ys (T, B, H), summed over everything and times `scale`: ½ Σ (h - y)²; h as logits of
-      sigmoids; h as logits of a softmax over H.
+      sigmoids; h as logits of a softmax over H. With a readout, of its K outputs in h's place.
     dlast: cotangents of the last state, as `state`.
+    last: whether the last step alone has a loss.
+    tokens: whole numbers (T, B), whose one-hot vectors, or rows of E, are xs; None.
+    forward: names of the table that hold of the forward, and of whose gradient it is.
     """
 
     params: dict[str, Any]
@@ -37,6 +62,9 @@ class Problem(NamedTuple):
     ys: Any
     scale: float
     dlast: dict[str, Any]
+    last: bool = False
+    tokens: Any = None
+    forward: tuple[str, ...] = ()
 
 
 class Mutants(NamedTuple):
@@ -49,70 +77,23 @@ class Mutants(NamedTuple):
     states(problem) -> a state per time step, the one before it
     weights, steps: leaves that belong to weights; leaves with time on axis 0.
     blocks: names along the last axis, by leaf.
+    inner: mistakes within that have a number, keys of INNER.
+    forward(problem, settings) -> {"hs": (settings, T, B, H), "cs": ..., "loss": (settings, 1, 1,
+      1)}, what there is of them
     """
 
     inside: Callable[..., Any]
     local: Callable[..., Any]
     gradients: Callable[..., Any]
     after: Callable[..., Any]
-    states: Callable[..., Any]
+    states: Callable[..., Any] | None
     weights: tuple[str, ...]
     steps: tuple[str, ...]
     blocks: dict[str, tuple[str, ...]]
+    inner: tuple[str, ...] = ()
+    forward: Callable[..., Any] | None = None
 
 
-# The tables -----------------------------------------------------------------------------------
-
-CARRY = {
-    "dh not carried": "the fork at h dropped (dh not carried to t-1)",
-    "nothing carried": "nothing carried between steps (neither dh nor dc reaches t-1)",
-    "own loss": "only a step's own loss (what a later step lost never reaches t)",
-}
-TIME = {
-    "last loss": "only the loss of the last step",
-    "h0 zero in backward": "zeros in the backward for the remembered h0",
-    "h0 zero": "zeros for the remembered h0, forward and backward",
-    "h of t": "a shifted time index: h_t for h_{t-1} in dU",
-    "x of t-1": "a shifted time index: x_{t-1} for x_t in dW",
-    "x of t+1": "a shifted time index: x_{t+1} for x_t in dW",
-    "dh of t-1": "a shifted time index: step t gets the outside's dh of t-1",
-    "dh of t+1": "a shifted time index: step t gets the outside's dh of t+1",
-}
-TRANSPOSED = {
-    "U for its transpose": "U where its transpose belongs, gate by gate, in dh_{t-1}",
-}
-LAST = {
-    "dh_T dropped": "the cotangent of the last h dropped",
-}
-LOSS = {
-    "one half of cross-entropy": "binary cross-entropy reported, but cross-entropy differentiated "
-    "(-y log p alone)",
-    "softmax for sigmoid": "binary cross-entropy reported, but cross-entropy differentiated (of a "
-    "softmax)",
-    "sigmoid for softmax": "cross-entropy of a softmax reported, but binary cross-entropy "
-    "differentiated",
-}
-MEMORY = {
-    "dc not carried": "the fork at c dropped (dc not carried to t-1)",
-    "dc only carried": "the fork at c dropped (dc without its share from h)",
-    "dc_T dropped": "the cotangent of the last c dropped",
-    "state zero in backward": "zeros in the backward for the remembered h0 and c0",
-    "c0 zero in backward": "zeros in the backward for the remembered c0",
-    "c0 zero": "zeros for the remembered c0, forward and backward",
-    "state zero": "zeros for the remembered h0 and c0, forward and backward",
-    "1 - f": "1 - f for f in dc_{t-1}",
-    "tanh of c of t-1": "tanh of the wrong c: c_{t-1} for c_t",
-    "c for tanh(c)": "tanh of the wrong c: c where tanh(c) belongs",
-    "no slope of tanh(c)": "the factor 1 - tanh²(c) missing in dc",
-    "c of t": "a shifted time index: c_t for c_{t-1} in df",
-    "state of t": "a shifted time index: h_t and c_t for h_{t-1} and c_{t-1}",
-    "f of t-1": "a shifted time index: f_{t-1} for f_t in dc_{t-1}",
-    "i and g swapped": "the factors i and g swapped (di = dc i, dg = dc g)",
-    "slope of every gate": "the derivative factor of every gate and of the candidate missing",
-    "slope of the sigmoids": "the derivative factor of the three sigmoids missing",
-    "slopes at the outputs": "derivative factors taken at the outputs of the gates, s'(s(a))",
-    "forget offset": "1 added to the net input of the forget gate, forward and backward",
-}
 NAMES: dict[str, str] = dict(
     zip(GATES, ("input gate", "forget gate", "candidate", "output gate"), strict=True)
 )
@@ -133,6 +114,10 @@ def gate_table(gates):
             for k, v in gates.items()
         }
         | {f"input of {k}": f"the {v}'s term missing in dx_t" for k, v in gates.items()}
+        | {
+            f"recurrence and input of {k}": f"the {v}'s term missing in dx_t and dh_{{t-1}}"
+            for k, v in gates.items()
+        }
     )
 
 
@@ -190,15 +175,64 @@ def overwritten(weights, gates, T, B):
 
 
 def overwritten_in(problem, gates):
-    weights = tuple(f"d{k}" for k in problem.params)
-    return overwritten(weights, tuple(gates), *problem.xs.shape[:2])
+    weights = tuple(f"d{k}" for k in problem.params if k in RECURRENT)
+    found = overwritten(weights, tuple(gates), *problem.xs.shape[:2])
+    if "Wy" in problem.params:
+        above = overwritten(("dWy", "dby"), ("a",), *problem.xs.shape[:2])
+        found = found | {k.replace("weights", "readout"): x for k, x in above.items()}
+    return found
+
+
+def tokens_in(problem):
+    """{name: (leaf, what is left)}: sums over the places of a token that fancy indexing loses."""
+    if problem.tokens is None:
+        return {}
+    leaf = "dE" if "E" in problem.params else "dW"
+    kept = kept_tokens(problem.tokens)
+    return {f"{leaf} by tokens: {k}": (leaf, x) for k, x in kept.items() if not x.all()}
 
 
 def local_to_leaves(problem, gates):
     """{name: leaves} of the mistakes after which every other leaf is what it was."""
     table = {"x of t-1": ("dW",), "x of t+1": ("dW",), "h of t": ("dU",)}
     table |= {f"{what} of {k}{end}": ("dxs",) for what, end in BRANCH for k in gates}
+    below = ("dxs", "dE") if "E" in problem.params else ("dxs",)
+    table |= {k: below for k in table if table[k] == ("dxs",)}
+    table |= {"no slope in dx": below, "h of t-1 in dWy": ("dWy",)}
+    table |= dict.fromkeys(("h0 for every h", "h wrapped", "h of t-2"), ("dU",))
+    table |= {k: (leaf,) for k, (leaf, _) in tokens_in(problem).items()}
     return table | {k: x.leaves for k, x in overwritten_in(problem, gates).items()}
+
+
+def factor_table():
+    """{name: sentence} of the wrong factors of (2'), (3') and (4'), see factors.py."""
+    table = {}
+    for name, (says, _) in factors.SIGMOID.items():
+        for k in "ifo" if name != "1" else "":
+            table[f"{name} in {k}"] = f"{says}, in the {NAMES[k]}"
+        if name != "1":
+            table[f"{name} in the sigmoids"] = f"{says}, in the three sigmoids"
+    table |= slope_table({"g": "candidate"})
+    table["slopes twice"] = "the derivative factor of every gate and of the candidate taken twice"
+    for answer, each in {"do": factors.HIDDEN_O, "dc": factors.HIDDEN_C}.items():
+        for name, (says, _) in each.items():
+            table[f"{name} in {answer}"] = f"{says}, in {answer}".replace("in dc, in dc", "in dc")
+    for answer, each in factors.CELL.items():
+        for name, (says, _) in each.items():
+            table[f"{name} for {factors.PARTNERS[answer]} in {answer}"] = f"{says}, in {answer}"
+    table |= {f"da_{k} bare": BARE["da"].format(v) for k, v in NAMES.items()}
+    table |= {f"{k} bare": BARE["product"].format(k) for k in ("df", "di", "dg")}
+    return table | {f"{k} bare": BARE["dh"].format(k) for k in ("do", "dc")}
+
+
+def slope_table(gates):
+    """The wrong factors of a tanh. gates: {letter: name}."""
+    return {
+        f"{name} in {k}": f"{says}, in the {gate}"
+        for k, gate in gates.items()
+        for name, (says, _) in factors.TANH.items()
+        if name != "1"
+    }
 
 
 BRANCH = (("input", ""), ("dx", " alone"))
@@ -208,7 +242,15 @@ def loss_table(problem):
     binary, softmax = (problem.loss == f"{k}_cross_entropy" for k in ("binary", "softmax"))
     possible = {"softmax for sigmoid": binary, "one half of cross-entropy": binary}
     possible["sigmoid for softmax"] = softmax
-    return {k: LOSS[k] for k, may in possible.items() if may}
+    found = {k: LOSS[k] for k, may in possible.items() if may}
+    targets = HEAD if problem.loss != "cotangents" else {}
+    shape = np.shape(problem.params.get("Wy", [[]]))
+    above = READOUT if "Wy" in problem.params else {}
+    square = {"Wy for its transpose": "Wy where its transpose belongs, in dh_t"}
+    tokens = {
+        k: TOKENS[k.split(": ")[1]].format(leaf) for k, (leaf, _) in tokens_in(problem).items()
+    }
+    return found | targets | above | (square if shape[0] == shape[1] else {}) | tokens
 
 
 def truncations(T):
@@ -221,6 +263,10 @@ def truncations(T):
     }
 
 
+def alone(says):
+    return says.replace("forward and backward", "in the forward alone")
+
+
 def lstm_inside(problem):
     order = {
         f"forward in order {name}": f"the blocks of W, U and b read in the order {name}"
@@ -228,9 +274,17 @@ def lstm_inside(problem):
     }
     square = TRANSPOSED if problem.params["U"].shape[0] * 4 == problem.params["b"].size else {}
     sums = {k: x.sentence() for k, x in overwritten_in(problem, NAMES).items()}
+    variants = dict(VARIANTS)
+    if problem.state["h"].shape != problem.state["c"].shape:
+        variants.pop("h and c swapped")
     tables = (MEMORY, CARRY, TIME, LAST, square, gate_table(NAMES), loss_table(problem))
-    tables += (sums, branch_table(NAMES))
+    backward = {f"{k}, forward alone": alone(v) for k, v in variants.items() if k not in SAME}
+    deltas = {f"deltas in order {k}": f"the deltas' blocks in the order {k}" for k in PERMUTED}
+    tables += (sums, branch_table(NAMES), FORK, STEP, factor_table(), variants, backward, deltas)
+    tables += (UNTANHED,) if "no tanh at the output" in problem.forward else ()
     table = functools.reduce(dict.__or__, tables, {})
+    if problem.forward:
+        table["forward alone"] = "the LSTM's own backward, though the forward is another"
     first = ("dc not carried", "dh not carried", "nothing carried", "own loss")
     table = {k: table[k] for k in first} | table
     return table | truncations(len(problem.xs)) | order
@@ -239,6 +293,21 @@ def lstm_inside(problem):
 def elman_inside(problem):
     sums = {k: x.sentence() for k, x in overwritten_in(problem, ELMAN_GATES).items()}
     tables = (CARRY, TIME, LAST, TRANSPOSED, gate_table(ELMAN_GATES), loss_table(problem), sums)
+    own = ("dh_next twice", "dh outside twice", "dh of the outside alone", "h of t-2")
+    tables += (FORK, slope_table(ELMAN_GATES), {k: STEP[k] for k in own})
     table = functools.reduce(dict.__or__, tables, {})
     table.pop("nothing carried")  # there is only dh
     return table | truncations(len(problem.xs))
+
+
+def not_drawn():
+    """Names that trace, grade and diagnose have, and a page that computes on its own has not."""
+    late = "h0 for every h", "h wrapped", "last dh at every step", "c0 for every c", "c wrapped"
+    late += ("state wrapped", "mean at c", "weights sign", *HEAD, *FORK, *STEP, *VARIANTS)
+    late += tuple(f"recurrence and input of {k}" for k in "ifgoa")
+    late += tuple(f"deltas in order {k}" for k in PERMUTED)
+    late += tuple(f"{k}, forward alone" for k in VARIANTS)
+    sums = [f"sum over {a} and {b}" for a, b in (("time", "batch"), ("time", "features"))]
+    sums += [f"dW and dU averaged over {k}" for k in ("time", "batch", "time and batch")]
+    sums += ["sum over batch and features", "sum over time and batch and features"]
+    return {*late, *sums, *factor_table(), *slope_table(ELMAN_GATES)}

@@ -10,22 +10,58 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jax_lstm.diagnosis.catalogue import overwritten_in
+from jax_lstm.diagnosis import factors
+from jax_lstm.diagnosis.catalogue import overwritten_in, tokens_in
+from jax_lstm.diagnosis.sentences import INNER, VARIANTS
 
 
 def switch(settings):
-    """pick(name, wrong, right): per setting, what it asks for; settings stand on the first axis."""
+    """pick(name, wrong, right): per setting, what it asks for; settings stand on the first axis.
+
+    wrong: a value, or a function that makes it where somebody asks for it.
+    """
 
     @functools.cache
     def flags(name):
         on = np.array([name in names for names in settings])
         return on.reshape(-1, 1, 1, 1) if on.any() else None
 
-    def pick(name, wrong, right):
+    def pick(name, wrong: Any, right):
         on = flags(name)
-        return right if on is None else np.where(on, wrong, right)
+        if on is None:
+            return right
+        made: Any = wrong() if callable(wrong) else wrong
+        return np.where(on, made, right)
 
     return pick
+
+
+def among(pick, table, form, right, *args):
+    """`right`, or what a setting asks for of a table of factors.py. form: of the names, with {}."""
+    for name, (_, factor) in table.items():
+        right = pick(form.format(name), functools.partial(factor, *args), right)
+    return right
+
+
+def clipper(settings):
+    """clip(what, d): d within the threshold that a setting has, "clip dh at 0.5"; and the leaf
+    "facts", how many numbers were beyond it, where there is one."""
+    tops: dict[str, Any] = {}
+    for n, names in enumerate(settings):
+        for kind, _, number in (name.rpartition(" at ") for name in names):
+            carried = "carried " * ("carried" in kind)
+            for what in re.findall("d[hca]", kind) if kind in INNER else ():
+                tops.setdefault(carried + what, np.full(len(settings), np.inf))[n] = float(number)
+    facts = np.zeros(len(settings))
+
+    def clip(what, d):
+        if what not in tops:
+            return d
+        top = tops[what].reshape(-1, 1, 1, 1)
+        facts[:] += (np.abs(d) > top).sum((1, 2, 3))
+        return np.clip(d, -top, top)
+
+    return clip, {"facts": facts} if tops else {}
 
 
 class Flow(NamedTuple):
@@ -63,16 +99,48 @@ def is_flow(name):
 
 
 def is_forward(name):
-    return name in ("h0 zero", "c0 zero", "state zero", "forget offset") or name.startswith(
-        "forward"
-    )
+    zeros = "h0 zero", "c0 zero", "state zero", "forget offset"
+    bare = name.removesuffix(ALONE)
+    return name in zeros or bare in VARIANTS or name.startswith("forward in")
+
+
+ALONE = ", forward alone"
+
+
+def of_forward(problem, settings):
+    """The settings as the forward sees them: with what holds of every one."""
+    bare = lambda names: (k.removesuffix(ALONE) for k in names)
+    return [(*problem.forward, *bare(names)) for names in settings]
+
+
+def of_backward(problem, settings):
+    """As the backward sees them: without what was done in the forward alone."""
+    own = lambda names: () if "forward alone" in names else problem.forward
+    return [(*own(names), *names) for names in settings]
 
 
 def clash(a, b):
-    """Two names for one thing: two flows at once, two orders of gates, or a sum of which nothing
-    would be left."""
-    every = is_flow, lambda k: k.startswith("forward in")
-    return any(both(a) and both(b) for both in every) or nothing_left(a, b)
+    """Two names for one thing: two flows at once, two orders of gates, two factors for one, or a
+    sum of which nothing would be left."""
+    every = is_flow, lambda k: k.startswith(("forward in", "deltas in"))
+    same = any(both(a) and both(b) for both in every)
+    return same or bool(slots(a) & slots(b)) or nothing_left(a, b)
+
+
+def slots(name):
+    """Which factors of a step a name puts another in the place of."""
+    if name in WHOLE:
+        return frozenset(WHOLE[name])
+    match = SLOT.search(name)
+    return frozenset((next(filter(None, match.groups())),)) if match else frozenset()
+
+
+WHOLE = {"slope of the sigmoids": "ifo"}
+WHOLE |= {f"{k} in the sigmoids": "ifo" for k in factors.SIGMOID}
+WHOLE |= dict.fromkeys(("slope of every gate", "slopes at the outputs", "slopes twice"), "ifgo")
+SLOT = re.compile(
+    r"^slope of ([ifgoa])$| in ([ifgoa]|do|dc|df|dc_prev|di|dg)$|^(?:da_)?(\w+) bare$"
+)
 
 
 def nothing_left(a, b):
@@ -82,12 +150,13 @@ def nothing_left(a, b):
         return bool(x & y)
     sums = [OVERWRITTEN.fullmatch(k) for k in (a, b)]
     (leaf, gate, axis), (other, block, another) = (m.groups() if m else ("",) * 3 for m in sums)
-    same = leaf == other or "weights" in (leaf, other)
+    same = leaf == other or other in SEVERAL.get(leaf, ()) or leaf in SEVERAL.get(other, ())
     return all(sums) and same and axis == another and (gate == block or None in (gate, block))
 
 
-BRANCHES = {"recurrence": ["dh"], "input": ["dx"], "dx": ["dx"], "dh": ["dh"]}
-BRANCHES |= {"dx and dh": ["dx", "dh"]}
+SEVERAL = {"weights": {"dW", "dU", "db", "dP"}, "readout": {"dWy", "dby"}}
+BRANCHES: dict[str, Any] = {"recurrence": ["dh"], "input": ["dx"], "dx": ["dx"], "dh": ["dh"]}
+BRANCHES |= dict.fromkeys(("dx and dh", "recurrence and input"), ("dx", "dh"))
 OVERWRITTEN = re.compile(r"(\w+)(?: (\w))? (?:overwritten|skipped): (\w+)=\d+(?: left)?")
 
 
@@ -121,52 +190,22 @@ def in_groups(run):
     return gradients
 
 
-def sigmoid(a):
-    return 0.5 * (1 + np.tanh(0.5 * a))
-
-
-def softmax(y):
-    e = np.exp(y - y.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
-
-
-def from_outside(problem, hs, pick, t):
-    """dL/dh_t of the loss, per setting."""
-    T = len(hs)
-
-    def of(t):
-        if not 0 <= t < T:
-            return np.zeros_like(hs[0])
-        if problem.loss == "cotangents":
-            return problem.dhs[t]
-        h, y = hs[t], problem.ys[t]
-        if problem.loss == "squared_error":
-            dh = h - y
-        elif problem.loss == "binary_cross_entropy":
-            dh = pick("one half of cross-entropy", (sigmoid(h) - 1) * y, sigmoid(h) - y)
-            dh = pick("softmax for sigmoid", softmax(h) * y.sum(-1, keepdims=True) - y, dh)
-        else:
-            dh = softmax(h) * y.sum(-1, keepdims=True) - y
-            dh = pick("sigmoid for softmax", sigmoid(h) - y, dh)
-        return problem.scale * dh
-
-    dh = pick("last loss", of(t) if t == T - 1 else 0 * of(t), of(t))
-    dh = pick("dh of t-1", of(t - 1), dh)
-    return pick("dh of t+1", of(t + 1), dh)
-
-
 def begin(problem, through, pick, field):
     """The cotangent of the last state, in the runs that see it."""
     d = pick(f"d{field}_T dropped", 0 * problem.dlast[field], problem.dlast[field])
     return np.where(through.ends[:, :, None, None], d, 0 * d)
 
 
-def factors(problem, pick, t, xs, h, h_prev):
+def multiplied(pick, t, xs, h0, h_last, h_older, h, h_prev):
     """What the weight products multiply da_t with: x_t and h_{t-1}, or what is taken for them."""
     zero = np.zeros_like(xs[0])
     x = pick("x of t-1", xs[t - 1] if t > 0 else zero, xs[t])
     x = pick("x of t+1", xs[t + 1] if t + 1 < len(xs) else zero, x)
+    h_prev = pick("h0 for every h", h0, h_prev)
+    h_prev = pick("h of t-2", h_older, pick("state of t-2", h_older, h_prev))
     if t == 0:
+        h_prev = pick("h wrapped", h_last, h_prev)
+        h_prev = pick("state wrapped", h_last, h_prev)
         h_prev = pick("h0 zero in backward", 0 * h_prev, h_prev)
         h_prev = pick("state zero in backward", 0 * h_prev, h_prev)
     h_prev = pick("h of t", h, h_prev)
@@ -184,11 +223,6 @@ def total(d):
     return d.sum(-3, keepdims=True) if d.ndim > 2 else d
 
 
-def rows(x):
-    """xᵀ, so that rows(x) @ dy is a weight's cotangent."""
-    return np.swapaxes(x, -1, -2)
-
-
 def gate_masks(settings, gates, size, like):
     """Which gates' shares reach dh_{t-1} and dx_t: factors (settings, 1, 1, gates * H), or 1.0."""
     found = []
@@ -196,7 +230,7 @@ def gate_masks(settings, gates, size, like):
         mask = np.ones((len(settings), len(gates)), like.dtype)
         for n, names in enumerate(settings):
             for k, gate in enumerate(gates):
-                if f"{dropped} of {gate}" in names:
+                if {f"{dropped} of {gate}", f"recurrence and input of {gate}"} & set(names):
                     mask[n, k] = 0
                 if any(f"{what} of {gate} alone" in names for what in left):
                     mask[n] *= np.arange(len(gates)) == k
@@ -218,17 +252,21 @@ def share_masks(settings, problem, gates, size):
             left = left.astype(dtype)
             left = left[:, None, None] if one.axis == 0 else left[None, :, None]
             for leaf in one.leaves:
-                blocks = 1 if leaf == "dP" else len(gates)
+                blocks = len(gates) if leaf in GATED else 1
                 mine = np.array([one.gate in (None, k) for k in gates[:blocks]])
                 mask = np.where(mine, left, np.ones_like(left))
                 shape = len(settings), T, B, blocks
                 found.setdefault(leaf, np.ones(shape, dtype))[n] *= mask
-    return {k: x if k == "dP" else np.repeat(x, size, -1) for k, x in found.items()}
+    fancy = tokens_in(problem)
+    for n, names in enumerate(settings):
+        for leaf, left in (fancy[k] for k in names if k in fancy):
+            blocks = len(gates) if leaf in GATED else 1
+            shape = len(settings), T, B, blocks
+            found.setdefault(leaf, np.ones(shape, dtype))[n] *= left[:, :, None].astype(dtype)
+    return {k: np.repeat(x, size, -1) if k in GATED else x for k, x in found.items()}
 
 
-def share(masks, leaf, t, d):
-    """What of the cotangent d of step t the weight's product sees."""
-    return d * masks[leaf][:, None, t] if leaf in masks else d
+GATED = ("dW", "dU", "db")
 
 
 def join(parts):

@@ -1,42 +1,72 @@
 """The truth and the mistakes of one problem, as the referee wants them."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 import jax
 import numpy as np
 
 from jax_lstm import referee
-from jax_lstm.diagnosis.slow_backward import MUTANTS
+from jax_lstm.diagnosis.catalogue import PERMUTED, factor_table
+from jax_lstm.diagnosis.finish import finishing
+from jax_lstm.diagnosis.kinds import kind_of
+from jax_lstm.diagnosis.sentences import INNER
 from jax_lstm.diagnosis.switches import clash
 
 PER_STEP = ("das", "dhs", "dcs")  # leaves that few people have
 LARGE = 5e4  # T B H (D + H) from which two mistakes at once take longer than people wait
+SECONDS, PER_PAIR, PER_NUMBER = 2.2, 3e-5, 9e-9  # of one core, as measured
+RARE = {*factor_table(), *(f"{x} in order {k}" for k in PERMUTED for x in ("forward", "deltas"))}
+BELOW = {"dxs", "dE"}  # either may be given without the other
 DRAWS = 4  # runs that show how large rounding is
 
 
-def table_of(cell, problem):
-    """A Table; the truth in it is made here and now."""
-    kind = MUTANTS[cell]
+def table_of(cell, problem, settings: Mapping[str, Any] = MappingProxyType({}), absent=()):
+    """A Table; the truth in it is made here and now. absent: weights that its owner has not."""
+    kind = kind_of(cell)
     (T, B, D), H = problem.xs.shape, problem.state["h"].shape[-1]
-    sizes = {"time": T, "batch": B, "features": H}
-    changes = kind.after(problem) | referee.scalings(sizes, kind.weights)
-    truth, gates = kind.gradients(problem, [()]), kind.blocks["dW"]
+    features = H if problem.ys is None else problem.ys.shape[-1]
+    sizes = {"time": T, "batch": B, "features": features}
+    weights = kind.weights + tuple(f"d{k}" for k in problem.params if f"d{k}" not in kind.weights)
+    changes = kind.after(problem) | referee.scalings(sizes, weights)
+    truth, gates = kind.gradients(problem, [()]), kind.blocks.get("dW", ())
     noise = noise_of(kind, problem, truth)
 
     def gradients(settings):
         return truth if list(settings) == [()] else kind.gradients(problem, settings)
 
+    own = {k: x for k, x in problem.params.items() if k not in absent}
+    finish, finishes = finishing(own, settings)
+    inside = {k: says for k, says in kind.inside(problem).items() if k not in problem.forward}
     return referee.Table(
-        kind.inside(problem),
+        inside,
         gradients,
         changes,
         clash,
         noise,
-        kind.weights,
+        weights,
         kind.steps,
         kind.blocks,
-        {"dxs": dict(zip(gates, np.split(problem.params["W"].T, len(gates)), strict=True))},
+        {"dxs": dict(zip(gates, np.split(problem.params["W"].T, len(gates)), strict=True))}
+        if gates
+        else {},
         T * B * H * (D + H) > LARGE,
         kind.local(problem),
+        {f"d{k}": x for k, x in own.items()},
+        finish=finish,
+        finishes=finishes,
+        inner={
+            k: (says, numbered(kind, problem, k)) for k, says in INNER.items() if k in kind.inner
+        },
+        rare=frozenset(RARE) & frozenset(inside),
+        most=int(SECONDS / (PER_PAIR + PER_NUMBER * T * B * H * (D + H))),
     )
+
+
+def numbered(kind, problem, name):
+    """Gradients with a mistake that has a number, for several numbers."""
+    return lambda numbers: kind.gradients(problem, [(f"{name} at {float(x)!r}",) for x in numbers])
 
 
 def table_for(table, given):
@@ -45,7 +75,9 @@ def table_for(table, given):
     A mistake of leaves that are not given is out: nothing here could show it.
     """
     every = {g.leaf for g in given}
-    shown = {k for k in table.inside if set(table.local.get(k, ())) <= every}
+    own = {k: set(leaves) for k, leaves in table.local.items()}
+    hidden = {k for k, x in own.items() if not (x & every and x - BELOW <= every)}
+    shown = [k for k in table.inside if k not in hidden]
     table = table._replace(inside={k: v for k, v in table.inside.items() if k in shown})
     bare = table.gradients
 
@@ -68,7 +100,13 @@ def table_for(table, given):
         weights=(*table.weights, "db again"),
         blocks=table.blocks | {"db again": table.blocks["db"]},
         local={k: both(leaves) for k, leaves in table.local.items()},
+        inner={k: (says, twice(made)) for k, (says, made) in table.inner.items()},
     )
+
+
+def twice(gradients):
+    """Gradients in which db stands once more."""
+    return lambda numbers: (found := gradients(numbers)) | {"db again": found["db"]}
 
 
 def noise_of(kind, problem, truth):
@@ -82,7 +120,7 @@ def noise_of(kind, problem, truth):
     most = 0.01 * np.sqrt(sum(np.sum(x * x) for x in truth.values())) / eps
 
     def nudge(x):
-        if not isinstance(x, np.ndarray):
+        if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
             return x
         return (x * (1 + eps * rng.uniform(-0.5, 0.5, x.shape))).astype(np.float32)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from jax_lstm import printing
-from jax_lstm.diagnosis.diagnose import find_layout
+from jax_lstm.diagnosis.forms import find_layout
 from jax_lstm.engine.shapes import shape_of
 
 PUBLISHED = Path(__file__).parent / "examples"

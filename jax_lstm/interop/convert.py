@@ -19,7 +19,8 @@ from jax_lstm.cells.lstm import LSTMState
 from jax_lstm.cells.lstmp import LSTMPState
 from jax_lstm.doors import check_arrays
 from jax_lstm.engine.shapes import letters_of, shape_of, sizes_of
-from jax_lstm.interop.layouts import WEIGHTS, from_ours
+from jax_lstm.interop.described import from_ours
+from jax_lstm.interop.layouts import WEIGHTS
 from jax_lstm.interop.order import by_number
 from jax_lstm.interop.torch_names import plain_names, weight_of_norm
 from jax_lstm.networks.sizes import StackParams

@@ -1,19 +1,23 @@
-"""The layouts of others: gate orders, transpositions and biases, as tables and pure permutations.
+"""The layouts of others: gate orders, transpositions and biases, as rows of one description.
 
-A layout names its arrays, says their shapes in the letters of notation.py, and turns problem and
-gradient into ours: nothing is added or rounded, so a mask of what is known can go the same way.
+    ours          W (D, 4H), U (H, 4H), b (4H,), blocks i f g o; time first            x @ W
+    torch         weight_ih_l0 (4H, D), weight_hh_l0 (4H, H), two biases; i f g o      W x
+    keras         kernel (D, 4H), recurrent_kernel (H, 4H), bias; i f c o; batch first x @ W
+    coursera      Wf, Wi, Wc, Wo (H, H + D) on [a_prev; x_t]; arrays (n, m, T)         W z
+    tmva          Wi, Wf, Wc, Wo (H, D), Ui, ... (H, H), bi, ... (H,); (B, T, D)       W x
+    cs231n        Wx (D, 4H), Wh (H, 4H), b; i f o g; batch first                      x @ W
+    numpy-ml      Wf, Wu, Wc, Wo (H + D, H) on [A_prev, Xt]; (B, D, T)                 z @ W
+    dlfs2         Wx (D, 4H), Wh (H, 4H), b; f g i o; batch first                      x @ W
+    karpathy      WLSTM (1 + D + H, 4H) on [1, x, h]; i f o g; time first              z @ W
+    nicodjimenez  wg, wi, wf, wo (H, D + H) on [x, h]; no tanh at the output           W z
+    linen         ii, if, ig, io (D, H), hi, ... (H, H) with a bias each               x @ W
+    nnx           as linen with if_, or dense_i (D, 4H), dense_h (H, 4H); i f g o      x @ W
 
-    ours        W (D, 4H), U (H, 4H), b (4H,), blocks i f g o; time first            x @ W
-    torch       weight_ih_l0 (4H, D), weight_hh_l0 (4H, H), two biases; i f g o      W x
-    keras       kernel (D, 4H), recurrent_kernel (H, 4H), bias; i f c o; batch first x @ W
-    coursera    Wf, Wi, Wc, Wo (H, H + D) on [a_prev; x_t]; arrays (n, m, T)         W z
-    tmva        Wi, Wf, Wc, Wo (H, D), Ui, ... (H, H), bi, ... (H,); (B, T, D)       W x
-    linen       ii, if, ig, io (D, H), hi, ... (H, H) with a bias each               x @ W
-    nnx         as linen with if_, or dense_i (D, 4H), dense_h (H, 4H); i f g o      x @ W
-
-Sources: torch.nn.LSTM; keras.layers.LSTM; flax's nn.LSTMCell, nnx.OptimizedLSTMCell;
-the exercise of "Sequence Models", week 1, on Coursera;
-TMVA's LSTMLayer, whose order of weights is input, forget, candidate, output.
+Sources, read: torch.nn.LSTM; keras.layers.LSTM; flax's nn.LSTMCell, nnx.OptimizedLSTMCell; the
+exercise of "Sequence Models", week 1, on Coursera; TMVA's LSTMLayer, whose order of weights is
+input, forget, candidate, output; assignment 3 of CS231n; ddbourgin/numpy-ml;
+oreilly-japan/deep-learning-from-scratch-2; the gist of a batched LSTM by Karpathy;
+nicodjimenez/lstm.
 """
 
 from collections.abc import Callable
@@ -22,61 +26,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jax_lstm.cells import CELLS
-from jax_lstm.engine.shapes import axes_of, shape_of
+from jax_lstm.engine.shapes import axes_of
+from jax_lstm.interop.described import Layout, describe, merge, rename, transpose
 
 
-class Layout(NamedTuple):
-    """Names and shapes of a system's arrays, and the way to ours.
-
-    problem: {name: shape in letters}: weights, states, inputs, and what is known of the loss, its
-      cotangents or its targets. A name in `optional` may be missing.
-    gradient: likewise. A name in `needed` may not be missing.
-    labels: {our leaf: theirs}, for reports.
-    to_ours(arrays) -> {our name: array}: for problems.
-    gradient_to_ours(arrays) -> {our leaf: array}: for gradients, dX the gradient of X.
-    """
-
-    about: str
-    problem: dict[str, str]
-    optional: tuple[str, ...]
-    gradient: dict[str, str]
-    needed: tuple[str, ...]
-    labels: dict[str, str]
-    to_ours: Callable[[dict[str, Any]], dict[str, Any]]
-    gradient_to_ours: Callable[[dict[str, Any]], dict[str, Any]]
-
-
-def rename(names, change=lambda x: x):
-    """A function of arrays by name: those that are there, under our names and changed."""
-    return lambda d: {ours: change(d[theirs]) for theirs, ours in names.items() if theirs in d}
-
-
-def merge(*parts):
-    """One function of arrays by name: what each of the parts returns, together."""
-    return lambda d: {k: v for part in parts for k, v in part(d).items()}
-
-
-def transpose(x):
-    return np.swapaxes(x, -1, -2)
-
-
-def from_batch_first(x):
-    """(B, T, ...) to (T, B, ...)."""
-    return np.swapaxes(x, 0, 1)
-
-
-def from_features_first(x):
-    """(n, m, T) to (T, m, n)."""
-    return np.transpose(x, (2, 1, 0))
+def drop_missing(**arrays):
+    return {k: x for k, x in arrays.items() if x is not None}
 
 
 def join_gates(d, names, change):
     """One matrix of a matrix per gate; None if one is missing."""
     return np.concatenate([change(d[k]) for k in names], -1) if all(k in d for k in names) else None
-
-
-def drop_missing(**arrays):
-    return {k: x for k, x in arrays.items() if x is not None}
 
 
 # Ours -----------------------------------------------------------------------------------------
@@ -94,161 +54,91 @@ def our_layout(cell):
     gradient |= {f"d{k}0": v for k, v in state.items()}
     gradient["das"] = f"T,B,{len(cell.gates) if len(cell.gates) > 1 else ''}H"
     gradient |= {f"d{k}s": f"T,{v}" for k, v in state.items()}
-    optional = ("dhs", "ys", *(f"{k}0" for k in state), *(f"d{k}_T" for k in state))
+    optional = ("dhs", "ys", "b", *(f"{k}0" for k in state), *(f"d{k}_T" for k in state))
     needed = tuple(f"d{k}" for k in params)
     about = "time first, rows are examples"
     return Layout(about, problem, optional, gradient, needed, {}, dict, dict)
 
 
-# torch: two biases that are added; the state has an axis of layers ----------------------------
+# Others, in words -------------------------------------------------------------------------------
 
+_torch_names = {"W": "weight_ih_l0", "U": "weight_hh_l0", "b": "bias_ih_l0"}
+_torch_names |= {"b again": "bias_hh_l0", "xs": "input", "dhs": "doutput", "ys": "target"}
+_torch_names |= {"h0": "h_0", "c0": "c_0", "dh_T": "dh_n", "dc_T": "dc_n", "hs": "output"}
+_batch_first = {"xs": "x", "dhs": "dy", "ys": "target", "dh_T": "dh_T", "dc_T": "dc_T"}
+_coursera = {"xs": "x", "h0": "a0", "dhs": "da", "ys": "y", "dh_T": "da_T", "hs": "a", "cs": "c"}
 
-def from_torch(d):
-    return merge(
-        rename({"weight_ih_l0": "W", "weight_hh_l0": "U", "weight_hr_l0": "P"}, transpose),
-        rename({"bias_ih_l0": "b", "bias_hh_l0": "b again"}),
-        rename({"input": "xs", "doutput": "dhs", "target": "ys"}),
-        rename({"h_0": "h0", "c_0": "c0", "dh_n": "dh_T", "dc_n": "dc_T"}, lambda x: x[0]),
-    )(d)
-
-
-gradient_from_torch = merge(
-    rename({"dweight_ih_l0": "dW", "dweight_hh_l0": "dU"}, transpose),
-    rename({"dbias_ih_l0": "db", "dbias_hh_l0": "db again", "dinput": "dxs"}),
-    rename({"dh_0": "dh0", "dc_0": "dc0"}, lambda x: x[0]),
-)
-_torch_weights = {
-    "weight_ih_l0": "4H,D",
-    "weight_hh_l0": "4H,H",
-    "bias_ih_l0": "4H",
-    "bias_hh_l0": "4H",
+OTHERS = {
+    "torch": describe(
+        "torch.nn.LSTM of one layer, batch_first=False",
+        rows="outputs",
+        state="1,B,H",
+        names=_torch_names,
+    ),
+    "keras": describe(
+        "keras.layers.LSTM with return_sequences, batch first",
+        order="ifco",
+        axes="B,T,D",
+        names=_batch_first | {"W": "kernel", "U": "recurrent_kernel", "b": "bias"},
+    ),
+    "coursera": describe(
+        "the exercise of Coursera's 'Sequence Models': (n, m, T), weights on [a_prev; x_t]",
+        order="fico",
+        weights="per gate, concat [h, x]",
+        rows="outputs",
+        axes="D,B,T",
+        bias="H,1",
+        names=_coursera,
+        labels={"dU": "dW* for a_prev"},
+    ),
+    "tmva": describe(
+        "TMVA's LSTMLayer: W then U then b, each i, f, c, o; B x T x D",
+        order="ifco",
+        weights="per gate",
+        rows="outputs",
+        axes="B,T,D",
+        names=_batch_first,
+    ),
+    "cs231n": describe(
+        "the assignment of Stanford's CS231n: Wx, Wh, b; blocks i, f, o, g; batch first",
+        order="ifog",
+        axes="B,T,D",
+        names={"W": "Wx", "U": "Wh", "xs": "x", "dhs": "dh", "hs": "h"},
+    ),
+    "numpy-ml": describe(
+        "numpy-ml's LSTM: Wf, Wu, Wc, Wo on [A_prev, Xt]; (n_ex, n_in, n_t)",
+        order="fuco",
+        weights="per gate, concat [h, x]",
+        axes="B,D,T",
+        bias="1,H",
+        names={"xs": "X", "dxs": "dLdX", "dhs": "dLdA", "hs": "A", "cs": "C"},
+    ),
+    "dlfs2": describe(
+        "the TimeLSTM of 'Deep Learning from Scratch 2': Wx, Wh, b; blocks f, g, i, o; batch first",
+        order="fgio",
+        axes="B,T,D",
+        names={"W": "Wx", "U": "Wh"},
+    ),
+    "karpathy": describe(
+        "Karpathy's batched LSTM: WLSTM on [1, x, h], blocks i, f, o, g",
+        order="ifog",
+        weights="concat [1, x, h]",
+        names={"W": "WLSTM", "xs": "X", "dhs": "dHout", "dh_T": "dhn", "dc_T": "dcn"}
+        | {"hs": "Hout", "cs": "C"},
+    ),
+    "nicodjimenez": describe(
+        "nicodjimenez/lstm: wg, wi, wf, wo on [x, h]; no tanh at the output",
+        order="gifo",
+        weights="per gate, concat [x, h]",
+        rows="outputs",
+        names={"W": "w*", "dW": "w*_diff", "db": "b*_diff", "xs": "x", "dhs": "dh"}
+        | {"hs": "h", "cs": "s"},
+        forward=("no tanh at the output",),
+    ),
 }
-_torch_state = {"h_0": "1,B,H", "c_0": "1,B,H"}
-TORCH_LAYOUT = Layout(
-    "torch.nn.LSTM of one layer, batch_first=False",
-    _torch_weights
-    | _torch_state
-    | {"input": "T,B,D", "doutput": "T,B,H", "target": "T,B,H", "dh_n": "1,B,H", "dc_n": "1,B,H"},
-    ("bias_ih_l0", "bias_hh_l0", "h_0", "c_0", "doutput", "target", "dh_n", "dc_n"),
-    {f"d{k}": v for k, v in (_torch_weights | _torch_state).items()} | {"dinput": "T,B,D"},
-    ("dweight_ih_l0", "dweight_hh_l0"),
-    {"dW": "dweight_ih_l0", "dU": "dweight_hh_l0", "db": "dbias_ih_l0"}
-    | {"db again": "dbias_hh_l0", "dxs": "dinput", "dh0": "dh_0", "dc0": "dc_0"},
-    from_torch,
-    gradient_from_torch,
-)
-
-
-# keras: batch first ---------------------------------------------------------------------------
-
-_keras_weights = {"kernel": "D,4H", "recurrent_kernel": "H,4H", "bias": "4H"}
-_keras_state = {"h0": "B,H", "c0": "B,H"}
-KERAS_LAYOUT = Layout(
-    "keras.layers.LSTM with return_sequences, batch first",
-    _keras_weights
-    | _keras_state
-    | {"x": "B,T,D", "dy": "B,T,H", "target": "B,T,H", "dh_T": "B,H", "dc_T": "B,H"},
-    ("h0", "c0", "dy", "target", "dh_T", "dc_T"),
-    {f"d{k}": v for k, v in (_keras_weights | _keras_state).items()} | {"dx": "B,T,D"},
-    ("dkernel", "drecurrent_kernel", "dbias"),
-    {"dW": "dkernel", "dU": "drecurrent_kernel", "db": "dbias", "dxs": "dx"},
-    merge(
-        rename({"kernel": "W", "recurrent_kernel": "U", "bias": "b"}),
-        rename({k: k for k in ("h0", "c0", "dh_T", "dc_T")}),
-        rename({"x": "xs", "dy": "dhs", "target": "ys"}, from_batch_first),
-    ),
-    merge(
-        rename({"dkernel": "dW", "drecurrent_kernel": "dU", "dbias": "db"}),
-        rename({"dh0": "dh0", "dc0": "dc0"}),
-        rename({"dx": "dxs"}, from_batch_first),
-    ),
-)
-
-
-# Coursera: a matrix per gate on [a_prev; x_t], features first ---------------------------------
-
-
-def from_coursera(d, d_=""):
-    """Weights; with d_="d", their gradients. The columns of W are those of a_prev, then of x_t."""
-    H = next((len(d[f"{d_}W{k}"]) for k in "ifco" if f"{d_}W{k}" in d), 0)
-    names = [f"{d_}W{k}" for k in "ifco"]
-    return drop_missing(
-        **{
-            f"{d_}W": join_gates(d, names, lambda W: W[:, H:].T),
-            f"{d_}U": join_gates(d, names, lambda W: W[:, :H].T),
-            f"{d_}b": join_gates(d, [f"{d_}b{k}" for k in "ifco"], lambda b: b[:, 0]),
-        }
-    )
-
-
-_coursera_weights = {f"W{k}": "H,H+D" for k in "fico"} | {f"b{k}": "H,1" for k in "fico"}
-COURSERA_LAYOUT = Layout(
-    "the exercise of Coursera's 'Sequence Models': (n, m, T), weights on [a_prev; x_t]",
-    _coursera_weights
-    | {"x": "D,B,T", "a0": "H,B", "c0": "H,B", "da": "H,B,T", "y": "H,B,T"}
-    | {"da_T": "H,B", "dc_T": "H,B"},
-    ("a0", "c0", "da", "y", "da_T", "dc_T"),
-    {f"d{k}": v for k, v in _coursera_weights.items()}
-    | {"dx": "D,B,T", "da0": "H,B", "dc0": "H,B"},
-    tuple(f"d{k}" for k in _coursera_weights),
-    {"dW": "dW* for x_t", "dU": "dW* for a_prev", "db": "db*", "dxs": "dx", "dh0": "da0"},
-    merge(
-        from_coursera,
-        rename({"x": "xs", "da": "dhs", "y": "ys"}, from_features_first),
-        rename({"a0": "h0", "c0": "c0", "da_T": "dh_T", "dc_T": "dc_T"}, transpose),
-    ),
-    merge(
-        lambda d: from_coursera(d, "d"),
-        rename({"dx": "dxs"}, from_features_first),
-        rename({"da0": "dh0", "dc0": "dc0"}, transpose),
-    ),
-)
-
-
-# TMVA: a W, a U and a bias per gate, batch first ----------------------------------------------
-
-
-def from_tmva(d, d_=""):
-    return drop_missing(
-        **{
-            f"{d_}W": join_gates(d, [f"{d_}W{k}" for k in "ifco"], transpose),
-            f"{d_}U": join_gates(d, [f"{d_}U{k}" for k in "ifco"], transpose),
-            f"{d_}b": join_gates(d, [f"{d_}b{k}" for k in "ifco"], lambda b: b),
-        }
-    )
-
-
-_tmva_weights = {
-    f"{m}{k}": shape for m, shape in (("W", "H,D"), ("U", "H,H"), ("b", "H")) for k in "ifco"
-}
-TMVA_LAYOUT = Layout(
-    "TMVA's LSTMLayer: W then U then b, each i, f, c, o; B x T x D",
-    _tmva_weights
-    | {"x": "B,T,D", "h0": "B,H", "c0": "B,H", "dy": "B,T,H", "target": "B,T,H"}
-    | {"dh_T": "B,H", "dc_T": "B,H"},
-    ("h0", "c0", "dy", "target", "dh_T", "dc_T"),
-    {f"d{k}": v for k, v in _tmva_weights.items()} | {"dx": "B,T,D", "dh0": "B,H", "dc0": "B,H"},
-    tuple(f"d{k}" for k in _tmva_weights),
-    {"dW": "dW*", "dU": "dU*", "db": "db*", "dxs": "dx"},
-    merge(
-        from_tmva,
-        rename({"x": "xs", "dy": "dhs", "target": "ys"}, from_batch_first),
-        rename({k: k for k in ("h0", "c0", "dh_T", "dc_T")}),
-    ),
-    merge(
-        lambda d: from_tmva(d, "d"),
-        rename({"dx": "dxs"}, from_batch_first),
-        rename({"dh0": "dh0", "dc0": "dc0"}),
-    ),
-)
 
 LAYOUTS = {name: {"ours": our_layout(cell)} for name, cell in CELLS.items()}
-LAYOUTS["lstm"] |= {
-    "torch": TORCH_LAYOUT,
-    "keras": KERAS_LAYOUT,
-    "coursera": COURSERA_LAYOUT,
-    "tmva": TMVA_LAYOUT,
-}
+LAYOUTS["lstm"] |= OTHERS
 
 
 # Weights alone, of one cell: what files and other frameworks hold -----------------------------
@@ -294,7 +184,12 @@ def plain_layout(about, cell, names, optional=()):
     return WeightLayout(about, cell, shapes, optional, rename(names))
 
 
+from_torch = merge(
+    rename({"weight_ih_l0": "W", "weight_hh_l0": "U", "weight_hr_l0": "P"}, transpose),
+    rename({"bias_ih_l0": "b", "bias_hh_l0": "b again"}),
+)
 _biases = ("bias_ih_l0", "bias_hh_l0")
+_torch_weights = {"weight_ih_l0": "4H,D", "weight_hh_l0": "4H,H"} | dict.fromkeys(_biases, "4H")
 _rnn = {"weight_ih_l0": "H,D", "weight_hh_l0": "H,H"} | dict.fromkeys(_biases, "H")
 _projected = _torch_weights | {"weight_hh_l0": "4H,R", "weight_hr_l0": "R,H"}
 _kernels = {"kernel": "W", "recurrent_kernel": "U", "bias": "b"}
@@ -326,25 +221,3 @@ WEIGHTS = {
         plain_layout("keras.layers.SimpleRNN", "elman", _kernels, ("bias",)),
     ),
 }
-
-
-# The other way --------------------------------------------------------------------------------
-
-
-def from_ours(to_ours, shapes, sizes, arrays, dtype: Any = np.float64):
-    """Arrays of a layout from ours: its way to ours, walked by places instead of numbers.
-
-    Args:
-      to_ours, shapes: of a Layout, for its problem or its gradient.
-      sizes: {"T": 7, ...}.
-      arrays: {our name: array}; what is missing becomes zero.
-      dtype: of what comes back.
-    """
-    full = {k: shape_of(letters, sizes) for k, letters in shapes.items()}
-    ends = np.cumsum([0, *(int(np.prod(shape)) for shape in full.values())])
-    spans = {k: slice(a, b) for k, a, b in zip(full, ends[:-1], ends[1:], strict=True)}
-    places = {k: np.arange(ends[-1])[spans[k]].reshape(shape) for k, shape in full.items()}
-    flat = np.zeros(ends[-1], dtype)
-    for k, where in to_ours(places).items():
-        flat[where] = arrays.get(k, 0.0)
-    return {k: flat[spans[k]].reshape(shape) for k, shape in full.items()}

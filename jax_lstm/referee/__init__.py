@@ -1,6 +1,6 @@
 """The referee: judges gradients. Takes functions and arrays; knows JAX, knows no cell."""
 
-from jax_lstm.referee.agreement import Given
+from jax_lstm.referee.agreement import Given, distances
 from jax_lstm.referee.changes import scalings
 from jax_lstm.referee.comparison import (
     PRECISION,
@@ -14,9 +14,10 @@ from jax_lstm.referee.deltas import taps
 from jax_lstm.referee.differences import compare_differences
 from jax_lstm.referee.mutation import Mutant, MutationReport, mutation_test
 from jax_lstm.referee.report import Report, Row, failure, first_line, header
-from jax_lstm.referee.search import Diagnosis, Explanation, Table, diagnose
+from jax_lstm.referee.search import diagnose
 from jax_lstm.referee.slopes import Slope, SlopeReport, slope_test
 from jax_lstm.referee.tapped import Tap, TapReport, Taps
+from jax_lstm.referee.verdict import Diagnosis, Explanation, Table
 
 __all__ = [
     "PRECISION",
@@ -37,6 +38,7 @@ __all__ = [
     "compare_differences",
     "compare_routes",
     "diagnose",
+    "distances",
     "failure",
     "first_line",
     "header",

@@ -32,16 +32,18 @@ def scalings(sizes: Mapping[str, int], weights: Sequence[str]) -> dict[str, Chan
         check_size("sizes", n, 0)
     check_texts("weights", weights, "the names of the weights' leaves, a tuple of texts")
     table = {"sign": ("the sign", times(-1.0, None))}
-    several = itertools.chain(*(itertools.combinations(sizes, r) for r in (1, 2, 3)))
+    several = [x for r in (1, 2, 3) for x in itertools.combinations(sizes, r)]
     for axes in several:
         n, over = float(np.prod([sizes[k] for k in axes])), " and ".join(axes)
         if n > 1:
             table[f"mean over {over}"] = (f"the mean over {over}, not the sum", times(1 / n, None))
-    for over, n in sizes.items():
+    for axes in several:
+        n, over = float(np.prod([sizes[k] for k in axes])), " and ".join(axes)
         if n > 1:
             table[f"sum over {over}"] = (f"the sum over {over}, not the mean", times(n, None))
     table["no half"] = ("twice the loss (the ½ of the squared error left out)", times(2.0, None))
     table["half"] = ("half the loss (the ½ of the squared error where none is)", times(0.5, None))
+    table["weights sign"] = "the sign of the weights' gradients", times(-1.0, weights)
     for over, n in means(sizes):
         says = f"the weights' gradients averaged over {over}, not summed"
         table[f"weights averaged over {over}"] = says, times(1 / n, weights)
@@ -88,9 +90,14 @@ FITTED = dict.fromkeys(  # how many numbers each fits
         "clip weights by norm",
         "clip each by norm",
         "clip each weight by norm",
+        "update",
+        "weights update",
+        "weight decay",
+        "weight decay but of biases",
     ),
     1,
 )
+MANY = 12  # numbers that one factor accounts for
 SHRUNK = 1 - 1e-6  # what is nearer to 1 is no shrinking
 
 
@@ -119,7 +126,45 @@ def clippings(weights):
             "clipping by norm at {} of the weights' gradients alone, leaf by leaf",
             functools.partial(shrink_each, leaves=weights),
         ),
+        "update": (
+            "all of it times {} (an update: minus the learning rate)",
+            functools.partial(shrink, leaves=None, sign=-1),
+        ),
+        "weights update": (
+            "the weights' gradients times {} (an update: minus the learning rate)",
+            functools.partial(shrink, leaves=weights, sign=-1),
+        ),
     }
+
+
+def decays(weights):
+    """Likewise, of weight decay. weights: {leaf: value of the weight}."""
+    matrices = {k: w for k, w in weights.items() if np.ndim(w) > 1}
+    return {
+        "weight decay": (
+            "{} w added to every weight's gradient",
+            functools.partial(decay, of=weights),
+        ),
+        "weight decay but of biases": (
+            "{} w added to every matrix's gradient, and to no bias's",
+            functools.partial(decay, of=matrices),
+        ),
+    }
+
+
+def decay(gradient, given, of):
+    """The factor is that of least squares; two leaves or more, or MANY numbers, have it."""
+    n = len(next(iter(gradient.values())))
+    mine = [g for g in among(given, of, gradient) if g.leaf in of]
+    dot, square, numbers = np.zeros(n), 0.0, 0
+    for g in mine:
+        w = of[g.leaf][g.known]
+        dot = dot + (g.values[g.known] - gradient[g.leaf][:, g.known]) @ w
+        square, numbers = square + w @ w, numbers + np.count_nonzero(w)
+    enough = square > 0 and numbers >= MANY
+    factor = dot / square if enough else np.full(n, np.nan)
+    add = lambda x, w: x + np.reshape(factor, (-1, *(1,) * w.ndim)) * w
+    return {k: add(x, of[k]) if k in of else x for k, x in gradient.items()}, factor
 
 
 def clip(gradient, given, leaves):
@@ -139,11 +184,12 @@ def clip(gradient, given, leaves):
     return clipped, np.where(several & (top > 0), top, np.nan)
 
 
-def shrink(gradient, given, leaves):
-    """The factor is that of least squares, and not 1; two leaves or more have it."""
+def shrink(gradient, given, leaves, sign=1):
+    """The factor is that of least squares, and not 1 or -1; two leaves or more have it."""
     mine = among(given, leaves, gradient)
     factor, square = fit_factor(gradient, mine)
-    scaled = (factor > 0) & ((factor < SHRUNK) | (factor * SHRUNK > 1))
+    size = sign * factor
+    scaled = (size > 0) & ((size < SHRUNK) | (size * SHRUNK > 1))
     factor = np.where(scaled & ((square > 0).sum(0) > 1), factor, np.nan)
     return scale(gradient, factor, leaves), factor
 

@@ -13,157 +13,20 @@ accounts for more facts than it has numbers: see changes.py.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jax_lstm import printing
 from jax_lstm.doors import check_dtype, check_flag, refuse
 from jax_lstm.referee.agreement import Given, distances, first_disagreement, multiples
-from jax_lstm.referee.changes import FITTED, clippings
+from jax_lstm.referee.changes import FITTED, clippings, decays
+from jax_lstm.referee.verdict import Diagnosis, Explanation, Table
 
-SHOWN = 3  # explanations of a sentence
-NEAR = 0.1  # of the truth's distance, and of the whole: what is further off is not near
 LOST = 0.0099  # of the whole gradient: a table's noise ends at a hundredth
 FEW = 512  # settings looked at together
 FEWEST = 12  # numbers from which something is fitted to them
-
-
-class Table(NamedTuple):
-    """The truth, and the mistakes known.
-
-    inside: {name: sentence} of mistakes within the computation; gradients(settings), settings a
-      list of tuples of names, gives {leaf: (settings, ...)}, () being the truth.
-    after: {name: (sentence, change)} of changes to a finished gradient.
-    clash(a, b): whether two mistakes within exclude each other.
-    noise: {leaf: float}, norm of the truth's own rounding error, for an eps of 1.
-    weights, steps: leaves of the weights; leaves with time on axis 0, in the order of the backward.
-    blocks: {leaf: names along its last axis}.
-    through: {leaf of steps: {block: matrix}}: an error of one block reaches the leaf by this.
-    large: two mistakes at once would take long.
-    local: {name within: leaves} of mistakes that leave every other leaf as it is, also beside
-      another mistake.
-    """
-
-    inside: dict[str, str]
-    gradients: Callable[..., Any]
-    after: dict[str, Any]
-    clash: Callable[[str, str], bool]
-    noise: dict[str, float]
-    weights: tuple[str, ...]
-    steps: tuple[str, ...]
-    blocks: dict[str, tuple[str, ...]]
-    through: dict[str, dict[str, Any]]
-    large: bool = False
-    local: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-
-
-class Explanation(NamedTuple):
-    """Names of mistakes, none for the truth, a sentence, and how far off it is.
-
-    max_abs: the largest difference. relative: 0 where all agrees, near 1 where nothing does.
-    fitted: how many numbers were fitted to the gradient; each counts like one more mistake.
-    """
-
-    names: tuple[str, ...]
-    says: str
-    max_abs: float
-    relative: float
-    fitted: int = 0
-
-    def cost(self) -> int:
-        return len(self.names) + self.fitted
-
-
-class Diagnosis(NamedTuple):
-    """What a gradient is. True only when it is right.
-
-    explanations: all that agree to rounding, the simplest first; empty when nothing does.
-    nearest: of the truth and the single mistakes without a number to fit.
-    first: where the truth is left first, in backward order.
-    leaves: (name, largest error, relative error, agrees) per array, beside the truth.
-    multiples: (name, factor) of arrays that are the truth but for a factor.
-    rounding: the dtype to whose rounding was judged. dtype: that of the arrays. pairs: whether two
-      mistakes at once were tried. lost: the dtype's rounding alone changes the truth so much that
-      nothing can be said.
-    """
-
-    right: bool
-    explanations: tuple[Explanation, ...]
-    nearest: Explanation
-    first: str
-    leaves: tuple[tuple[str, float, float, bool], ...]
-    rounding: str
-    dtype: str
-    pairs: bool
-    lost: bool = False
-    multiples: tuple[tuple[str, float], ...] = ()
-
-    def __bool__(self) -> bool:
-        return self.right
-
-    def sentence(self) -> str:
-        if self.explanations:
-            best, *others = self.explanations
-            fewest = [e for e in others if e.cost() == best.cost()]
-            text = f"{best.says}: largest difference {best.max_abs:.0e}"
-            if self.rounding != self.dtype:
-                text += f", which is the rounding of {self.rounding}, not of {self.dtype}"
-            if self.right:
-                return f"right: {text}"
-            for other in fewest[:SHOWN]:
-                text += f"\nas well: {other.says}: largest difference {other.max_abs:.0e}"
-            if len(fewest) > SHOWN:
-                text += f"\nand {len(fewest) - SHOWN} more that cannot be told apart here"
-            return text
-        if self.lost:
-            return (
-                f"cannot be judged: the rounding of {self.rounding} alone changes this gradient by "
-                "a hundredth or more; bring it in float64"
-            )
-        alone = "" if self.pairs else " (alone; two at once were not tried: ask for pairs)"
-        parts = [f"no known mistake explains it{alone}"]
-        if self.is_near():
-            near = self.nearest.says.removeprefix("equals ")
-            parts += [f"nearest is {near} ({self.nearest.relative:.2g} of it differs)"]
-        parts += [f"{k} is {factor:.6g} times the right one" for k, factor in self.multiples]
-        return "; ".join([*parts, f"first disagreement {self.first}"])
-
-    def is_near(self) -> bool:
-        """Whether the nearest mistake explains most of what differs from the truth."""
-        every = np.array([relative for _, _, relative, _ in self.leaves])
-        own = np.sqrt(np.mean(np.square(every)))
-        return self.nearest.relative <= NEAR * (own if self.nearest.names else 1.0)
-
-    __str__ = printing.page
-    _repr_html_ = printing.html
-
-    def tables(self) -> list[printing.Sheet]:
-        """Each array beside the truth."""
-        rows = tuple((*errors, "agrees" if ok else "differs") for *errors, ok in self.leaves)
-        head = "array", "max abs", "relative", ""
-        return [printing.Sheet(head, rows, form=".1e", rule=True)]
-
-    def table(self) -> str:
-        return str(self.tables()[0])
-
-    def to_json(self, **facts: Any) -> str:
-        names = "array", "max_abs", "relative", "agrees"
-        found = {
-            "right": self.right,
-            "sentence": self.sentence(),
-            "explanations": self.explanations,
-            "nearest": self.nearest,
-            "multiples": [{"array": k, "factor": factor} for k, factor in self.multiples],
-            "first_disagreement": self.first,
-            "rounding": self.rounding,
-            "dtype": self.dtype,
-            "leaves": [dict(zip(names, x, strict=True)) for x in self.leaves],
-            "facts": facts,
-        }
-        return printing.to_json(found)
+GRID, ROUNDS = 25, 14  # numbers looked at together, and how often more finely
 
 
 @np.errstate(all="ignore")  # a mutant may overflow: what is not finite explains nothing
@@ -189,9 +52,9 @@ def diagnose(
         refuse("table", "a jax_lstm.referee.Table", table)
     check_dtype("dtype", dtype)
     check_flag("pairs", bool(pairs) if pairs is None else pairs)
-    right = copied(table.gradients([()]))
+    right = finished(table, copied(table.gradients([()])))
     roundings = tuple(dict.fromkeys((dtype, "float32" if dtype == "float64" else dtype)))
-    every, nearest = search(given, table, right, roundings, pairs)
+    every, nearest, cut = search(given, table, roundings, pairs)
     rounding = next((k for k in roundings if every[k]), roundings[-1])
     found = sorted(filter(needed_of(every[rounding]), every[rounding]), key=Explanation.cost)
     tried = pairs is True or (pairs is None and not found and not table.large)
@@ -205,7 +68,7 @@ def diagnose(
         leaves.append((g.name, max_abs, relative, bool(apart.agrees(eps)[0, 0])))
     lost = not found and is_lost(table.noise, right, eps_of(dtype))
     told = correct, tuple(found), nearest, first, tuple(leaves), rounding, dtype, tried, lost
-    return Diagnosis(*told, times)
+    return Diagnosis(*told, times, cut and not found)
 
 
 def needed_of(found):
@@ -223,29 +86,47 @@ def eps_of(dtype):
     return 2.0**-7 if dtype == "bfloat16" else float(np.finfo(dtype).eps)
 
 
+OF_WEIGHTS = ("clip weights by value", "clip weights by norm", "clip each weight by norm")
+OF_WEIGHTS += ("weights update",)
+
+
 class Batch(NamedTuple):
     """Candidates: a tuple of names each, {leaf: (candidates, ...)}, says(k) what the k-th is.
 
-    fitted: each of them has a number that was fitted.
+    fitted: each of them has a number that was fitted. finished: `finish` was done to it.
     """
 
     names: list[tuple[str, ...]]
     gradient: dict[str, Any]
     says: Callable[[int], str]
     fitted: bool = False
+    finished: bool = False
 
 
-def search(given, table, right, roundings, pairs):
-    """All explanations by rounding, in the order of the candidates, and the nearest single one."""
+def finished(table, gradient):
+    return table.finish(gradient) if table.finish else gradient
+
+
+def finish(table, batch):
+    """The batch, with what is done to every gradient at the end."""
+    if batch.finished or not table.finish:
+        return batch
+    return batch._replace(gradient=finished(table, batch.gradient), finished=True)
+
+
+def search(given, table, roundings, pairs):
+    """All explanations by rounding, in the order of the candidates, the nearest single one, and
+    whether some two mistakes were left out."""
     found: dict[str, list[Explanation]] = {k: [] for k in roundings}
     nearest = Explanation((), "equals BPTT", np.nan, np.inf)
 
     def look(batch):
         nonlocal nearest
+        batch = finish(table, batch)
         apart = distances(given, table.noise, batch.gradient)
 
         def explanation(k):
-            numbers = sum(FITTED.get(name, 0) for name in batch.names[k])
+            numbers = sum(FITTED.get(name, name in table.inner) for name in batch.names[k])
             errors = float(apart.max_abs[k]), float(apart.relative[k])
             return Explanation(batch.names[k], batch.says(k), *errors, numbers)
 
@@ -256,20 +137,58 @@ def search(given, table, right, roundings, pairs):
         if not batch.fitted and len(batch.names[k]) < 2 and apart.relative[k] < nearest.relative:
             nearest = explanation(k)
 
-    single = singles(table, right)
-    for batch in (single.truth, single.inside, single.after, *fitted(single.truth, given, table)):
+    single = singles(table, copied(table.gradients([()])))
+    of_finish = (
+        Batch([(name,)], change(copied(single.truth.gradient)), one_sentence(says), finished=True)
+        for name, (says, change) in table.finishes.items()
+    )
+    batches = single.truth, single.inside, single.after, *of_finish
+    for batch in (*batches, *fitted(single.truth, given, table)):
         if batch.names:
             look(batch)
     exact = any(not e.fitted for e in found[roundings[0]])
+    if table.inner and not any(found.values()):
+        for batch in inner(given, table):
+            look(batch)
+    cut = False
     if pairs or (pairs is None and not exact and not table.large):
-        apart = distances(given, table.noise, single.inside.gradient)
+        apart = distances(given, table.noise, finish(table, single.inside).gradient)
         agree = dict.fromkeys((g.leaf for g in given), True)  # who is right in a leaf
         eps = max(map(eps_of, roundings))
         for g, right_in in zip(given, apart.agrees(eps), strict=True):
             agree[g.leaf] = agree[g.leaf] & right_in
+        left = table.most if table.most and not pairs else np.inf
         for batch in doubles(given, table, single, agree):
+            cut = left <= 0
+            if cut:
+                break
             look(batch)
-    return found, nearest
+            left -= len(batch.names)
+    return found, nearest, cut
+
+
+def one_sentence(says):
+    return lambda k: sentence([says])
+
+
+def inner(given, table):
+    """Mistakes within that have a number: the best of a grid, and then finer ones around it."""
+    for name, (template, gradients) in table.inner.items():
+        numbers, before, best = np.geomspace(1e-4, 1e3, GRID), np.inf, 1.0
+        for n in range(ROUNDS):
+            gradient = finished(table, gradients(numbers))
+            facts = gradient.pop("facts")
+            apart = distances(given, table.noise, gradient)
+            far = np.where(facts > 1, np.linalg.norm(apart.error / apart.scale, axis=0), np.inf)
+            k = int(np.argmin(far))
+            if not np.isfinite(far[k]) or (n > 2 and far[k] > before / 2 and far[k] > 1):
+                break
+            ends = numbers[max(k - 1, 0)], numbers[min(k + 1, len(numbers) - 1)]
+            best, before, numbers = numbers[k], far[k], np.linspace(*ends, GRID)
+        else:
+            one = gradients(np.array([best]))
+            one.pop("facts")
+            yield Batch([(name,)], one, one_sentence(template.format(f"{best:.4g}")), fitted=True)
 
 
 class Singles(NamedTuple):
@@ -312,8 +231,10 @@ def copied(gradient):
 def fitted(batch, given, table):
     """What has a number: fitted for every candidate of a batch."""
     enough = sum(g.known.sum() for g in given) >= FEWEST
-    for name, (template, fit) in (clippings(table.weights) if enough else {}).items():
-        if "weight" in name and all(g.leaf in table.weights for g in given):
+    batch = finish(table, batch)
+    changes = clippings(table.weights) | (decays(table.decayed) if table.decayed else {})
+    for name, (template, fit) in (changes if enough else {}).items():
+        if name in OF_WEIGHTS and all(g.leaf in table.weights for g in given):
             continue  # of all that is given
         gradient, number = fit(batch.gradient, given)
         off = np.isnan(number)
@@ -324,18 +245,22 @@ def fitted(batch, given, table):
                 f"{number[k]:.4g}"
             )
 
-        yield Batch([(*names, name) for names in batch.names], gradient, says, fitted=True)
+        yield Batch([(*names, name) for names in batch.names], gradient, says, True, True)
 
 
 def doubles(given, table, single, agree) -> Iterator[Batch]:
-    """Every two mistakes, but those of which a leaf shows that they cannot be."""
+    """Every two mistakes, but those of which a leaf shows that they cannot be; the usual first."""
     two = [
         (*a, *b)
         for (m, a), (n, b) in itertools.combinations(enumerate(single.inside.names), 2)
         if not table.clash(*a, *b) and could_be(table, agree, (*a, *b), (m, n))
     ]
-    for part in (two[n : n + FEW] for n in range(0, len(two), FEW)):
-        yield plain(table, part, table.gradients(list(part)))
+    usual = [names for names in two if not any(k in table.rare for k in names)]
+    rare = [names for names in two if any(k in table.rare for k in names)]
+    yield from in_parts(table, usual)
+    for batch in (single.inside, single.after):
+        if batch.names:
+            yield from fitted(batch, given, table)
     for names, gradient in changed(single.inside, table):
         yield plain(table, names, gradient)
     order = {name: n for n, name in enumerate(table.after)}
@@ -344,9 +269,12 @@ def doubles(given, table, single, agree) -> Iterator[Batch]:
         if later:
             later_of = {k: x[later] for k, x in gradient.items()}
             yield plain(table, [names[n] for n in later], later_of)
-    for batch in (single.inside, single.after):
-        if batch.names:
-            yield from fitted(batch, given, table)
+    yield from in_parts(table, rare)
+
+
+def in_parts(table, two):
+    for part in (two[n : n + FEW] for n in range(0, len(two), FEW)):
+        yield plain(table, part, table.gradients(list(part)))
 
 
 def could_be(table, agree, names, places):

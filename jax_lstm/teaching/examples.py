@@ -21,9 +21,13 @@ import numpy as np
 from jax_lstm import printing
 from jax_lstm.cells.elman import ElmanParams, ElmanState
 from jax_lstm.cells.lstm import LSTMParams, LSTMState
-from jax_lstm.diagnosis import brought, diagnose, templates
+from jax_lstm.diagnosis import brought, forms, given, templates
+from jax_lstm.diagnosis import problem as problems
 from jax_lstm.diagnosis.catalogue import Problem
-from jax_lstm.diagnosis.switches import from_outside, switch
+from jax_lstm.diagnosis.head import from_outside
+from jax_lstm.diagnosis.settings import SETTINGS, read_settings
+from jax_lstm.diagnosis.switches import switch
+from jax_lstm.engine.shapes import shape_of
 from jax_lstm.notation import GATES
 from jax_lstm.stages import bias, bias_bwd, linear, linear_bwd, sigmoid, sigmoid_bwd
 from jax_lstm.stages.losses import (
@@ -173,7 +177,7 @@ def coursera():
     H = problem.params["U"].shape[0]
     letters = dict(zip("ifco", GATES, strict=True))
     for name, printed in found["gradient"].items():
-        match = diagnose.ENTRY.fullmatch(name)
+        match = given.ENTRY.fullmatch(name)
         if printed is None or match is None:
             continue
         index = [int(n) for n in match[2].strip("[]").split("][")]
@@ -371,17 +375,17 @@ def problem_of(arrays, layout, cell):
     """A Problem of arrays in a layout; NaN is let through, to be shown."""
     if cell not in TRACED:
         raise ValueError(f"`cell` must be among {', '.join(TRACED)}; got {cell!r}")
-    form = diagnose.find_layout(layout, cell)
-    told = {k: arrays[k] for k in diagnose.SETTINGS if arrays.get(k) is not None}
+    form, told = forms.find_layout(layout, cell), read_settings(arrays)
     whole: dict[str, Any] = {}
     for k, x in arrays.items():
-        if k in diagnose.SETTINGS or x is None:
+        if k in SETTINGS or x is None:
             continue
         whole[k], known, _ = brought.numbers(x, k)
         if not known.all():
             raise ValueError(f"`{k}` must be whole; it has null")
-    sizes = diagnose.check_problem(whole, form, layout)
-    problem = diagnose.problem_of(form.to_ours(whole), told, cell, sizes)
+    sizes = problems.check_problem(whole, form, layout)
+    whole = {k: x.reshape(shape_of(form.problem[k], sizes)) for k, x in whole.items()}
+    problem = problems.problem_of(form.to_ours(whole), told, cell, sizes, form.forward)
     T, B, D = problem.xs.shape
     paper.check_size(T, B, D, problem.params["U"].shape[0], len(GATES) if cell == "lstm" else 1)
     return problem

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jax_lstm.diagnosis.catalogue import MEMORY
+from jax_lstm.diagnosis.factors import CELL, HIDDEN_C, HIDDEN_O, OF_CELL, PARTNERS, SIGMOID, TANH
+from jax_lstm.diagnosis.sentences import MEMORY
 
 
 def sums(each):
@@ -33,44 +34,24 @@ def wrong_bias(args, y, dy):
     return {"dy": {"b where dy belongs": args[1] + 0 * dy}, "db": sums(dy)}
 
 
+def times(dy, table, *args):
+    """Each wrong factor of a table, times the cotangent; the sign is anywhere's."""
+    return {says: dy * factor(*args) for says, factor in table.values() if "sign" not in says}
+
+
 def wrong_sigmoid(args, s, ds):
-    again = 1 / (1 + np.exp(-s))
-    return {
-        "da": {
-            "the derivative factor missing": ds,
-            "the factor 1 - s missing": ds * s,
-            "the factor s missing": ds * (1 - s),
-            "ds missing": s * (1 - s),
-            "1 + s for 1 - s": ds * s * (1 + s),
-            "the derivative factor of tanh": ds * (1 - s * s),
-            "sigmoid once more: what is given is the result already": ds * again * (1 - again),
-        }
-    }
+    return {"da": times(ds, SIGMOID, s) | {"ds missing": s * (1 - s)}}
 
 
 def wrong_tanh(args, t, dt):
-    again = np.tanh(t)
-    return {
-        "da": {
-            "the derivative factor missing": dt,
-            "dt missing": 1 - t * t,
-            "t for t²": dt * (1 - t),
-            "1 + t² for 1 - t²": dt * (1 + t * t),
-            "t² for 1 - t²": dt * t * t,
-            "(1 - t)² for 1 - t²": dt * (1 - t) ** 2,
-            "the derivative factor of the sigmoid": dt * t * (1 - t),
-            "tanh once more: what is given is the result already": dt * (1 - again**2),
-        }
-    }
+    return {"da": times(dt, TANH, t) | {"dt missing": 1 - t * t}}
 
 
 def wrong_cell_state(args, y, dc):
-    factor: dict[str, Any] = dict(zip(("f", "c_prev", "i", "g"), args, strict=True))
-    partner = {"df": "c_prev", "dc_prev": "f", "di": "g", "dg": "i"}
+    factor: dict[str, Any] = dict(zip(OF_CELL, args, strict=True))
     table = {}
-    for answer, right in partner.items():
-        table[answer] = {f"{k} for {right}": dc * x for k, x in factor.items() if k != right}
-        table[answer][f"the factor {right} missing"] = dc
+    for answer, right in PARTNERS.items():
+        table[answer] = times(dc, CELL[answer], *args)
         table[answer]["dc missing"] = factor[right]
     table["di"][MEMORY["i and g swapped"]] = table["di"].pop("i for g")
     table["dg"][MEMORY["i and g swapped"]] = table["dg"].pop("g for i")
@@ -81,23 +62,10 @@ def wrong_cell_state(args, y, dc):
 def wrong_hidden_state(args, y, dh):
     o, c = args
     t = np.tanh(c)
+    dc = {MEMORY["no slope of tanh(c)"]: dh * o} | times(dh, HIDDEN_C, o, c, t)
     return {
-        "do": {
-            MEMORY["c for tanh(c)"]: dh * c,
-            "dh missing": t,
-            "the factor tanh(c) missing": dh,
-            "1 - tanh²(c) for tanh(c)": dh * (1 - t * t),
-        },
-        "dc": {
-            MEMORY["no slope of tanh(c)"]: dh * o,
-            "the factor o missing in dc": dh * (1 - t * t),
-            "dh missing": o * (1 - t * t),
-            "1 - tanh(c) for 1 - tanh²(c)": dh * o * (1 - t),
-            "1 - c² for 1 - tanh²(c)": dh * o * (1 - c * c),
-            "tanh²(c) for 1 - tanh²(c)": dh * o * t * t,
-            "tanh of tanh(c)": dh * o * (1 - np.tanh(t) ** 2),
-            "tanh(c) for 1 - tanh²(c)": dh * o * t,
-        },
+        "do": times(dh, HIDDEN_O, o, c, t) | {"dh missing": t},
+        "dc": dc | {"dh missing": o * (1 - t * t)},
     }
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from jax_lstm.commands import main as command
 from jax_lstm.diagnosis import diagnose as diagnosis
-from jax_lstm.interop.layouts import LAYOUTS, from_ours
+from jax_lstm.interop.described import from_ours
+from jax_lstm.interop.layouts import LAYOUTS
 from tests.diagnosis.problems import coursera, in_our_layout, random_problem
 
 
@@ -83,7 +84,7 @@ def test_which_layout_would_fit():
         ("a.safetensors", b"12345678", "is no .safetensors file"),
         ("a.pkl", b"", "must end in"),
         ("a.json", b'{"layout": "caffe", "problem": {}}', "`layout` of lstm must be among"),
-        ("a.json", b'{"cell": "gru", "problem": {}}', "`cell` must be among"),
+        ("a.json", b'{"cell": "qrnn", "problem": {}}', "`cell` must be among"),
         ("a.json", b'{"cell": [], "problem": {}}', "`cell` must be among"),
         ("a.json", b'{"problem": {"W": {}}}', "`W` must be numbers"),
         ("a.json", b'{"problem": {"W": [1%s]}}' % (b"0" * 400), "`W` must be numbers"),

@@ -8,7 +8,8 @@ from jax_lstm import textbook
 from jax_lstm.diagnosis import diagnose as diagnosis
 from jax_lstm.diagnosis.slow_backward import MUTANTS
 from jax_lstm.engine.shapes import sizes_of
-from jax_lstm.interop.layouts import LAYOUTS, from_ours
+from jax_lstm.interop.described import from_ours
+from jax_lstm.interop.layouts import LAYOUTS
 from tests.diagnosis.problems import (
     in_our_layout,
     judged,

@@ -10,7 +10,8 @@ import pytest
 
 from jax_lstm import diagnose
 from jax_lstm.diagnosis.slow_backward import MUTANTS
-from jax_lstm.interop.layouts import LAYOUTS, from_ours
+from jax_lstm.interop.described import from_ours
+from jax_lstm.interop.layouts import LAYOUTS
 from tests.diagnosis.problems import (
     in_our_layout,
     judged,

@@ -12,7 +12,8 @@ from jax_lstm.diagnosis import diagnose as diagnosis
 from jax_lstm.diagnosis import templates
 from jax_lstm.diagnosis.slow_backward import MUTANTS
 from jax_lstm.engine.shapes import sizes_of
-from jax_lstm.interop.layouts import LAYOUTS, from_ours
+from jax_lstm.interop.described import from_ours
+from jax_lstm.interop.layouts import LAYOUTS
 from tests.diagnosis.problems import FIXTURES, coursera
 
 
@@ -79,7 +80,7 @@ def test_a_template_filled_in_is_read(layout, tmp_path, capsys):
     filled, form = json.loads(file.read_text()), LAYOUTS["lstm"][layout]
     arrays = {k: np.asarray(x) for k, x in filled["problem"].items()}
     sizes = sizes_of(form.problem, arrays)
-    problem = diagnosis.problem_of(form.to_ours(arrays), {}, "lstm", sizes)
+    problem = diagnosis.problem_of(form.to_ours(arrays), {}, "lstm", sizes, form.forward)
     found = {k: x[0] for k, x in MUTANTS["lstm"].gradients(problem, [("1 - f",)]).items()}
     found |= {"db again": found["db"]}
     gradient = from_ours(form.gradient_to_ours, form.gradient, sizes, found)
