@@ -10,6 +10,8 @@ from jax_lstm.referee.comparison import (
     pullback,
     twins,
 )
+from jax_lstm.referee.checked import Answer, CheckReport
+from jax_lstm.referee.custom_rules import check
 from jax_lstm.referee.deltas import taps
 from jax_lstm.referee.differences import compare_differences
 from jax_lstm.referee.mutation import Mutant, MutationReport, mutation_test
@@ -20,6 +22,8 @@ from jax_lstm.referee.tapped import Tap, TapReport, Taps
 
 __all__ = [
     "PRECISION",
+    "Answer",
+    "CheckReport",
     "Diagnosis",
     "Explanation",
     "Given",
@@ -33,6 +37,7 @@ __all__ = [
     "Tap",
     "TapReport",
     "Taps",
+    "check",
     "compare",
     "compare_differences",
     "compare_routes",

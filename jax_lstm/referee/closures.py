@@ -1,0 +1,91 @@
+"""What a function brings with it besides its arguments, and how exact it is inside."""
+
+import functools
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core as jaxprs
+
+from jax_lstm.doors import is_array
+
+DEEPEST = 6  # functions in functions
+
+
+def closed_over(function: Any) -> dict[str, Any]:
+    """{name: array} of what a function sees without being given it: closures, globals, defaults.
+
+    Looks through `custom_vjp`, `custom_jvp`, `jit`, `partial` and bound methods.
+    """
+    found: dict[str, Any] = {}
+    walk(function, found, set(), DEEPEST)
+    return found
+
+
+def walk(function, found, seen, deeper):
+    if id(function) in seen or not deeper:
+        return
+    seen.add(id(function))
+    if isinstance(function, functools.partial):
+        things = {str(n): x for n, x in enumerate(function.args)} | function.keywords
+        note(things | {function_name(function.func): function.func}, found, seen, deeper)
+        return
+    inner = {
+        k: getattr(function, k, None)
+        for k in ("fun", "fwd", "bwd", "jvp", "__wrapped__", "__func__")
+    }
+    for x in inner.values():
+        if callable(x):
+            walk(x, found, seen, deeper)
+    owner = getattr(function, "__self__", None)
+    if owner is not None and not inspect.ismodule(owner):
+        note(dict(getattr(owner, "__dict__", {})), found, seen, deeper)
+    if not inspect.isfunction(function):
+        return
+    seen_there = inspect.getclosurevars(function)
+    note(dict(seen_there.globals) | dict(seen_there.nonlocals), found, seen, deeper)
+
+
+def note(things, found, seen, deeper):
+    for name, x in things.items():
+        if inspect.isfunction(x) or isinstance(x, functools.partial) or hasattr(x, "defvjp"):
+            walk(x, found, seen, deeper - 1)
+        elif not (inspect.ismodule(x) or inspect.isclass(x) or callable(x)):
+            try:
+                leaves = jax.tree.leaves_with_path(x)
+            except Exception:  # keys that do not sort, and the like: no tree of arrays
+                continue
+            for path, leaf in leaves:
+                if is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating):
+                    found.setdefault(f"{name}{jax.tree_util.keystr(path)}", leaf)
+
+
+def function_name(function):
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def narrowest_eps(function, args):
+    """The largest eps of a floating-point value inside the function's program; 0.0 where none is
+    seen. It is an upper bound of the precision that its values can have."""
+    found = [0.0]
+
+    def look(jaxpr):
+        for equation in jaxpr.eqns:
+            for value in equation.outvars:
+                dtype = getattr(value.aval, "dtype", None)
+                dtype = (
+                    getattr(value.aval, "inner_aval", value.aval).dtype if dtype is None else dtype
+                )
+                if jnp.issubdtype(dtype, jnp.floating):
+                    found.append(float(jnp.finfo(dtype).eps))
+            for part in jax.tree.leaves(equation.params, is_leaf=is_program):
+                if is_program(part):
+                    look(getattr(part, "jaxpr", part))
+
+    look(jax.make_jaxpr(function)(*args).jaxpr)
+    return max(found)
+
+
+def is_program(x):
+    return isinstance(x, jaxprs.Jaxpr | jaxprs.ClosedJaxpr)

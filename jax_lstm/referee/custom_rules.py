@@ -1,0 +1,619 @@
+"""THE REFEREE FOR ANYONE: a function with a rule of its own, judged from all sides in one call.
+
+The truth is the gradient of a reference, if there is one; else derivatives by values alone, complex
+steps where the function continues to complex numbers, and central differences whose steps are
+chosen by the rounding that the values show. A verdict is "right", "WRONG" or "too noisy to say".
+"""
+
+import contextlib
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_lstm.printing import listing
+from jax_lstm.referee import transforms
+from jax_lstm.referee.asked import Asked, ask, floats, run
+from jax_lstm.referee.checked import (
+    NOISY,
+    REFUSED,
+    RIGHT,
+    UNTRIED,
+    WRONG,
+    Answer,
+    CheckReport,
+    wordless,
+)
+from jax_lstm.referee.closures import closed_over, narrowest_eps
+from jax_lstm.referee.comparison import (
+    PRECISION,
+    Tree,
+    compare_routes,
+    copies,
+    exactly,
+    leaf_names,
+    lowest_dtype,
+    precisely,
+    pullback,
+    quick_jit,
+)
+from jax_lstm.referee.doors import check_check
+from jax_lstm.referee.ladder import along_all, derivatives, directions_of, offsets, rungs
+from jax_lstm.referee.report import first_line
+
+MOST = 192  # elements that are moved one by one; of more, random directions are
+SURE = 8.0  # times the error that a truth may have
+KNOWN = 0.05  # relative: a truth that is less well known says nothing
+UNKNOWN = 0.25  # of the elements may be so, and the rest be judged
+EXACT = {"reference": 1e-9, "complex steps": 1e-9, "differences": 1e-7}  # of the rule in float64
+IMAGINARY = 1e-30
+EPS = 2.0**-52
+
+
+def check(
+    f: Callable[..., Tree],
+    *args: Tree,
+    reference: Callable[..., Tree] | None = None,
+    names: Sequence[str] | None = None,
+    batch: Sequence[int | None] | None = None,
+    carry: tuple[int, int | None] | None = None,
+    mask: Sequence[Any] | None = None,
+    constants: Sequence[str] = (),
+    seed: int = 0,
+) -> CheckReport:
+    """Judge the gradient of any function that JAX differentiates by a rule of its own.
+
+    Every cotangent is judged, of every output by itself and of all together. Then: jit, remat, one
+    argument at a time, grad of grad, a second call's bits, arguments left as they were.
+
+    Args:
+      f: of args; returns a pytree of real arrays. With custom_vjp, custom_jvp, a kernel, or
+        another library's layer inside.
+      args: pytrees of arrays. They are run in float64 where f takes it; an array of whole numbers
+        must have the cotangent float0.
+      reference: what f should be, which JAX differentiates; then rounding in 32 and 16 bits is
+        judged as well, beside its own. None: derivatives by values alone.
+      names: of the arguments; default: those of f's signature.
+      batch: per argument, its axis of examples or None; then vmap, a batch of one and shard_map are
+        tried.
+      carry: (argument, output), which output takes the place of which argument at the next step;
+        output None: all of it. Then scan is tried.
+      mask: per argument, booleans over its leading axes, False where there is padding, or None;
+        then NaN is put there.
+      constants: names of arguments whose cotangent must be zero.
+      seed: of the random cotangents.
+
+    Returns:
+      CheckReport: true only when all is right; `.verdict()`, `.status()`, `.table()`, `.to_json()`.
+
+    Raises:
+      ValueError: f cannot be run at these arguments, returns nothing of floating point, or what is
+        said of the arguments does not fit them.
+    """
+    check_check(f, args, reference, names, batch, carry, mask, constants, seed)
+    lowest_dtype(args)
+    names = names_of(f, args, names)
+    rng = np.random.default_rng(seed)
+    setting = find_setting(f, args, names)
+    with setting.context():
+        asked = ask(f, setting.args, leaf_names(setting.args, names), rng)
+        try:
+            eps = max(EPS, narrowest_eps(f, setting.args))
+        except Exception:  # what cannot be traced is told below
+            eps = EPS
+        at = At(setting, reference, eps, rng)
+        first = setting.first + (
+            f"; inside, it goes down to {kind_of(eps)}" if eps > at.own else ""
+        )
+        answers = [*value(at, asked), *gradient(at, asked)]
+        if not answers or answers[0].verdict != WRONG or len(answers) > 1:
+            answers += [*everywhere(at, asked), *where_told(at, asked, batch, carry, mask)]
+        answers += none_at_all(at, asked, names, constants)
+    answers += rounding(f, reference, args, names, seed)
+    return CheckReport(first, tuple(answers))
+
+
+# What is run, and in which precision ------------------------------------------------------------
+
+
+class Setting(NamedTuple):
+    """The arguments as they are run, and the first line of the report. wide: in float64."""
+
+    args: tuple[Any, ...]
+    wide: bool
+    first: str
+
+    def context(self):
+        narrow = jax.default_matmul_precision(PRECISION)
+        return precisely() if self.wide else narrow
+
+
+class At(NamedTuple):
+    """What all questions share. eps: the coarsest rounding that was seen inside of f."""
+
+    setting: Setting
+    reference: Callable[..., Any] | None
+    eps: float
+    rng: Any
+
+    @property
+    def own(self):
+        """The eps of the arguments as they are run."""
+        return float(jnp.finfo(lowest_dtype(self.setting.args)).eps)
+
+    def tolerance(self, against):
+        coarse = max(self.eps, self.own)
+        return EXACT[against] if coarse <= EPS else max(EXACT[against], float(np.sqrt(coarse)))
+
+
+def names_of(f, args, names):
+    """The caller's, or those of the signature where it has one for each."""
+    if names is not None:
+        return tuple(names)
+    with contextlib.suppress(TypeError, ValueError):
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        found = [k for k, p in inspect.signature(f).parameters.items() if p.kind in kinds]
+        if len(found) >= len(args):
+            return tuple(found[: len(args)])
+    return tuple(f"args[{n}]" for n in range(len(args)))
+
+
+def find_setting(f, args, names):
+    """float64 if f and its rule take it; else as the arguments are, and why."""
+    dtypes: dict[str, list[str]] = {}
+    for name, arg in zip(names, args, strict=True):
+        for leaf in jax.tree.leaves(arg):
+            if name not in dtypes.setdefault(str(leaf.dtype), []):
+                dtypes[str(leaf.dtype)].append(name)
+    floating = {k: v for k, v in dtypes.items() if jnp.issubdtype(jnp.dtype(k), jnp.floating)}
+    others = "".join(f"; {listing(v)} stay {k}" for k, v in dtypes.items() if k not in floating)
+    parts = [f"{listing(v)} ({k})" for k, v in floating.items()]
+    given = copies(args)
+    with precisely():
+        wide = exactly(given)
+        clash = why_not(f, wide)
+    if clash is None:
+        narrow = [k for k in floating if k != "float64"]
+        how = "are run in float64" if narrow else "are run as they are, in float64"
+        return Setting(tuple(wide), True, f"{', '.join(parts)} {how}{others}")
+    with jax.default_matmul_precision(PRECISION):
+        also = why_not(f, given)
+    closed = [f"`{k}` ({x.dtype})" for k, x in closed_over(f).items() if str(x.dtype) != "float64"]
+    because = f", because it closes over {listing(closed)}" if closed else ""
+    if also is None:
+        said = f"f does not take float64{because}: {clash}"
+        return Setting(
+            tuple(given), False, f"{', '.join(parts)} are run as they are; {said}{others}"
+        )
+    with precisely():
+        runs = raises(lambda: jax.eval_shape(f, *wide))
+    if runs is None:  # its rule raises, and so it does in any precision
+        return Setting(tuple(wide), True, f"{', '.join(parts)} are run in float64{others}")
+    mixed = [
+        f"`{k}` ({x.dtype})" for k, x in closed_over(f).items() if str(x.dtype) not in floating
+    ]
+    reason = f"; it closes over {listing(mixed)}" if mixed else ""
+    raise ValueError(f"`f` cannot be run at these arguments{reason}: {also}")
+
+
+def why_not(f, args):
+    """What f or its rule says of these arguments, or None."""
+
+    def whole():
+        leaves, rebuild = jax.tree.flatten(args)
+        which = [n for n, x in enumerate(leaves) if jnp.issubdtype(x.dtype, jnp.inexact)]
+
+        def outputs(parts):
+            now = dict(zip(which, parts, strict=True))
+            new = [now.get(n, x) for n, x in enumerate(leaves)]
+            return floats(f(*jax.tree.unflatten(rebuild, new)))
+
+        def pulled(parts):
+            ys, vjp = jax.vjp(outputs, parts)
+            return vjp([jnp.ones_like(y) for y in ys])
+
+        jax.eval_shape(pulled, [leaves[n] for n in which])
+
+    return raises(whole)
+
+
+def raises(function):
+    """What an error says, of whatever kind, or None."""
+    try:
+        function()
+    except Exception as error:  # it is somebody's function
+        return first_line(error)
+    return None
+
+
+def kind_of(eps):
+    return next(
+        (str(k) for k in ("float32", "float16", "bfloat16") if float(jnp.finfo(k).eps) >= eps),
+        "eight bits",
+    )
+
+
+# Verdicts -------------------------------------------------------------------------------------
+
+
+def judged(asked, name, against, got, want, error, tolerance, every, single=True):
+    """An Answer about arrays of (draws, elements); `every`: a size to measure zeros by."""
+    with np.errstate(all="ignore"):
+        usual = np.linalg.norm(np.where(np.isfinite(error), want, 0.0)) / np.sqrt(want.size or 1)
+        size = np.maximum(np.abs(want), usual if usual > 0 else every)
+        off = np.abs(got - want)
+        allowed = SURE * error + tolerance * size
+        bad = np.where(np.isfinite(got), off > allowed, np.isfinite(error))
+        unknown = ~(error <= KNOWN * size)
+        seen = ~unknown if not unknown.all() else np.isfinite(error)
+        norm = float(np.linalg.norm(want[seen])) or every * np.sqrt(max(seen.sum(), 1)) or 1.0
+        relative = float(np.linalg.norm(off[seen]) / norm) if np.isfinite(got).all() else np.nan
+        known = float(np.linalg.norm(np.where(np.isfinite(error), error, 0.0)) / norm)
+    says, share = "", float(unknown.mean()) if unknown.size else 0.0
+    if bad.any():
+        worst = np.where(
+            bad, np.where(np.isfinite(off), off / np.maximum(size, 1e-300), np.inf), -1
+        )
+        draw, at = np.unravel_index(int(np.argmax(worst)), worst.shape)
+        place = f"element {at} of {worst.shape[1]}" if single else f"a direction, number {at}"
+        says = (
+            f"{place}: {got[draw, at]:.6g} by the rule, {want[draw, at]:.6g} by {against}"
+            f" (known to {error[draw, at]:.0e}); {hint(got, want, int(bad.any(0).sum()))}"
+        )
+        return Answer(asked, name, against, relative, known, WRONG, says)
+    if share > UNKNOWN:
+        says = f"by {against} {share:.0%} of the numbers are known to less than {KNOWN:.0%}"
+        return Answer(asked, name, against, relative, known, NOISY, says)
+    if share:
+        says = f"{share:.1%} of the numbers could not be told: a kink, or noise"
+    return Answer(asked, name, against, relative, known, RIGHT, says)
+
+
+def hint(got, want, count):
+    """What a wrong array looks like."""
+    total = f"{count} of {want.shape[1]} wrong"
+    if not np.isfinite(got).all():
+        return f"NaN or infinite in {int((~np.isfinite(got)).any(0).sum())} places; {total}"
+    if not got.any():
+        return f"all of it is zero; {total}"
+    if not want.any():
+        return f"it must be zero: the values do not depend on it, or a step is cut; {total}"
+    factor = float(np.vdot(want, got) / np.vdot(want, want))
+    if abs(factor - 1) > 1e-6 and np.linalg.norm(got - factor * want) < 1e-6 * np.linalg.norm(got):
+        return f"{factor:.6g} times the right one"
+    return total
+
+
+def failed(name, why):
+    return wordless(name, WRONG, f"raises {why}")
+
+
+# The gradient ---------------------------------------------------------------------------------
+
+
+def value(at, asked: Asked) -> Iterator[Answer]:
+    """The values beside those of the reference."""
+    if at.reference is None:
+        return
+    args = at.setting.args
+    why = raises(lambda: jax.eval_shape(at.reference, *args))
+    if why:
+        raise ValueError(f"`reference` cannot be run at these arguments: {why}")
+    got, want = (floats(jax.tree.map(np.asarray, g(*args))) for g in (asked.f, at.reference))
+    if [x.shape for x in got] != [x.shape for x in want]:
+        shapes = [[x.shape for x in ys] for ys in (got, want)]
+        raise ValueError(f"`f` returns the shapes {shapes[0]}, `reference` {shapes[1]}")
+    flat = lambda xs: np.concatenate([np.asarray(x, np.float64).reshape(-1) for x in xs])[None]
+    a, b = flat(got), flat(want)
+    yield judged("values", "", "reference", a, b, 0 * b, at.tolerance("reference"), 1.0)
+
+
+def rows_of(found):
+    """{draw: [leaf]} as a list of (draws, elements) per leaf."""
+    return [
+        np.stack([np.asarray(x, np.float64).reshape(-1) for x in leaf])
+        for leaf in zip(*found, strict=True)
+    ]
+
+
+def gradient(at, asked: Asked, prefix="") -> Iterator[Answer]:
+    """Every cotangent for every question, beside the truth."""
+    pieces = {
+        q.asked: lambda leaves, dys, q=q: [asked.cotangents(leaves, q, dy) for dy in dys]
+        for q in asked.questions
+    }
+    found, again, why = run(pieces, asked.leaves, asked.dys)
+    for q in asked.questions:
+        if q.asked in why:
+            yield failed(prefix + q.asked, why[q.asked])
+    if not found:
+        return
+    got = {k: rows_of(x) for k, x in found.items()}
+    shaken = shaking(at, asked, pieces, got)
+    for q, n, truth in truths(at, asked):
+        if q.asked not in got:
+            continue
+        V, against, want, error = truth
+        mine = got[q.asked][n] @ V.T if V is not None else got[q.asked][n]
+        if q.asked in shaken:
+            noise = shaken[q.asked][n]
+            error = error + np.abs(noise @ V.T if V is not None else noise)
+        every = [float(np.sqrt(np.mean(x**2))) for x in got[q.asked] if x.size]
+        every = max([x for x in every if np.isfinite(x)], default=1.0) or 1.0
+        yield judged(
+            prefix + q.asked,
+            asked.names[n],
+            against,
+            mine,
+            want,
+            error,
+            at.tolerance(against),
+            every,
+            V is None,
+        )
+    if not prefix:
+        same = all(
+            np.array_equal(a, b, equal_nan=True)
+            for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(again), strict=True)
+        )
+        says = "" if same else "another call with the same arguments gave other bits"
+        yield wordless("the same bits again", RIGHT if same else WRONG, says)
+
+
+def shaking(at, asked, pieces, got):
+    """{question: [how far a cotangent moves]} where arguments move by their last digit: the
+    rounding that a rule must have which is coarser inside than its arguments."""
+    coarse = max(at.eps, at.own)
+    if coarse <= EPS:
+        return {}
+    moves = [1 + coarse * at.rng.uniform(-0.5, 0.5, x.shape) for x in asked.leaves]
+    near = [np.asarray(x * m).astype(x.dtype) for x, m in zip(asked.leaves, moves, strict=True)]
+    found, _, _ = run(pieces, near, asked.dys)
+    return {
+        k: [np.abs(a - b) for a, b in zip(rows_of(x), got[k], strict=True)]
+        for k, x in found.items()
+        if k in got
+    }
+
+
+def truths(at, asked: Asked):
+    """(question, leaf, (directions or None, against, want, error)), arrays of (draws, ...)."""
+    if at.reference is not None:
+        pieces = {
+            q.asked: lambda leaves, dys, q=q: [
+                asked.cotangents(leaves, q, dy, at.reference) for dy in dys
+            ]
+            for q in asked.questions
+        }
+        found, _, why = run(pieces, asked.leaves, asked.dys)
+        if why:
+            raise ValueError(f"`reference` cannot be differentiated: {next(iter(why.values()))}")
+        for q in asked.questions:
+            for n, want in enumerate(rows_of(found[q.asked])):
+                yield q, n, (None, "reference", want, 0 * want)
+        return
+    V, whose, single = directions_of(asked.leaves, MOST, at.rng)
+    want, error, against = by_values(at, asked, V)
+    draws = len(asked.dys)
+    borders = np.cumsum([0, *(x.size for x in asked.leaves)])
+    for m, q in enumerate(asked.questions):
+        for n in range(len(asked.leaves)):
+            mine, columns = whose == n, slice(m * draws, (m + 1) * draws)
+            part = V[mine][:, borders[n] : borders[n + 1]]
+            w, e = want[mine, columns].T, error[mine, columns].T
+            if single:
+                scale = np.diag(part)
+                yield q, n, (None, against, w / scale, e / scale)
+            else:
+                yield q, n, (part, against, w, e)
+
+
+def by_values(at, asked: Asked, V):
+    """Derivatives along V, (directions, numbers), how far off they may be, and by what."""
+    coarse = max(at.eps, at.own)
+    steps = rungs(coarse)
+    points = jnp.asarray(offsets(steps))
+    program = quick_jit(lambda leaves, V: along_all(asked.numbers, leaves, V, points))
+    values = np.asarray(program(asked.leaves, jnp.asarray(V)), np.float64)
+    values = values.reshape(len(V), len(steps), -1, values.shape[-1])
+    found, error = derivatives(values, steps, coarse)
+    if coarse > EPS:
+        return found, error, "differences"
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shift = jnp.asarray([1j * IMAGINARY])
+        program = quick_jit(lambda leaves, V: along_all(asked.numbers, leaves, V, shift))
+        exact = np.imag(np.asarray(program(asked.leaves, jnp.asarray(V)))[:, 0]) / IMAGINARY
+        size = np.abs(values).max((0, 1, 2))
+        near = np.abs(exact - found) <= SURE * error + EXACT["differences"] * (np.abs(found) + size)
+        if near[np.isfinite(error)].all() and np.isfinite(exact).all():
+            return exact, np.minimum(error, 64 * EPS * (np.abs(exact) + size)), "complex steps"
+    return found, error, "differences"
+
+
+# Transformations ------------------------------------------------------------------------------
+
+
+def agreement(at, asked, pair, found, why):
+    """The Answers to a `transforms.Twice`."""
+    keys = f"{pair.name} under", f"{pair.name} plain"
+    said = [why[k] for k in keys if k in why]
+    if said:
+        yield failed(pair.name, said[0]) if pair.must else wordless(pair.name, REFUSED, said[0])
+        return
+    got, want = ([np.asarray(x, np.float64).reshape(1, -1) for x in found[k]] for k in keys)
+    every = max((float(np.sqrt(np.mean(x**2))) for x in want if x.size), default=1.0) or 1.0
+    answers = [
+        judged(pair.name, name, "without it", a, b, 0 * b, at.tolerance("reference"), every)
+        for name, a, b in zip(pair.names, got, want, strict=True)
+    ]
+    bad = [a for a in answers if a.verdict == WRONG]
+    yield from bad or [max(answers, key=lambda a: a.relative)._replace(array="")]
+
+
+def everywhere(at, asked: Asked) -> Iterator[Answer]:
+    """jit, remat, one argument at a time, grad of grad, and arguments left alone."""
+    pairs, steps = [*transforms.always(asked)], rungs(max(at.eps, at.own))
+    by_jax, values = transforms.second(asked, at.rng, steps)
+    pieces = {f"{p.name} under": p.under for p in pairs}
+    pieces["plain"] = pairs[0].plain
+    pieces |= {
+        "second": lambda leaves, dy: by_jax(leaves),
+        "along": lambda leaves, dy: values(leaves),
+    }
+    found, _, why = run(pieces, asked.leaves, asked.dys[0])
+    yield from eagerly(at, asked, found)
+    for p in pairs:
+        both = {f"{p.name} {k}": x for k, x in (("under", f"{p.name} under"), ("plain", "plain"))}
+        yield from agreement(
+            at,
+            asked,
+            p,
+            {k: found[x] for k, x in both.items() if x in found},
+            {k: why[x] for k, x in both.items() if x in why},
+        )
+    if "second" in why:
+        yield wordless("grad of grad", REFUSED, why["second"])
+    elif "along" in found:
+        table = found["along"].reshape(1, len(steps), -1, 1)
+        want, error = derivatives(table, steps, max(at.eps, at.own))
+        got = found["second"].reshape(1, 1)
+        size = float(np.abs(table).max()) or 1.0
+        args = "differences", got, want, error, at.tolerance("differences"), size
+        answer = judged("grad of grad", "", *args, single=False)
+        yield answer if answer.verdict != NOISY else answer._replace(verdict=UNTRIED)
+
+
+def eagerly(at, asked: Asked, found):
+    """Without jit, at arrays of NumPy: the same numbers, and the arrays are what they were."""
+    given = copies(at.setting.args)
+    whole, dy = asked.questions[0], asked.dys[0]
+    try:
+        asked.f(*given)
+        plain = asked.cotangents(asked.leaves, whole, dy)
+    except Exception as error:
+        yield failed("without jit", first_line(error))
+        return
+    if "plain" not in found:
+        return
+    pair = transforms.Twice("jit", len, len, asked.names, True)
+    both = {"jit under": found["plain"], "jit plain": [np.asarray(x) for x in plain]}
+    yield from agreement(at, asked, pair, both, {})
+    kept = all(
+        np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+        for a, b in zip(jax.tree.leaves(given), jax.tree.leaves(at.setting.args), strict=True)
+    )
+    says = "" if kept else "f wrote into an array that it was given"
+    yield wordless("arguments left as they were", RIGHT if kept else WRONG, says)
+
+
+def where_told(at, asked: Asked, batch, carry, mask) -> Iterator[Answer]:
+    """vmap, a batch of one and shard_map; scan; NaN in padding. What was not told is not tried."""
+    pairs, args = [], at.setting.args
+    if batch is None:
+        for name in ("vmap", "a batch of one", "shard_map"):
+            yield wordless(name, UNTRIED, "`batch` does not name the axis of examples")
+    else:
+        pairs.append(transforms.under_vmap(asked, transforms.axes_of(args, batch)))
+        try:
+            pairs.append(transforms.under_shard_map(asked, args, batch))
+        except Exception as error:
+            yield wordless("shard_map", UNTRIED, first_line(error))
+    if carry is None:
+        yield wordless("scan", UNTRIED, "`carry` does not name the state")
+    else:
+        pairs.append(transforms.under_scan(asked, carry))
+    if mask is None:
+        yield wordless("NaN in padding", UNTRIED, "`mask` does not say where there is padding")
+    else:
+        pairs.append(transforms.under_padding(asked, args, mask))
+    if pairs:
+        pieces = {f"{p.name} under": p.under for p in pairs}
+        pieces |= {f"{p.name} plain": p.plain for p in pairs}
+        found, _, why = run(pieces, asked.leaves, asked.dys[0])
+        for p in pairs:
+            yield from agreement(at, asked, p, found, why)
+    if batch is not None:
+        yield from batch_of_one(at, asked, batch)
+
+
+def batch_of_one(at, asked: Asked, batch):
+    """The first example alone, beside a truth of its own."""
+    name = "a batch of one, "
+
+    def first(arg, axis):
+        if axis is None:
+            return arg
+        return jax.tree.map(lambda x: np.take(np.asarray(x), [0], axis), arg)
+
+    one = tuple(first(arg, axis) for arg, axis in zip(at.setting.args, batch, strict=True))
+    try:
+        alone = ask(asked.f, one, asked.names, at.rng, every=False)
+    except Exception as error:
+        yield failed(name.strip(", "), first_line(error))
+        return
+    yield from gradient(at, alone, name)
+
+
+def none_at_all(at, asked: Asked, names, constants) -> Iterator[Answer]:
+    """Whole numbers must have the cotangent float0; constants, zeros."""
+    args = at.setting.args
+    whole = [
+        f"d{name}"
+        for name, arg in zip(names, args, strict=True)
+        if any(not jnp.issubdtype(x.dtype, jnp.inexact) for x in jax.tree.leaves(arg))
+    ]
+    if not whole and not constants:
+        return
+    try:
+        ys, vjp = jax.vjp(lambda *args: floats(asked.f(*args)), *args)
+        found = vjp([jnp.asarray(dy) for dy in asked.dys[0][: len(ys)]])
+    except Exception as error:
+        yield failed("cotangents of whole numbers", first_line(error))
+        return
+    pairs = zip(jax.tree.leaves(args), jax.tree.leaves(found), strict=True)
+    ints = [d for x, d in pairs if not jnp.issubdtype(x.dtype, jnp.inexact)]
+    if whole:
+        good = all(d.dtype == jax.dtypes.float0 for d in ints)
+        says = "" if good else f"must be float0; got {', '.join(str(d.dtype) for d in ints)}"
+        asked_of = f"cotangents of whole numbers, {listing(whole)}"
+        yield wordless(asked_of, RIGHT if good else WRONG, says)
+    for name in constants:
+        d = floats(found[names.index(name)])
+        zero = all(not np.asarray(x).any() for x in d)
+        says = "" if zero else "`constants` names it, and its cotangent is not zero"
+        yield wordless(f"d{name} must be none", RIGHT if zero else WRONG, says)
+
+
+def rounding(f, reference, args, names, seed) -> Iterator[Answer]:
+    """In float32 and bfloat16, beside the reference's own error."""
+    if reference is None:
+        yield wordless(
+            "rounding", UNTRIED, "there is no `reference` whose own it could stand beside"
+        )
+        return
+    routes = {"f": pullback(lambda *a: floats(f(*a)))}
+    routes["reference"] = pullback(lambda *a: floats(reference(*a)))
+    for kind in (jnp.float32, jnp.bfloat16):
+        name = f"rounding in {jnp.dtype(kind)}"
+        low = jax.tree.map(
+            lambda x, kind=kind: (
+                np.asarray(x).astype(kind) if jnp.issubdtype(x.dtype, jnp.floating) else x
+            ),
+            args,
+        )
+        try:
+            rows = [*compare_routes(routes, low, names=names, seed=seed)]
+        except Exception as error:
+            yield wordless(name, REFUSED, first_line(error))
+            continue
+        for row in rows[1:] if len(rows) > 1 else rows:
+            own = row.beside or 0.0
+            ratio = f"{row.relative / own:.2f} times" if own else "where there is none in"
+            says = row.note or f"{ratio} the reference's own rounding"
+            verdict = RIGHT if row.ok else REFUSED if row.note else WRONG
+            yield Answer(name, row.array, "reference", row.relative, own, verdict, says)
