@@ -2,6 +2,7 @@
 
 from jax_lstm.referee.agreement import Given
 from jax_lstm.referee.changes import scalings
+from jax_lstm.referee.checked import Answer, CheckReport
 from jax_lstm.referee.comparison import (
     PRECISION,
     compare,
@@ -10,7 +11,6 @@ from jax_lstm.referee.comparison import (
     pullback,
     twins,
 )
-from jax_lstm.referee.checked import Answer, CheckReport
 from jax_lstm.referee.custom_rules import check
 from jax_lstm.referee.deltas import taps
 from jax_lstm.referee.differences import compare_differences

@@ -1,11 +1,13 @@
 """What a function brings with it besides its arguments, and how exact it is inside."""
 
+import contextlib
 import functools
 import inspect
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend import core as jaxprs
 
 from jax_lstm.doors import is_array
@@ -43,8 +45,21 @@ def walk(function, found, seen, deeper):
         note(dict(getattr(owner, "__dict__", {})), found, seen, deeper)
     if not inspect.isfunction(function):
         return
-    seen_there = inspect.getclosurevars(function)
-    note(dict(seen_there.globals) | dict(seen_there.nonlocals), found, seen, deeper)
+    note(seen_by(function, function.__code__), found, seen, deeper)
+
+
+def seen_by(function, code):
+    """{name: thing} of what its code names, and that of the functions that are written in it."""
+    things = {k: function.__globals__[k] for k in code.co_names if k in function.__globals__}
+    for cell_of, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
+        with contextlib.suppress(ValueError):  # it is empty yet
+            things[cell_of] = cell.cell_contents
+    for part in code.co_consts:
+        if inspect.iscode(part):
+            things |= {
+                k: x for k, x in seen_by(function, part).items() if k not in part.co_freevars
+            }
+    return things
 
 
 def note(things, found, seen, deeper):
@@ -65,18 +80,17 @@ def function_name(function):
     return getattr(function, "__name__", type(function).__name__)
 
 
-def narrowest_eps(function, args):
-    """The largest eps of a floating-point value inside the function's program; 0.0 where none is
-    seen. It is an upper bound of the precision that its values can have."""
-    found = [0.0]
+def inside(function, args):
+    """What its program shows: the largest eps of a floating-point value, and whether it has a loop
+    that runs until its numbers say so."""
+    found, loops = [0.0], [False]
 
     def look(jaxpr):
         for equation in jaxpr.eqns:
+            loops.append(equation.primitive.name == "while")
             for value in equation.outvars:
-                dtype = getattr(value.aval, "dtype", None)
-                dtype = (
-                    getattr(value.aval, "inner_aval", value.aval).dtype if dtype is None else dtype
-                )
+                aval = getattr(value.aval, "inner_aval", value.aval)
+                dtype = getattr(aval, "dtype", np.dtype(bool))
                 if jnp.issubdtype(dtype, jnp.floating):
                     found.append(float(jnp.finfo(dtype).eps))
             for part in jax.tree.leaves(equation.params, is_leaf=is_program):
@@ -84,7 +98,7 @@ def narrowest_eps(function, args):
                     look(getattr(part, "jaxpr", part))
 
     look(jax.make_jaxpr(function)(*args).jaxpr)
-    return max(found)
+    return max(found), any(loops)
 
 
 def is_program(x):

@@ -6,10 +6,9 @@ chosen by the rounding that the values show. A verdict is "right", "WRONG" or "t
 """
 
 import contextlib
-import inspect
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,13 +27,10 @@ from jax_lstm.referee.checked import (
     CheckReport,
     wordless,
 )
-from jax_lstm.referee.closures import closed_over, narrowest_eps
 from jax_lstm.referee.comparison import (
-    PRECISION,
     Tree,
     compare_routes,
     copies,
-    exactly,
     leaf_names,
     lowest_dtype,
     precisely,
@@ -44,14 +40,12 @@ from jax_lstm.referee.comparison import (
 from jax_lstm.referee.doors import check_check
 from jax_lstm.referee.ladder import along_all, derivatives, directions_of, offsets, rungs
 from jax_lstm.referee.report import first_line
+from jax_lstm.referee.setting import EPS, EXACT, find_setting, look, names_of, raises
+from jax_lstm.referee.verdicts import SURE, judged
 
 MOST = 192  # elements that are moved one by one; of more, random directions are
-SURE = 8.0  # times the error that a truth may have
-KNOWN = 0.05  # relative: a truth that is less well known says nothing
-UNKNOWN = 0.25  # of the elements may be so, and the rest be judged
-EXACT = {"reference": 1e-9, "complex steps": 1e-9, "differences": 1e-7}  # of the rule in float64
 IMAGINARY = 1e-30
-EPS = 2.0**-52
+SURELY = 1e-3  # complex steps are believed where central differences are so good
 
 
 def check(
@@ -95,201 +89,20 @@ def check(
         said of the arguments does not fit them.
     """
     check_check(f, args, reference, names, batch, carry, mask, constants, seed)
-    lowest_dtype(args)
+    with precisely():
+        lowest_dtype(args)
     names = names_of(f, args, names)
     rng = np.random.default_rng(seed)
     setting = find_setting(f, args, names)
     with setting.context():
+        at = look(setting, f, reference, rng)
         asked = ask(f, setting.args, leaf_names(setting.args, names), rng)
-        try:
-            eps = max(EPS, narrowest_eps(f, setting.args))
-        except Exception:  # what cannot be traced is told below
-            eps = EPS
-        at = At(setting, reference, eps, rng)
-        first = setting.first + (
-            f"; inside, it goes down to {kind_of(eps)}" if eps > at.own else ""
-        )
         answers = [*value(at, asked), *gradient(at, asked)]
         if not answers or answers[0].verdict != WRONG or len(answers) > 1:
             answers += [*everywhere(at, asked), *where_told(at, asked, batch, carry, mask)]
         answers += none_at_all(at, asked, names, constants)
     answers += rounding(f, reference, args, names, seed)
-    return CheckReport(first, tuple(answers))
-
-
-# What is run, and in which precision ------------------------------------------------------------
-
-
-class Setting(NamedTuple):
-    """The arguments as they are run, and the first line of the report. wide: in float64."""
-
-    args: tuple[Any, ...]
-    wide: bool
-    first: str
-
-    def context(self):
-        narrow = jax.default_matmul_precision(PRECISION)
-        return precisely() if self.wide else narrow
-
-
-class At(NamedTuple):
-    """What all questions share. eps: the coarsest rounding that was seen inside of f."""
-
-    setting: Setting
-    reference: Callable[..., Any] | None
-    eps: float
-    rng: Any
-
-    @property
-    def own(self):
-        """The eps of the arguments as they are run."""
-        return float(jnp.finfo(lowest_dtype(self.setting.args)).eps)
-
-    def tolerance(self, against):
-        coarse = max(self.eps, self.own)
-        return EXACT[against] if coarse <= EPS else max(EXACT[against], float(np.sqrt(coarse)))
-
-
-def names_of(f, args, names):
-    """The caller's, or those of the signature where it has one for each."""
-    if names is not None:
-        return tuple(names)
-    with contextlib.suppress(TypeError, ValueError):
-        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        found = [k for k, p in inspect.signature(f).parameters.items() if p.kind in kinds]
-        if len(found) >= len(args):
-            return tuple(found[: len(args)])
-    return tuple(f"args[{n}]" for n in range(len(args)))
-
-
-def find_setting(f, args, names):
-    """float64 if f and its rule take it; else as the arguments are, and why."""
-    dtypes: dict[str, list[str]] = {}
-    for name, arg in zip(names, args, strict=True):
-        for leaf in jax.tree.leaves(arg):
-            if name not in dtypes.setdefault(str(leaf.dtype), []):
-                dtypes[str(leaf.dtype)].append(name)
-    floating = {k: v for k, v in dtypes.items() if jnp.issubdtype(jnp.dtype(k), jnp.floating)}
-    others = "".join(f"; {listing(v)} stay {k}" for k, v in dtypes.items() if k not in floating)
-    parts = [f"{listing(v)} ({k})" for k, v in floating.items()]
-    given = copies(args)
-    with precisely():
-        wide = exactly(given)
-        clash = why_not(f, wide)
-    if clash is None:
-        narrow = [k for k in floating if k != "float64"]
-        how = "are run in float64" if narrow else "are run as they are, in float64"
-        return Setting(tuple(wide), True, f"{', '.join(parts)} {how}{others}")
-    with jax.default_matmul_precision(PRECISION):
-        also = why_not(f, given)
-    closed = [f"`{k}` ({x.dtype})" for k, x in closed_over(f).items() if str(x.dtype) != "float64"]
-    because = f", because it closes over {listing(closed)}" if closed else ""
-    if also is None:
-        said = f"f does not take float64{because}: {clash}"
-        return Setting(
-            tuple(given), False, f"{', '.join(parts)} are run as they are; {said}{others}"
-        )
-    with precisely():
-        runs = raises(lambda: jax.eval_shape(f, *wide))
-    if runs is None:  # its rule raises, and so it does in any precision
-        return Setting(tuple(wide), True, f"{', '.join(parts)} are run in float64{others}")
-    mixed = [
-        f"`{k}` ({x.dtype})" for k, x in closed_over(f).items() if str(x.dtype) not in floating
-    ]
-    reason = f"; it closes over {listing(mixed)}" if mixed else ""
-    raise ValueError(f"`f` cannot be run at these arguments{reason}: {also}")
-
-
-def why_not(f, args):
-    """What f or its rule says of these arguments, or None."""
-
-    def whole():
-        leaves, rebuild = jax.tree.flatten(args)
-        which = [n for n, x in enumerate(leaves) if jnp.issubdtype(x.dtype, jnp.inexact)]
-
-        def outputs(parts):
-            now = dict(zip(which, parts, strict=True))
-            new = [now.get(n, x) for n, x in enumerate(leaves)]
-            return floats(f(*jax.tree.unflatten(rebuild, new)))
-
-        def pulled(parts):
-            ys, vjp = jax.vjp(outputs, parts)
-            return vjp([jnp.ones_like(y) for y in ys])
-
-        jax.eval_shape(pulled, [leaves[n] for n in which])
-
-    return raises(whole)
-
-
-def raises(function):
-    """What an error says, of whatever kind, or None."""
-    try:
-        function()
-    except Exception as error:  # it is somebody's function
-        return first_line(error)
-    return None
-
-
-def kind_of(eps):
-    return next(
-        (str(k) for k in ("float32", "float16", "bfloat16") if float(jnp.finfo(k).eps) >= eps),
-        "eight bits",
-    )
-
-
-# Verdicts -------------------------------------------------------------------------------------
-
-
-def judged(asked, name, against, got, want, error, tolerance, every, single=True):
-    """An Answer about arrays of (draws, elements); `every`: a size to measure zeros by."""
-    with np.errstate(all="ignore"):
-        usual = np.linalg.norm(np.where(np.isfinite(error), want, 0.0)) / np.sqrt(want.size or 1)
-        size = np.maximum(np.abs(want), usual if usual > 0 else every)
-        off = np.abs(got - want)
-        allowed = SURE * error + tolerance * size
-        bad = np.where(np.isfinite(got), off > allowed, np.isfinite(error))
-        unknown = ~(error <= KNOWN * size)
-        seen = ~unknown if not unknown.all() else np.isfinite(error)
-        norm = float(np.linalg.norm(want[seen])) or every * np.sqrt(max(seen.sum(), 1)) or 1.0
-        relative = float(np.linalg.norm(off[seen]) / norm) if np.isfinite(got).all() else np.nan
-        known = float(np.linalg.norm(np.where(np.isfinite(error), error, 0.0)) / norm)
-    says, share = "", float(unknown.mean()) if unknown.size else 0.0
-    if bad.any():
-        worst = np.where(
-            bad, np.where(np.isfinite(off), off / np.maximum(size, 1e-300), np.inf), -1
-        )
-        draw, at = np.unravel_index(int(np.argmax(worst)), worst.shape)
-        place = f"element {at} of {worst.shape[1]}" if single else f"a direction, number {at}"
-        says = (
-            f"{place}: {got[draw, at]:.6g} by the rule, {want[draw, at]:.6g} by {against}"
-            f" (known to {error[draw, at]:.0e}); {hint(got, want, int(bad.any(0).sum()))}"
-        )
-        return Answer(asked, name, against, relative, known, WRONG, says)
-    if share > UNKNOWN:
-        says = f"by {against} {share:.0%} of the numbers are known to less than {KNOWN:.0%}"
-        return Answer(asked, name, against, relative, known, NOISY, says)
-    if share:
-        says = f"{share:.1%} of the numbers could not be told: a kink, or noise"
-    return Answer(asked, name, against, relative, known, RIGHT, says)
-
-
-def hint(got, want, count):
-    """What a wrong array looks like."""
-    total = f"{count} of {want.shape[1]} wrong"
-    if not np.isfinite(got).all():
-        return f"NaN or infinite in {int((~np.isfinite(got)).any(0).sum())} places; {total}"
-    if not got.any():
-        return f"all of it is zero; {total}"
-    if not want.any():
-        return f"it must be zero: the values do not depend on it, or a step is cut; {total}"
-    factor = float(np.vdot(want, got) / np.vdot(want, want))
-    if abs(factor - 1) > 1e-6 and np.linalg.norm(got - factor * want) < 1e-6 * np.linalg.norm(got):
-        return f"{factor:.6g} times the right one"
-    return total
-
-
-def failed(name, why):
-    return wordless(name, WRONG, f"raises {why}")
+    return CheckReport(at.first, tuple(answers))
 
 
 # The gradient ---------------------------------------------------------------------------------
@@ -431,7 +244,9 @@ def by_values(at, asked: Asked, V):
         size = np.abs(values).max((0, 1, 2))
         near = np.abs(exact - found) <= SURE * error + EXACT["differences"] * (np.abs(found) + size)
         if near[np.isfinite(error)].all() and np.isfinite(exact).all():
-            return exact, np.minimum(error, 64 * EPS * (np.abs(exact) + size)), "complex steps"
+            sure = error <= SURELY * np.abs(found) + 1e-6 * size  # elsewhere is a kink, say
+            fine = np.minimum(error, 64 * EPS * (np.abs(exact) + size))
+            return np.where(sure, exact, found), np.where(sure, fine, error), "complex steps"
     return found, error, "differences"
 
 
@@ -617,3 +432,7 @@ def rounding(f, reference, args, names, seed) -> Iterator[Answer]:
             says = row.note or f"{ratio} the reference's own rounding"
             verdict = RIGHT if row.ok else REFUSED if row.note else WRONG
             yield Answer(name, row.array, "reference", row.relative, own, verdict, says)
+
+
+def failed(name, why):
+    return wordless(name, WRONG, f"raises {why}")

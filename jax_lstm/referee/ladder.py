@@ -24,9 +24,13 @@ FOURTH = np.array([0, 1, -8, 0, 8, -1, 0]) / 12.0
 SIXTH = np.array([-1, 9, -45, 0, 45, -9, 1]) / 60.0
 DIFFERENCE = np.array([1, -6, 15, -20, 15, -6, 1]) / np.sqrt(924.0)
 GAIN = 1.1  # of noise, by SIXTH
-STILL = 2.5  # a sixth difference that shrinks by less from rung to rung is noise
-SHALLOWEST = 0.35  # power of eps: shorter steps see rounding alone
-LEAST_SIZE = 0.03  # of an input, for its steps
+STILL, SMOOTH = (
+    2.5,
+    30.0,
+)  # a sixth difference that shrinks by less from rung to rung is noise; more
+EPS = 2.0**-52
+SHALLOWEST = 0.45  # power of eps: shorter steps see rounding alone
+NOTHING, LEAST_SIZE = 1e-5, 0.03  # of an input that is nearly zero, for its steps
 
 
 def rungs(eps):
@@ -54,28 +58,48 @@ def derivatives(values: Any, steps: Any, eps: float) -> tuple[Any, Any]:
     with np.errstate(all="ignore"):
         by = [np.einsum("nspk,p->nsk", values, w) for w in (FOURTH, SIXTH, DIFFERENCE)]
         size = np.abs(values).max(2)
-        noise = np.maximum(noise_floor(np.abs(by[2])), eps * size)
+        noise = np.maximum(noise_floor(np.abs(by[2]), size), eps * size)
         s = steps[None, :, None]
         error = np.abs(by[1] - by[0]) / s + GAIN * noise / s
         found = by[1] / s
+        error = np.fmax(np.fmax(error, beside(found)), contradicted(found, error))
         error = np.where(np.isfinite(found) & np.isfinite(error), error, np.inf)
     best = error.argmin(1)[:, None]
     pick = lambda x: np.take_along_axis(x, best, 1)[:, 0]
     return np.where(np.isfinite(pick(error)), pick(found), 0.0), pick(error)
 
 
-def noise_floor(sixth):
-    """Noise per step, of sixth differences (directions, steps, k): what stays when s shrinks stays
-    for all shorter steps, though values that a coarse rounding makes equal show none."""
-    usual = np.nanmedian(np.where(np.isfinite(sixth), sixth, np.nan), axis=0, keepdims=True)
-    own, floor = np.fmax(sixth, np.broadcast_to(usual, sixth.shape)), np.zeros_like(sixth[:, 0])
+def beside(found):
+    """How far each rung's derivative is from the nearer one of the rungs next to it."""
+    gaps = np.abs(np.diff(found, axis=1))
+    return np.fmin(np.concatenate([gaps[:, :1], gaps], 1), np.concatenate([gaps, gaps[:, -1:]], 1))
+
+
+def contradicted(found, error):
+    """How far each rung's derivative is outside of what any shorter step allows."""
+    worst = np.zeros_like(found)
+    for n in range(1, found.shape[1]):
+        off = np.abs(found[:, :n] - found[:, n : n + 1]) - 3 * error[:, n : n + 1]
+        worst[:, :n] = np.fmax(worst[:, :n], off)
+    return worst
+
+
+def noise_floor(sixth, size):
+    """Noise per step, of sixth differences (directions, steps, k).
+
+    What stays when s shrinks is noise for all shorter steps too: values that a coarse rounding
+    makes equal show none. Where it then shrinks as s⁶ does, it was a wave that long steps jump.
+    """
+    own, floor = np.where(np.isfinite(sixth), sixth, 0.0), np.zeros_like(sixth[:, 0])
+    own = np.fmax(own, np.median(own, axis=0, keepdims=True))
     noise = own.copy()
     for n in range(1, sixth.shape[1]):
         before, here = own[:, n - 1], own[:, n]
-        still = np.isfinite(before) & (here * STILL > before)
-        floor = np.where(still, np.fmax(floor, np.fmin(before, here)), floor)
+        floor = np.where(here * STILL > before, np.fmax(floor, np.fmin(before, here)), floor)
+        smooth = (here * SMOOTH < before) & (here > 16 * EPS * size[:, n])
+        floor = np.where(smooth, 0.0, floor)
         noise[:, n] = np.fmax(here, floor)
-    return noise
+    return np.where(np.isfinite(sixth), noise, np.inf)
 
 
 def directions_of(leaves, most, rng):
@@ -93,7 +117,7 @@ def directions_of(leaves, most, rng):
     for n, x in enumerate(leaves):
         flat = np.abs(np.asarray(x, np.float64).reshape(-1))
         usual = float(np.sqrt(np.mean(flat**2))) if x.size else 0.0
-        scale = np.maximum(np.maximum(flat, 0.1 * usual), LEAST_SIZE)
+        scale = np.maximum(flat, 0.1 * usual if usual > NOTHING else LEAST_SIZE)
         if single:
             part = np.diag(scale)
         else:
