@@ -33,6 +33,11 @@ def wordless(asked, verdict, says):
     return Answer(asked, "", "", math.nan, math.nan, verdict, says)
 
 
+def failed(asked, why):
+    """An Answer of what raised."""
+    return wordless(asked, WRONG, f"raises {why}")
+
+
 class CheckReport(NamedTuple):
     """What `check` found. True only when something was judged and everything judged is right.
 
