@@ -15,7 +15,7 @@ from jax_lstm.commands.main import main
 from jax_lstm.referee.ladder import derivatives, offsets, rungs
 from tests.house.pages import ROOT
 from tests.referee.exam import NOISY, RIGHT, TABLE, WRONG, X
-from tests.referee.rules import draw, with_rule
+from tests.referee.rules import draw
 from tests.tables import relaxed
 
 QUICK = {
@@ -23,7 +23,6 @@ QUICK = {
     "noisy: float32 inside",
     "dense: a missing cotangent",
     "alone: lost without the other",
-    "masked leak: NaN in padding",
 }
 RULES = [("right", name) for name in RIGHT] + [("WRONG", name) for name in WRONG]
 
@@ -56,7 +55,7 @@ def test_what_was_not_told_is_not_tried_and_what_was_is():
     rule = RIGHT["clip"]
     tried = lambda report: {a.asked for a in report.answers if a.verdict == "right"}
     untold = judge(rule.f, *rule.args)
-    assert {a.asked for a in untold.answers if a.verdict == "not tried"} == {
+    assert {a.asked for a in untold.answers if a.verdict == "not tried"} >= {
         *("vmap", "a batch of one", "shard_map", "scan", "NaN in padding", "rounding")
     }
     mask = np.array([True, True, False, False])
@@ -85,22 +84,18 @@ def test_a_clash_of_dtypes_is_told_by_what_is_closed_over():
 
 
 @pytest.mark.parametrize(
-    ("f", "x"),
+    ("f", "x", "slope"),
     [
-        (lambda x: jnp.round(x * 4) / 4, np.array([0.3, 0.6])),
-        (lambda x: jnp.maximum(x, 0), np.zeros(2)),
-        (lambda x: ((x.astype(np.float32) + 1e6) - 1e6).astype(x.dtype), np.array([0.5, 2.0])),
+        (lambda x: np.maximum(x, 0), np.zeros(2), 0.0),
+        (lambda x: np.float64(np.float32(x) + np.float32(1e6)) - 1e6, np.array([0.5, 2.0]), 1.0),
     ],
+    ids=["a kink", "a staircase"],
 )
-def test_where_values_jump_or_bend_nothing_is_called_wrong(f, x):
-    """A staircase with the slope of its ramp is wrong; that of nothing, a kink or noise is not."""
-    slope = 0.0 if f(np.ones(1)) == f(np.full(1, 1.05)) else 0.5
-    rule = with_rule(f, lambda x: (f(x), None), lambda _, dy: (slope * dy,))
+def test_what_cannot_be_known_is_not_claimed(f, x, slope):
     steps = rungs(2.0**-52)
-    table = np.array([[f(v + offsets(steps))] for v in x]).reshape(len(x), len(steps), 7, 1)
-    found, error = derivatives(table, steps, 2.0**-52)
-    assert (np.abs(found - slope) <= 8 * error + 0.05).all() or slope == 0.0
-    assert callable(rule)
+    values = f(x[:, None] + offsets(steps)).reshape(len(x), len(steps), 7, 1)
+    found, error = derivatives(values, steps, 2.0**-52)
+    assert (np.abs(found - slope) <= 8 * error).all()
 
 
 def test_waves_that_long_steps_jump_over():
