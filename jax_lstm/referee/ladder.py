@@ -95,7 +95,8 @@ def noise_floor(sixth, size):
     noise = own.copy()
     for n in range(1, sixth.shape[1]):
         before, here = own[:, n - 1], own[:, n]
-        floor = np.where(here * STILL > before, np.fmax(floor, np.fmin(before, here)), floor)
+        seen = np.where(here > before, here, np.fmin(before, here))  # what grows is no smooth part
+        floor = np.where(here * STILL > before, np.fmax(floor, seen), floor)
         smooth = (here * SMOOTH < before) & (here > 16 * EPS * size[:, n])
         floor = np.where(smooth, 0.0, floor)
         noise[:, n] = np.fmax(here, floor)

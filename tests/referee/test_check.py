@@ -80,7 +80,7 @@ def test_a_clash_of_dtypes_is_told_by_what_is_closed_over():
     assert report.first.startswith("x (float32) are run as they are; f does not take float64")
     assert "because it closes over `TABLE` (float32)" in report.first
     with pytest.raises(ValueError, match=r"`f` cannot be run at these arguments.*TABLE"):
-        referee.check(lambda x: jax.lax.dot(x, TABLE), draw(4, 3, dtype=np.float16))
+        referee.check(lambda x: jax.lax.concatenate([x, TABLE], 0), draw(4, 5, dtype=np.float16))
 
 
 @pytest.mark.parametrize(
