@@ -5,11 +5,8 @@ At every step s of a ladder, s = 1/4, 1/16, ... times the size of the input, sev
     φ(x - 3 s v), ..., φ(x + 3 s v)
 
 give the derivative along v by the stencils of fourth and of sixth order, whose distance is the
-error of cutting the series, and the sixth difference, which is rounding where it no longer shrinks
-as s⁶. The step whose two errors together are least is chosen, number by number.
-
-Sources: Ridders (1982), "Accurate computation of F'(x) and F'(x) F''(x)"; Hamming (1973),
-"Numerical methods for scientists and engineers", on reading noise off a table of differences.
+error of cutting the series, and the fifth and sixth differences, which are rounding where they no
+longer shrink as s⁵ does. The step whose two errors together are least is chosen, number by number.
 """
 
 from typing import Any
@@ -22,12 +19,13 @@ RUNGS, QUARTER = 8, 0.25
 REACH = 3  # values on either side
 FOURTH = np.array([0, 1, -8, 0, 8, -1, 0]) / 12.0
 SIXTH = np.array([-1, 9, -45, 0, 45, -9, 1]) / 60.0
-DIFFERENCE = np.array([1, -6, 15, -20, 15, -6, 1]) / np.sqrt(924.0)
+ROUGH = (  # the sixth difference and the fifth: of noise alone, as large as it is
+    np.array([1, -6, 15, -20, 15, -6, 1]) / np.sqrt(924.0),
+    np.array([-1, 4, -5, 0, 5, -4, 1]) / np.sqrt(84.0),
+)
 GAIN = 1.1  # of noise, by SIXTH
-STILL, SMOOTH = (
-    2.5,
-    30.0,
-)  # a sixth difference that shrinks by less from rung to rung is noise; more
+STILL = 2.5  # a high difference that shrinks by less from rung to rung is noise,
+SMOOTH = 30.0  # and one that shrinks by more is none
 EPS = 2.0**-52
 SHALLOWEST = 0.45  # power of eps: shorter steps see rounding alone
 NOTHING, LEAST_SIZE = 1e-5, 0.03  # of an input that is nearly zero, for its steps
@@ -56,9 +54,9 @@ def derivatives(values: Any, steps: Any, eps: float) -> tuple[Any, Any]:
       derivative, error: (directions, k) each; the error is infinite where no step has values.
     """
     with np.errstate(all="ignore"):
-        by = [np.einsum("nspk,p->nsk", values, w) for w in (FOURTH, SIXTH, DIFFERENCE)]
+        by = [np.einsum("nspk,p->nsk", values, w) for w in (FOURTH, SIXTH, *ROUGH)]
         size = np.abs(values).max(2)
-        noise = np.maximum(noise_floor(np.abs(by[2]), size), eps * size)
+        noise = np.maximum(noise_floor(np.maximum(*np.abs(by[2:])), size), eps * size)
         s = steps[None, :, None]
         error = np.abs(by[1] - by[0]) / s + GAIN * noise / s
         found = by[1] / s
@@ -84,23 +82,22 @@ def contradicted(found, error):
     return worst
 
 
-def noise_floor(sixth, size):
-    """Noise per step, of sixth differences (directions, steps, k).
+def noise_floor(rough, size):
+    """Noise per step, of high differences (directions, steps, k).
 
     What stays when s shrinks is noise for all shorter steps too: values that a coarse rounding
-    makes equal show none. Where it then shrinks as s⁶ does, it was a wave that long steps jump.
+    makes equal show none. Where it then shrinks as s⁵ does, it was a wave that long steps jump.
     """
-    own, floor = np.where(np.isfinite(sixth), sixth, 0.0), np.zeros_like(sixth[:, 0])
+    own, floor = np.where(np.isfinite(rough), rough, 0.0), np.zeros_like(rough[:, 0])
     own = np.fmax(own, np.median(own, axis=0, keepdims=True))
     noise = own.copy()
-    for n in range(1, sixth.shape[1]):
+    for n in range(1, rough.shape[1]):
         before, here = own[:, n - 1], own[:, n]
-        seen = np.where(here > before, here, np.fmin(before, here))  # what grows is no smooth part
-        floor = np.where(here * STILL > before, np.fmax(floor, seen), floor)
+        floor = np.where(here * STILL > before, np.fmax(floor, here), floor)
         smooth = (here * SMOOTH < before) & (here > 16 * EPS * size[:, n])
         floor = np.where(smooth, 0.0, floor)
         noise[:, n] = np.fmax(here, floor)
-    return np.where(np.isfinite(sixth), noise, np.inf)
+    return np.where(np.isfinite(rough), noise, np.inf)
 
 
 def directions_of(leaves, most, rng):
