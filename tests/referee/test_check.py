@@ -1,9 +1,6 @@
 """`referee.check` on trial: custom rules as people publish them, right ones and planted bugs."""
 
 import json
-import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +10,9 @@ import pytest
 from jax_lstm import referee
 from jax_lstm.commands.main import main
 from jax_lstm.referee.ladder import derivatives, offsets, rungs
-from tests.house.pages import ROOT
 from tests.referee.exam import NOISY, RIGHT, TABLE, WRONG, X
 from tests.referee.rules import draw
+from tests.referee.test_plugin import FILE
 from tests.tables import relaxed
 
 QUICK = {
@@ -122,19 +119,6 @@ def test_what_does_not_fit_is_refused():
         referee.check(lambda x: x.argmax(), X)
 
 
-FILE = """\
-import jax, numpy as np
-
-@jax.custom_vjp
-def cube(x):
-    return x**3
-
-cube.defvjp(lambda x: (x**3, x), lambda x, dy: (2 * x**2 * dy,))
-cube_args = np.ones(2)
-plain = lambda x: x * x * x
-"""
-
-
 def test_the_command_judges_a_function_of_a_file(tmp_path, capsys):
     file, out = tmp_path / "mine.py", tmp_path / "report.json"
     file.write_text(FILE)
@@ -144,21 +128,3 @@ def test_the_command_judges_a_function_of_a_file(tmp_path, capsys):
     assert json.loads(out.read_text())["verdict"] == "WRONG"
     for given in ([f"{file}:nothing"], ["nowhere.py:f"], ["--arguments", "x"]):
         assert main(["check", *given]) == 2
-
-
-def test_the_fixture_of_pytest(tmp_path):
-    """Nothing is imported until a test asks; right passes, wrong fails with the table."""
-    (tmp_path / "test_mine.py").write_text(
-        f"import sys\nLOADED = {{'jax', 'jax_lstm'}} & set(sys.modules)\n{FILE}\n"
-        "def test_right(gradient_check):\n"
-        "    assert not LOADED and gradient_check(plain, cube_args)\n"
-        "def test_wrong(gradient_check):\n    gradient_check(cube, cube_args)\n"
-    )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "jax_lstm_pytest", "test_mine.py"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [*command, "-p", "no:cacheprovider"], cwd=tmp_path, env=environment, check=False,
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
-    assert "0.666667 times the right one" in done.stdout
