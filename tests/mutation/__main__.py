@@ -1,0 +1,147 @@
+"""`python -m tests.mutation`: break everything that derives, one operator at a time.
+
+    python -m tests.mutation [--file stages/step.py ...] [--out FILE] [--again]
+
+Each mutant is put in place of the right function in this process, and meets tests until one fails.
+What was found is appended to a file of JSON lines; a second call goes on where the first stopped.
+A survivor must stand in tests/mutation/equivalent.json, with the reason why it is no mistake: the
+exit status is 1 where one does not.
+"""
+
+import argparse
+import ast
+import contextlib
+import json
+import signal
+import sys
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import jax
+
+import tests.conftest  # its switches
+from tests.mutation import operators, selection, swap
+
+SECONDS = 60  # for one test: a mutant may run for ever
+KNOWN = Path(__file__).parent / "equivalent.json"
+
+
+class TooLong(BaseException):
+    pass
+
+
+def ring(*_):
+    raise TooLong
+
+
+def outcome(check):
+    """None, or what the test failed with."""
+    signal.alarm(SECONDS)
+    try:
+        check()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # pytest's own complaints are no Exceptions
+        return type(error).__name__
+    finally:
+        signal.alarm(0)
+    return None
+
+
+def killer(checks, first=None):
+    """The title of the first check that fails, and how; the one that killed before comes first."""
+    for check in sorted(checks, key=lambda c: c.title != first):
+        how = outcome(check)
+        if how:
+            return check.title, how
+    return None
+
+
+def key_of(file, mutant):
+    return f"{file}::{mutant.where}: {mutant.before} -> {mutant.after}"
+
+
+def try_all(file, done, tiers):
+    """Rows of the mutants of a file that are not done."""
+    path = selection.PACKAGE / file
+    right = ast.parse(path.read_text())
+    quick, wide = list(selection.quick(file)), list(selection.wide(file))
+    last, met = {}, Counter()
+    with jax.disable_jit():
+        bad = killer(quick)
+    if bad:
+        raise SystemExit(f"{file}: {bad} fails without a mutant")
+    for mutant in operators.mutants(path.read_text()):
+        key = key_of(file, mutant)
+        met[key] += 1
+        key = f"{key} #{met[key]}" if met[key] > 1 else key
+        if key in done:
+            continue
+        start = time.time()
+        try:
+            with swap.in_place(str(path), right, mutant.tree):
+                swap.forget()
+                with jax.disable_jit():
+                    found = killer(quick, last.get(mutant.where))
+                if found is None and "wide" in tiers:
+                    jax.clear_caches()
+                    found = killer(wide, last.get(mutant.where))
+                    jax.clear_caches()
+            state = "killed" if found else "survived"
+        except swap.Untouched:
+            found, state = None, "untouched"
+        if found:
+            last[mutant.where] = found[0]
+        yield {
+            "key": key,
+            "line": mutant.line,
+            "state": state,
+            "by": found,
+            "s": round(time.time() - start, 2),
+        }
+    swap.forget()
+
+
+def summary(rows, known):
+    """A line per file, and the survivors that nobody has explained."""
+    counts: dict[str, Counter] = {}
+    for row in rows:
+        counts.setdefault(row["key"].partition("::")[0], Counter())[row["state"]] += 1
+    print("| file | mutants | killed | equivalent | survived | untouched |\n|---|---|---|---|---|---|")
+    alive = [row for row in rows if row["state"] == "survived" and row["key"] not in known]
+    for file, count in counts.items():
+        left = sum(row["key"].startswith(f"{file}::") for row in alive)
+        same = count["survived"] - left
+        cells = (count.total(), count["killed"], same, left, count["untouched"])
+        print(f"| {file} | {' | '.join(map(str, cells))} |")
+    for row in alive:
+        print(f"line {row['line']}: {row['key']}")
+    return len(alive)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--file", nargs="*", default=selection.FILES)
+    parser.add_argument("--out", type=Path, default=Path("mutants.jsonl"))
+    parser.add_argument("--tiers", default="quick wide")
+    parser.add_argument("--again", action="store_true", help="try the survivors of the file again")
+    args = parser.parse_args(argv)
+    signal.signal(signal.SIGALRM, ring)
+    warnings.simplefilter("ignore")
+    rows = {}
+    if args.out.exists():
+        rows = {row["key"]: row for row in map(json.loads, args.out.read_text().splitlines())}
+    done = {k for k, row in rows.items() if not (args.again and row["state"] == "survived")}
+    known = json.loads(KNOWN.read_text()) if KNOWN.exists() else {}
+    with contextlib.closing(args.out.open("a")) as out:
+        for file in args.file:
+            for row in try_all(file, done, args.tiers):
+                rows[row["key"]] = row
+                print(json.dumps(row, ensure_ascii=False), file=out, flush=True)
+    return 1 if summary(list(rows.values()), known) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Each stage's values beside NumPy, and its tangent beside `jax.jvp` of the stage.
+
+A twin or a tangent compared with autodiff of its own stage says nothing of the stage's values.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_lstm import stages
+from jax_lstm.stages import twins
+from tests.tables import SIZE, assert_close, normal_like
+
+SIZES = dict(zip("TBDHV", (*SIZE, 6), strict=True))
+
+
+def sigmoid(a):
+    return 1 / (1 + np.exp(-a))
+
+
+def layer_norm(x, gain):
+    centred = x - x.mean(-1, keepdims=True)
+    return gain * centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+
+
+def gates(a):
+    i, f, g, o = np.split(a, 4, -1)
+    return sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+
+
+def cross_entropy(y, target):
+    each = np.take_along_axis(y, target[..., None], -1)[..., 0]
+    return np.log(np.exp(y).sum(-1)) - each
+
+
+def binary_cross_entropy(y, p):
+    return -(p * np.log(sigmoid(y)) + (1 - p) * np.log(sigmoid(-y))).sum(-1)
+
+
+VALUES = {
+    "linear": lambda x, W: np.einsum("tbi,ij->tbj", x, W),
+    "bias": lambda y, b: y + b,
+    "sigmoid": sigmoid,
+    "tanh": np.tanh,
+    "cell_state": lambda f, c_prev, i, g: f * c_prev + i * g,
+    "hidden_state": lambda o, c: o * np.tanh(c),
+    "fork": lambda x, n: (x,) * n,
+    "gates": gates,
+    "keep": lambda mask, old, new: mask * old + (1 - mask) * new,
+    "drop": lambda x, mask: x * mask,
+    "concatenate": lambda x, y: np.concatenate([x, y], -1),
+    "add": lambda x, y: x + y,
+    "mean": lambda x, y: (x + y) / 2,
+    "product": lambda x, y: x * y,
+    "clear": lambda valid, x: np.where(valid[..., None], x, 0),
+    "repeat": lambda x, batch_shape: np.broadcast_to(x, (*batch_shape, *x.shape)),
+    "blend": lambda z, old, new: z * old + (1 - z) * new,
+    "layer_norm": layer_norm,
+    "relu": lambda a: np.maximum(a, 0),
+    "log_sigmoid": lambda a: np.log(sigmoid(a)),
+    "dense": lambda params, x: np.einsum("tbi,ij->tbj", x, params.W) + params.b,
+    "embedding": lambda E, tokens: E[tokens],
+    "embedding of rows": lambda E, rows: np.einsum("tbi,ij->tbj", rows, E),
+    "softmax_cross_entropy": cross_entropy,
+    "binary_cross_entropy_with_logits": binary_cross_entropy,
+    "squared_error": lambda y, p: ((y - p) ** 2).sum(-1) / 2,
+}
+
+
+
+def test_every_stage_here_is_one():
+    assert set(VALUES) <= set(stages.TWINS)
+
+
+@pytest.mark.parametrize("name", stages.TWINS)
+def test_value_and_tangent_of_a_stage(name):
+    twin = stages.TWINS[name]
+    args = twins.draw(twin, SIZES, np.random.default_rng(1))
+    n = len(twin.args)
+    arrays, static = args[:n], args[n:]
+    constant = [not twins.has_cotangent(shape) for _, shape in twin.args]
+    dots = tuple(None if c else normal_like(5, x) for c, x in zip(constant, arrays, strict=True))
+
+    def stage(*moving):
+        rest = iter(moving)
+        given = (x if c else next(rest) for c, x in zip(constant, arrays, strict=True))
+        return twin.stage(*given, *static)
+
+    def both(moving, moving_dot):
+        return jax.jvp(stage, moving, moving_dot)
+
+    moving = tuple(x for c, x in zip(constant, arrays, strict=True) if not c)
+    y, want = both(moving, tuple(d for d in dots if d is not None))
+    if name in VALUES:
+        assert_close(y, jax.tree.map(jnp.asarray, VALUES[name](*args)))
+    got = twins.tangent(twin, args, y, dots)
+    assert_close(got, want)
