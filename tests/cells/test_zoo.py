@@ -1,8 +1,10 @@
 """The family beside formulas written out once more: complex steps in NumPy; and its counts."""
 
+import ast
 import importlib
 import math
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ import pytest
 import jax_lstm as jl
 from tests.cells import test_peers
 from tests.cells.formulas import FORMULAS, numpy_run
-from tests.tables import CELLS, assert_close, normal_like, problem, quick_jit
+from tests.tables import CELLS, FIRST, assert_close, normal_like, problem, quick_jit
 
 T, B, D, H = SIZE = 4, 2, 2, 3
 VALID = np.arange(T)[:, None] < np.array([T, 2])
@@ -83,6 +85,35 @@ def test_a_cell_s_file_has_numbered_equations_a_count_and_a_source(name):
     assert "read" in text
 
 
+PACKAGE = Path(jl.__file__).parent
+
+
+def files_that_name(cell):
+    """The files of the package whose code, docstrings aside, says a cell's name: as a function, as
+    a record, as a word."""
+    own = {cell, cell.upper(), f"init_{cell}", f"{cell}_cell", f"{cell}_autodiff"}
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = {getattr(node, field, None) for field in ("id", "attr", "name", "value")}
+            names |= {(getattr(node, "module", None) or "").rpartition(".")[2]}
+            if own & {name for name in names if isinstance(name, str)}:
+                found.add(str(path.relative_to(PACKAGE)))
+    return found
+
+
+def test_a_cell_touches_two_places():
+    """Its file, and its import line and row. What the LSTM, the GRU and the Elman network have
+    besides is content that adds to a cell: literature, layouts of other libraries, mistakes."""
+    files = {
+        name: f"{cell.params.__module__.removeprefix('jax_lstm.').replace('.', '/')}.py"
+        for name, cell in jl.CELLS.items()
+    }
+    for name in jl.CELLS.keys() - set(FIRST):
+        assert files_that_name(name) == {files[name], "cells/family.py"}, name
+    assert len(files_that_name("lstm")) > 2
+
+
 def numbers(name):
     """Random params, state, xs and the state that resets lead to, and a cotangent."""
     row = CELLS[name]
@@ -93,7 +124,8 @@ def numbers(name):
 
 def sequence(row, valid, resets):
     def run(params, state, xs, fresh):
-        return row.sequence(params, state, xs, mask=valid, resets=resets, reset_state=fresh)
+        lengths = valid.sum(0)
+        return row.sequence(params, state, xs, lengths=lengths, resets=resets, reset_state=fresh)
 
     return run
 

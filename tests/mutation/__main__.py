@@ -59,6 +59,15 @@ def killer(checks, first=None):
     return None
 
 
+def holds(check):
+    """Whether a check passes without a mutant; one that does not is told, and is of no use."""
+    with jax.disable_jit():
+        how = outcome(check)
+    if how:
+        print(f"{check.title} fails without a mutant: {how}", flush=True)
+    return how is None
+
+
 def key_of(file, mutant):
     return f"{file}::{mutant.where}: {mutant.before} -> {mutant.after}"
 
@@ -69,10 +78,7 @@ def try_all(file, done, tiers):
     right = ast.parse(path.read_text())
     quick, wide = list(selection.quick(file)), list(selection.wide(file))
     last, met = {}, Counter()
-    with jax.disable_jit():
-        bad = killer(quick)
-    if bad:
-        raise SystemExit(f"{file}: {bad} fails without a mutant")
+    quick = [check for check in quick if holds(check)]
     for mutant in operators.mutants(path.read_text()):
         key = key_of(file, mutant)
         met[key] += 1
@@ -130,6 +136,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     signal.signal(signal.SIGALRM, ring)
     warnings.simplefilter("ignore")
+    jax.config.update("jax_cpu_enable_async_dispatch", False)  # no thread waits for another
     rows = {}
     if args.out.exists():
         rows = {row["key"]: row for row in map(json.loads, args.out.read_text().splitlines())}

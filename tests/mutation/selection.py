@@ -5,7 +5,6 @@ without compiling; programs compiled for a mutant could be used for no other.
 """
 
 import functools
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +12,14 @@ import pytest
 
 import jax_lstm as jl
 from jax_lstm import stages
-from tests.cells import test_gradients, test_gru, test_peers, test_regularisers, test_zoo
+from tests.cells import (
+    test_gradients,
+    test_gru,
+    test_peers,
+    test_precision,
+    test_regularisers,
+    test_zoo,
+)
 from tests.cells.formulas import FORMULAS
 from tests.engine import test_forward_mode, test_record, test_resets
 from tests.stages import test_stages, test_survivors
@@ -77,10 +83,16 @@ def of_stages(file) -> Iterator[Check]:
         yield named(test_stages.test_value_and_tangent_of_a_stage, name)
         yield named(test_gradients.test_twin_of_a_stage, name)
     for scale in (1e-3, 0.4, 3.0, 100.0) if file.endswith("packed.py") else ():
-        yield named(test_survivors.test_gates_are_sigmoids_and_a_tanh, scale, (3,))
+        yield named(test_survivors.test_gates_are_sigmoids_and_a_tanh, (3,), scale)
     for rows in (1, 64, 65, 513) if file.endswith("sums.py") else ():
         yield named(test_gradients.test_weight_half_of_linear_adds_every_row_once, rows)
-    yield named(formula, "lstm")
+    for axes in ((3,), (2, 3)) if file.endswith("between.py") else ():
+        yield named(test_survivors.test_three_things_side_by_side, axes)
+    for dtype in ("float64",) if file.endswith(("packed.py", "gated.py")) else ():
+        yield named(test_precision.test_derivatives_of_gates_by_jax_are_right_everywhere, dtype)
+        yield named(test_survivors.test_gates_of_complex_numbers)
+        yield named(test_survivors.test_where_a_value_is_chosen)
+    yield named(test_gradients.test_one_step, "lstm", (2,))
 
 
 def of_cells(names) -> Iterator[Check]:
