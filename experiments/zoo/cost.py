@@ -1,4 +1,4 @@
-"""What a gradient of a cell costs, by hand and by JAX: milliseconds in turn, and temporary bytes."""
+"""What a gradient of a cell costs, by hand and by JAX: milliseconds in turn, and bytes."""
 
 import functools
 import math
@@ -32,7 +32,7 @@ def problem(cell, T, B, D, H):
 
 
 def measure(config, cell, path):
-    """Append a line to `path`: the least and the median time of each side, ratios round by round."""
+    """Append a line to `path`: median and least times, their ratio round by round, bytes."""
     T, B, D, H = config.cost_size
     args, dhs = problem(cell, T, B, D, H)
     compiled = dict(zip(SIDES, (program(f, args, dhs) for f in make_rnn(cell)), strict=True))
@@ -49,9 +49,7 @@ def measure(config, cell, path):
         "ms": {side: 1e3 * float(np.median(seconds[side])) for side in SIDES},
         "least_ms": {side: 1e3 * min(seconds[side]) for side in SIDES},
         "ratio": float(np.median(ratios)),
-        "temp_bytes": {
-            side: compiled[side].memory_analysis().temp_size_in_bytes for side in SIDES
-        },
+        "temp_bytes": {side: compiled[side].memory_analysis().temp_size_in_bytes for side in SIDES},
         "rounds": len(ratios),
         "load": [before, timing.load()],
     }

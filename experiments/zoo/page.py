@@ -95,31 +95,18 @@ def of_run(directory):
     T, B, D, H = config["size"].split(",")
     rows = "\n".join(row(name, cell, found.get(name, {})) for name, cell in CELLS.items())
     sections = "\n".join(section(name, cell) for name, cell in CELLS.items())
+    words = INTRODUCTION.format(
+        cells=len(CELLS),
+        hardware=about["hardware"],
+        versions=versions,
+        size=", ".join((T, B, D, H)),
+        H=H,
+        guess=summary["guess"],
+        **{f"our_{k}": v for k, v in config.items()},
+    )
     return f"""# The zoo
 
-All {len(CELLS)} cells side by side: what each costs, whether it learns one task, its equations, its source, and what
-it is for. [cells.md](cells.md) says in one line what each is, and how to write another one. A command wrote this page:
-
-```text
-{COMMAND}
-```
-
-D is the input size, H the hidden size; R and K are further sizes of a cell. Numbers in brackets behind equations are
-those of [equations.md](equations.md).
-
-## Cost, and one task
-
-The machine was {about["hardware"]}, with other work beside this: read ratios, not milliseconds ({versions}).
-
-- **ms** is the median time of the hand-written gradient by parameters, state and xs, at T, B, D, H = {T}, {B}, {D},
-  {H}, in float32. **/ JAX** divides it by the time of the autodiff twin, round by round, in turn, in one process.
-- **MB** is what its program allocates for intermediates. **/ JAX** divides that by the twin's. `mlstm` has a memory of
-  {H} x {H} numbers per example here, and `residuals="full"` keeps one of every step.
-- **error** is the mean squared error on unseen sequences of the adding problem after {config["steps"]} updates: the
-  median of {config["seeds"]} seeds, and the worst. Two of T = {config["time"]} numbers are marked, and their sum is
-  asked for at the end. To say 1 always gives {summary["guess"]:.4f}. Every cell had H = {config["hidden"]},
-  {config["batch"]} sequences an update, Adam at {config["learning_rate"]:g} with a cosine, and no setting of its own:
-  a cell that fails here fails at these settings. Adding is a task of memory; it says little about text or speech.
+{wrapped(words)}
 
 | cell | parameters | ms | / JAX | MB | / JAX | error | worst seed |
 |---|---|---|---|---|---|---|---|
@@ -132,3 +119,52 @@ The machine was {about["hardware"]}, with other work beside this: read ratios, n
 ## Each cell
 
 {sections}"""
+
+
+def wrapped(text):
+    """Paragraphs as wide as our pages; items with their indent."""
+
+    def fill(part):
+        if part.startswith(("#", "```")):
+            return part
+        items = re.split(r"\n(?=- )", part)
+        indent = "  " if part.startswith("- ") else ""
+        return "\n".join(
+            textwrap.fill(" ".join(x.split()), 120, subsequent_indent=indent) for x in items
+        )
+
+    return "\n\n".join(fill(part) for part in text.strip().split("\n\n"))
+
+
+INTRODUCTION = """
+All {cells} cells side by side: what each is for, its equations, its parameters, its source, what
+its gradient costs, and how it does on one task. [cells.md](cells.md) says in a line what each is,
+and how to write another one. A command wrote this page:
+
+```text
+python -m experiments.zoo --page experiments/results/zoo/RUN > docs/zoo.md
+```
+
+D is the input size, H the hidden size; R and K are further sizes of a cell. Numbers in brackets
+behind equations are those of [equations.md](equations.md).
+
+## Cost, and one task
+
+The machine: {hardware}, of which one was used, with other work beside this. Read ratios, not
+milliseconds. {versions}.
+
+- **ms** is the median time of the hand-written gradient by params, state and xs, at T, B, D, H =
+  {size}, in float32. **/ JAX** divides it by the time of the autodiff twin, round by round, in
+  turn, in one process.
+- **MB** is what its program allocates for intermediates, with `residuals="full"`. **/ JAX**
+  divides that by the twin's. `mlstm` keeps a matrix for every step there; "auto" keeps few. R and
+  K are H / 2.
+- **error** is the mean squared error on unseen sequences of the adding problem after {our_steps}
+  updates, the median of {our_seeds} seeds. Two of T = {our_time} numbers are marked, and their
+  sum is asked for at the end. To say 1 always gives {guess:.4f}. Every cell had H = {our_hidden},
+  {our_batch} sequences an update, Adam at {our_learning_rate:g} with a cosine, and no setting of
+  its own.
+
+So few updates tell who learns this fast, and nothing else. Adding is a task of memory and says
+little about text or speech. A dash stands where the run that is committed has no number.
+"""

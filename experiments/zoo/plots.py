@@ -12,7 +12,8 @@ COLUMNS = 5
 
 def draw(directory):
     """learning.png: a small picture per cell, its error on unseen sequences, each seed a line."""
-    lines = record.read_lines(directory / "metrics.jsonl", kind="judged")
+    read = record.read_lines(directory / "metrics.jsonl", kind="judged")
+    lines = list({(line["cell"], line["step"]): line for line in read}.values())  # the last of each
     if lines:
         names = list(dict.fromkeys(line["cell"] for line in lines))
         rows = math.ceil(len(names) / COLUMNS)

@@ -66,7 +66,7 @@ class Config(BaseConfig):
     """seconds after which it stops"""
     resume: OptionalName = None
     """a folder that an interrupted run wrote: go on with what is missing, as asked for there but
-    for --parts"""
+    for --parts and --cells"""
     page: OptionalName = None
     """a folder that an earlier run wrote: print docs/zoo.md and do nothing else"""
 
@@ -125,7 +125,7 @@ def run(config):
     if config.resume is not None:
         directory = Path(config.resume)
         asked = record.read_json(directory / "config.json")["config"]
-        config = Config(**asked | {"parts": config.parts})
+        config = Config(**asked | {"parts": config.parts, "cells": config.cells})
     else:
         directory = record.new_directory(config.results, "zoo", config.run)
         facts = {"hardware": timing.hardware(), "cores used": cores(), **report.machine()}

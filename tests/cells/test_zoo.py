@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import jax_lstm as jl
+from jax_lstm.cells.exponential import exponential_gates, exponential_gates_bwd
 from tests.cells import test_peers
 from tests.cells.formulas import FORMULAS, numpy_run
 from tests.tables import CELLS, FIRST, assert_close, normal_like, problem, quick_jit
@@ -146,6 +147,17 @@ def test_complex_steps_of_the_formula_with_lengths_and_resets(name, monkeypatch)
     want = test_peers.NUMPY[name](*jax.tree.map(np.asarray, args))
     assert_close([*y[0], *y[1]], [jnp.asarray(x) for x in want], TOLERANCE)
     assert_close(got, test_peers.by_elements(name, args, dy), TOLERANCE)
+
+
+def test_exponential_gates_in_both_branches():
+    """The cotangent of the stabiliser goes to what decided, where both do in one array: a sequence
+    begins with the one, and reads of h alone ask for nothing of it."""
+    args = tuple(normal_like(k, jnp.zeros((4, H))) for k in range(3))
+    i, f, _, branch = exponential_gates(*args)
+    assert 0 < branch[1].sum() < 4 * H
+    y, vjp = jax.vjp(lambda *args: exponential_gates(*args)[:3], *args)
+    dy = normal_like(9, y)
+    assert_close(exponential_gates_bwd((i, f, branch), *dy), vjp(dy))
 
 
 # The parallel route -----------------------------------------------------------------------------

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import jax
 
-import tests.conftest  # its switches
 from tests.mutation import operators, selection, swap
 
 SECONDS = 60  # for one test: a mutant may run for ever
@@ -72,19 +71,25 @@ def key_of(file, mutant):
     return f"{file}::{mutant.where}: {mutant.before} -> {mutant.after}"
 
 
-def try_all(file, done, tiers):
-    """Rows of the mutants of a file that are not done."""
-    path = selection.PACKAGE / file
-    right = ast.parse(path.read_text())
-    quick, wide = list(selection.quick(file)), list(selection.wide(file))
-    last, met = {}, Counter()
-    quick = [check for check in quick if holds(check)]
-    for mutant in operators.mutants(path.read_text()):
+def keyed(file):
+    """{key: mutant} of a file; what stands there twice in the same words is numbered."""
+    found, met = {}, Counter()
+    for mutant in operators.mutants((selection.PACKAGE / file).read_text()):
         key = key_of(file, mutant)
         met[key] += 1
-        key = f"{key} #{met[key]}" if met[key] > 1 else key
-        if key in done:
-            continue
+        found[f"{key} #{met[key]}" if met[key] > 1 else key] = mutant
+    return found
+
+
+def try_all(file, todo, tiers):
+    """Rows of the mutants {key: mutant} of a file."""
+    if not todo:
+        return
+    path = selection.PACKAGE / file
+    right, last = ast.parse(path.read_text()), {}
+    quick, wide = list(selection.quick(file)), list(selection.wide(file))
+    quick = [check for check in quick if holds(check)]
+    for key, mutant in todo.items():
         start = time.time()
         try:
             with swap.in_place(str(path), right, mutant.tree):
@@ -115,7 +120,9 @@ def summary(rows, known):
     counts: dict[str, Counter] = {}
     for row in rows:
         counts.setdefault(row["key"].partition("::")[0], Counter())[row["state"]] += 1
-    print("| file | mutants | killed | equivalent | survived | untouched |\n|---|---|---|---|---|---|")
+    print(
+        "| file | mutants | killed | equivalent | survived | untouched |\n|---|---|---|---|---|---|"
+    )
     alive = [row for row in rows if row["state"] == "survived" and row["key"] not in known]
     for file, count in counts.items():
         left = sum(row["key"].startswith(f"{file}::") for row in alive)
@@ -132,22 +139,32 @@ def main(argv=None):
     parser.add_argument("--file", nargs="*", default=selection.FILES)
     parser.add_argument("--out", type=Path, default=Path("mutants.jsonl"))
     parser.add_argument("--tiers", default="quick wide")
-    parser.add_argument("--again", action="store_true", help="try the survivors of the file again")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="try those that survived once more, if nobody explains them",
+    )
     args = parser.parse_args(argv)
     signal.signal(signal.SIGALRM, ring)
     warnings.simplefilter("ignore")
     jax.config.update("jax_cpu_enable_async_dispatch", False)  # no thread waits for another
-    rows = {}
+    found = {}
     if args.out.exists():
-        rows = {row["key"]: row for row in map(json.loads, args.out.read_text().splitlines())}
-    done = {k for k, row in rows.items() if not (args.again and row["state"] == "survived")}
+        found = {row["key"]: row for row in map(json.loads, args.out.read_text().splitlines())}
     known = json.loads(KNOWN.read_text()) if KNOWN.exists() else {}
+    rows = []
     with contextlib.closing(args.out.open("a")) as out:
         for file in args.file:
-            for row in try_all(file, done, args.tiers):
-                rows[row["key"]] = row
+            all_of_it = keyed(file)
+            stays = {k for k, row in found.items() if not args.again or row["state"] == "killed"}
+            todo = {k: m for k, m in all_of_it.items() if k not in stays}
+            if args.again:
+                todo = {k: m for k, m in todo.items() if k not in known}
+            for row in try_all(file, todo, args.tiers):
+                found[row["key"]] = row
                 print(json.dumps(row, ensure_ascii=False), file=out, flush=True)
-    return 1 if summary(list(rows.values()), known) else 0
+            rows += [found[k] for k in all_of_it if k in found]
+    return 1 if summary(rows, known) else 0
 
 
 if __name__ == "__main__":

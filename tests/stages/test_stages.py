@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jax_lstm as jl
 from jax_lstm import stages
 from jax_lstm.stages import twins
+from jax_lstm.stages.sums import sum_of_products
 from tests.tables import SIZE, assert_close, normal_like
 
 SIZES = dict(zip("TBDHV", (*SIZE, 6), strict=True))
@@ -68,7 +70,6 @@ VALUES = {
 }
 
 
-
 def test_every_stage_here_is_one():
     assert set(VALUES) <= set(stages.TWINS)
 
@@ -97,3 +98,40 @@ def test_value_and_tangent_of_a_stage(name):
         assert_close(y, jax.tree.map(jnp.asarray, VALUES[name](*args)))
     got = twins.tangent(twin, args, y, dots)
     assert_close(got, want)
+
+
+PUBLIC = [name for name in stages.TWINS if hasattr(jl, f"{name.partition(' ')[0]}_autodiff")]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_what_people_call_has_the_twin_s_gradient(name):
+    """Values and cotangents of the function with its rule, beside the one that JAX sees."""
+    args = twins.draw(stages.TWINS[name], SIZES, np.random.default_rng(1))
+    moving = [n for n, x in enumerate(args) if not hasattr(x, "dtype") or x.dtype.kind == "f"]
+    moving = [n for n in moving if twins.has_cotangent(stages.TWINS[name].args[n][1])]
+
+    def along(function):
+        def run(*some):
+            given = dict(zip(moving, some, strict=True))
+            return function(*(given.get(n, x) for n, x in enumerate(args)))
+
+        y, vjp = jax.vjp(run, *(args[n] for n in moving))
+        return y, vjp(normal_like(11, y))
+
+    short = name.partition(" ")[0]
+    by_hand, by_jax = (along(getattr(jl, k)) for k in (short, f"{short}_autodiff"))
+    assert_close(by_hand, by_jax)
+    if name in VALUES:
+        assert_close(by_hand[0], jnp.asarray(VALUES[name](*args)))
+
+
+@pytest.mark.parametrize(
+    "leading",
+    [(70,), (64, 1), (5, 16), (9, 24), (7, 33), (40, 2), (6, 5, 4), (2, 3, 4, 5), (66, 1, 1)],
+    ids=str,
+)
+def test_every_product_is_added_once(leading):
+    """In parts or at once, whatever the axes."""
+    x, y = (normal_like(k, jax.ShapeDtypeStruct((*leading, n), float)) for k, n in ((1, 3), (2, 5)))
+    want = np.einsum("ri,rj->ij", np.reshape(x, (-1, 3)), np.reshape(y, (-1, 5)))
+    assert_close(sum_of_products(x, y), jnp.asarray(want), 1e-13)
