@@ -1,10 +1,12 @@
-"""What no record says: what each cell is for, and its equations where its file has several cells."""
+"""What no record says: what each cell is for, and equations where a file has several cells."""
 
-LSTM = """a = x W + h_prev U + b                                                    (1)
+LSTM = """\
+a = x W + h_prev U + b                                                    (1)
 i, f, o = sigmoid(a_i, a_f, a_o);  g = tanh(a_g)                          (2)
 c = f * c_prev + i * g                                                    (3)
 h = o * tanh(c)                                                           (4)"""
-PEEPHOLES = """a = x W + h_prev U + b                                                    (1)
+PEEPHOLES = """\
+a = x W + h_prev U + b                                                    (1)
 i, f = sigmoid(a_i + p_i * c_prev, a_f + p_f * c_prev);  g = tanh(a_g)    (16), (2)
 c = f * c_prev + i * g                                                    (3)
 h = o * tanh(c),  o = sigmoid(a_o + p_o * c)                              (4), (16), (2)"""
@@ -19,15 +21,18 @@ EQUATIONS = {
     "lstm_niaf": f"{PEEPHOLES}\nwith g = a_g",
     "lstm_noaf": f"{PEEPHOLES}\nwith h = o * c",
     "lstm_cifg": f"{PEEPHOLES}\nwith f = 1 - i",
-    "gru_reset_before": """r, z = sigmoid(x W_rz + h_prev U_rz + b_rz)                               (1), (2)
+    "gru_reset_before": """\
+r, z = sigmoid(x W_rz + h_prev U_rz + b_rz)                               (1), (2)
 n = tanh(x W_n + (r * h_prev) U_n + b_n)                                  (16), (1), (2)
 h = z * h_prev + (1 - z) * n                                              (19)""",
     "mgu": """f = sigmoid(x W_f + h_prev U_f + b_f)                                     (1), (2)
 n = tanh(x W_n + (f * h_prev) U_n + b_n)                                  (16), (1), (2)
 h = (1 - f) * h_prev + f * n                                              (19)""",
-    "min_gru": """z = sigmoid(a_z);  a_z, n = x W + b                                       (1), (2)
+    "min_gru": """\
+z = sigmoid(a_z);  a_z, n = x W + b                                       (1), (2)
 h = (1 - z) * h_prev + z * n                                              (19)""",
-    "min_lstm": """f, i = sigmoid(a_f, a_i);  a_f, a_i, n = x W + b                          (1), (2)
+    "min_lstm": """\
+f, i = sigmoid(a_f, a_i);  a_f, a_i, n = x W + b                          (1), (2)
 h = k * h_prev + (1 - k) * n,  k = f / (f + i)                            (19)""",
 }
 
@@ -44,7 +49,7 @@ USES = {
     "lstm_niaf": "Ablation: is the candidate's tanh needed?",
     "lstm_noaf": "Ablation: is the tanh of c needed? h may grow without bound.",
     "lstm_cifg": "A quarter fewer weights; in the study no worse than the whole.",
-    "lstm_fgr": "The cell of 1997 with recurrence between gates; large, and no better in the study.",
+    "lstm_fgr": "The cell of 1997 with recurrence between gates; large; no better in the study.",
     "gru_reset_before": "The GRU as published and as in older Keras and ONNX models.",
     "mgu": "One gate: half of an LSTM's weights.",
     "light_gru": "Speech recognition with normalised inputs; h has no bound.",
