@@ -81,8 +81,9 @@ def section(name, cell):
 {equations(cell)}
 ```
 
-Parameters: {shapes}; {count(cell)} numbers.
-Source: {source(cell)} File: [{file}](../jax_lstm/cells/{file}).
+{wrapped(f"Parameters: {shapes}; {count(cell)} numbers. File: [{file}](../jax_lstm/cells/{file}).")}
+
+{wrapped(f"Source: {source(cell)}")}
 """
 
 

@@ -43,7 +43,7 @@ def outcome(check):
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # pytest's own complaints are no Exceptions
-        return type(error).__name__
+        return f"{type(error).__name__}: {error!s:.120}"
     finally:
         signal.alarm(0)
     return None

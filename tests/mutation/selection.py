@@ -101,6 +101,13 @@ def of_stages(file) -> Iterator[Check]:
 
 
 def of_cells(names) -> Iterator[Check]:
+    for name in test_zoo.MADE.keys() & set(names):
+        yield named(test_zoo.test_constants_of_one_s_own, name)
+    if "mlstm" in names:
+        yield named(test_zoo.test_the_matrix_memory_is_divided_by_the_larger_of_two)
+        yield named(test_gradients.test_any_batch_axes_and_few_steps, "mlstm", 4, (2, 3))
+    for name in test_zoo.PARALLEL.keys() & set(names):
+        yield named(test_zoo.test_the_parallel_route_is_the_sequential_one, name, True)
     for name in names:
         yield named(formula, name)
         yield named(test_gradients.test_one_step, name, (2,))
