@@ -21,8 +21,10 @@ from pathlib import Path
 
 import jax
 
+from tests import conftest
 from tests.mutation import operators, selection, swap
 
+SWITCHES = conftest  # of JAX, as pytest has them: set by the import
 SECONDS = 60  # for one test: a mutant may run for ever
 KNOWN = Path(__file__).parent / "equivalent.json"
 
