@@ -179,7 +179,8 @@ def summarise(directory):
         "judged": ("error",),
     }
     finished = {(KIND[line["part"]], line["cell"]) for line in ends}
-    cells = {name: {} for name in CELLS if name in {cell for _, cell in finished}}
+    names = {cell for _, cell in finished}
+    cells: dict = {name: {} for name in [*CELLS, *names] if name in names}
     for line in lines:
         if (line["kind"], line.get("cell")) in finished:
             cells[line["cell"]] |= {k: line[k] for k in kept[line["kind"]]}

@@ -36,6 +36,15 @@ f, i = sigmoid(a_f, a_i);  a_f, a_i, n = x W + b                          (1), (
 h = k * h_prev + (1 - k) * n,  k = f / (f + i)                            (19)""",
 }
 
+ONE_GATE = """\
+a = x W + h_prev U + b                                                    (1)
+z = sigmoid(a_z);  n = {}(a_n)                                          (2){}
+h = z * h_prev + (1 - z) * n                                              (19)"""
+EQUATIONS |= {
+    "ugrnn": ONE_GATE.format("tanh", ""),
+    "light_gru": ONE_GATE.format("relu", ", (21)"),
+}
+
 USES = {
     "lstm": "The first to try: it keeps values over many steps, and every framework has it.",
     "elman": "To learn and to teach on, and as the baseline that gates must beat.",
@@ -53,6 +62,11 @@ USES = {
     "gru_reset_before": "The GRU as published and as in older Keras and ONNX models.",
     "mgu": "One gate: half of an LSTM's weights.",
     "light_gru": "Speech recognition with normalised inputs; h has no bound.",
+    "ugrnn": "One gate and a tanh: half of an LSTM's weights, and easy to train.",
+    "ran": "Asking what h adds: c is a weighted sum of inputs, so one can see what it holds.",
+    "cfn": "Dynamics without chaos: without input the state decays, whatever the weights.",
+    "scrn": "A slow context beside a fast state: topics of a text.",
+    "clockwork": "Signals at several rates: slow modules are read and written at their own clock.",
     "janet": "Long memory with half of an LSTM's weights, where initialised for its length.",
     "fast_grnn": "Microcontrollers: hardly more weights than an Elman network.",
     "min_gru": "Very long sequences: time is a parallel scan, see `min_gru_parallel`.",

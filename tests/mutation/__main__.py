@@ -25,6 +25,7 @@ from tests import conftest
 from tests.mutation import operators, selection, swap
 
 SWITCHES = conftest  # of JAX, as pytest has them: set by the import
+FIRST_LINE = (__doc__ or "").splitlines()[0]
 SECONDS = 60  # for one test: a mutant may run for ever
 KNOWN = Path(__file__).parent / "equivalent.json"
 
@@ -137,15 +138,14 @@ def summary(rows, known):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--file", nargs="*", default=selection.FILES)
-    parser.add_argument("--out", type=Path, default=Path("mutants.jsonl"))
-    parser.add_argument("--tiers", default="quick wide")
-    parser.add_argument(
-        "--again",
-        action="store_true",
-        help="try those that survived once more, if nobody explains them",
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=FIRST_LINE)
+    files = {"default": selection.FILES, "choices": selection.FILES, "metavar": "FILE"}
+    parser.add_argument("--file", nargs="*", help="of jax_lstm/; all if not given", **files)
+    parser.add_argument("--out", type=Path, default=Path("mutants.jsonl"), help="of the outcomes")
+    parser.add_argument("--tiers", default="quick wide", help='"quick", or "quick wide"')
+    parser.add_argument("--report", action="store_true", help="say what was found, and run nothing")
+    again = "try those that survived once more, if nobody explains them"
+    parser.add_argument("--again", action="store_true", help=again)
     args = parser.parse_args(argv)
     signal.signal(signal.SIGALRM, ring)
     warnings.simplefilter("ignore")
@@ -162,7 +162,7 @@ def main(argv=None):
             todo = {k: m for k, m in all_of_it.items() if k not in stays}
             if args.again:
                 todo = {k: m for k, m in todo.items() if k not in known}
-            for row in try_all(file, todo, args.tiers):
+            for row in () if args.report else try_all(file, todo, args.tiers):
                 found[row["key"]] = row
                 print(json.dumps(row, ensure_ascii=False), file=out, flush=True)
             rows += [found[k] for k in all_of_it if k in found]
