@@ -11,8 +11,10 @@ COLUMNS = 5
 
 
 def draw(directory):
-    """learning.png: a small picture per cell, its error on unseen sequences, each seed a line."""
-    read = record.read_lines(directory / "metrics.jsonl", kind="judged")
+    """learning.png: a picture per cell that is done, its error on unseen sequences by seed."""
+    metrics = directory / "metrics.jsonl"
+    done = {x["cell"] for x in record.read_lines(metrics, kind="done", part="training")}
+    read = [x for x in record.read_lines(metrics, kind="judged") if x["cell"] in done]
     lines = list({(line["cell"], line["step"]): line for line in read}.values())  # the last of each
     if lines:
         names = list(dict.fromkeys(line["cell"] for line in lines))
