@@ -19,6 +19,7 @@ from jax_lstm.cells.regularised import recurrent_dropout, zoneout
 from jax_lstm.diagnosis.diagnose import diagnose
 from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.made import partial
+from jax_lstm.engine.online import Online, OnlineStream, make_online
 from jax_lstm.engine.parallel import make_parallel_rnn
 from jax_lstm.engine.routes import make_cell, make_rnn, routes
 from jax_lstm.files import exported
@@ -71,6 +72,8 @@ __all__ = [
     "Linearised",
     "MemoryPlan",
     "MemoryRow",
+    "Online",
+    "OnlineStream",
     "StackParams",
     "States",
     "Stream",
@@ -104,6 +107,7 @@ __all__ = [
     "load",
     "make_cell",
     "make_linearised",
+    "make_online",
     "make_parallel_rnn",
     "make_rnn",
     "make_states",

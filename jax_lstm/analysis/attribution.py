@@ -40,6 +40,7 @@ from jax_lstm.analysis.opened import (
 )
 from jax_lstm.doors import check_function
 from jax_lstm.engine.bptt import through_prepare
+from jax_lstm.engine.programs import in_one_program, with_sequence
 from jax_lstm.engine.segments import cast_like, clear_masked, widen, zeros_like
 from jax_lstm.notation import Tree
 
@@ -95,6 +96,12 @@ def attribute(
     dstate = check_cotangents(run, dhs, dstate)
     if of is not None:
         check_function("of", of, 1)
+        return with_sequence(take_apart, (), of, run, dhs, dstate)
+    return in_one_program(take_apart, (None,), run, dhs, dstate)
+
+
+def take_apart(of, run, dhs, dstate):
+    """`attribute`, as one program."""
     gates, steps = len(run.gates), run.steps
 
     def body(dstate, now):

@@ -44,6 +44,7 @@ from jax_lstm.cells.elman import ELMAN
 from jax_lstm.cells.lstm import LSTM
 from jax_lstm.doors import check_size, is_array, refuse
 from jax_lstm.engine.bptt import fork_of_h
+from jax_lstm.engine.programs import in_one_program
 from jax_lstm.engine.segments import clear_masked, where, widen, zeros_like
 from jax_lstm.notation import Tree
 from jax_lstm.stages import tanh_bwd
@@ -86,7 +87,11 @@ def gradient_norms(run: Linearised, dhs: ArrayLike, dstate: Tree = None) -> Grad
 
     Source: Hochreiter & Schmidhuber (1997), the error that flows back; jax_lstm/textbook.py.
     """
-    dstate = check_cotangents(run, dhs, dstate)
+    return in_one_program(norms, (), run, dhs, check_cotangents(run, dhs, dstate))
+
+
+def norms(run, dhs, dstate):
+    """`gradient_norms`, as one program."""
     mask = run.steps.mask
 
     def body(dstate, now):
@@ -128,6 +133,11 @@ def jacobians(run: Linearised) -> Tree:
     """
 
     check_run(run)
+    return in_one_program(rows_back, (), run)
+
+
+def rows_back(run):
+    """`jacobians`, as one program."""
 
     def of(n):
         def body(dstate, now):
@@ -186,9 +196,13 @@ def jacobian_norms(
     check_run(run)
     iterations = check_size("iterations", iterations, 1)
     seed = check_size("seed", seed, 0)
-    T = run.states[0].shape[0]
-    at = check_places(at, T)
-    state = widen(run.state)
+    at = check_places(at, run.states[0].shape[0])
+    return in_one_program(iterate, (iterations,), run, at, jax.random.key(seed))
+
+
+def iterate(iterations, run, at, key):
+    """`jacobian_norms`, as one program."""
+    T, state = run.states[0].shape[0], widen(run.state)
     every, now = copies(state, len(at)), (jnp.arange(T, dtype=jnp.int32), every_step(run))
 
     def forward(n, v):
@@ -216,7 +230,7 @@ def jacobian_norms(
         return lax.scan(body, start, now, reverse=not run.reverse)[0][1]
 
     def of(n):
-        v = jax.random.normal(jax.random.key(seed), every[n].shape, every[n].dtype)
+        v = jax.random.normal(key, every[n].shape, every[n].dtype)
         v = lax.fori_loop(1, iterations, lambda _, v: unit(backward(n, unit(forward(n, v)))), v)
         v = unit(v)
         u = forward(n, v)

@@ -114,6 +114,7 @@ ELEMENTWISE_LSTM = Cell(
     slopes=slopes,
     step_bwd=step_bwd,
     weights_bwd=weights_bwd,
+    diagonal=("c",),
 )
 init_elementwise_lstm_state = make_init_state(ELEMENTWISE_LSTM)
 (

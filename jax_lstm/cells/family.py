@@ -7,7 +7,9 @@ from jax_lstm.cells.cornn import *
 from jax_lstm.cells.elementwise_lstm import *
 from jax_lstm.cells.elman import *
 from jax_lstm.cells.fast_grnn import *
+from jax_lstm.cells.gated import *
 from jax_lstm.cells.gru import *
+from jax_lstm.cells.heads import *
 from jax_lstm.cells.ind_rnn import *
 from jax_lstm.cells.indy_lstm import *
 from jax_lstm.cells.janet import *

@@ -68,6 +68,7 @@ IND_RNN = Cell(
     step=step,
     step_bwd=step_bwd,
     weights_bwd=weights_bwd,
+    diagonal=("h",),
 )
 init_ind_rnn_state = make_init_state(IND_RNN)
 ind_rnn_cell, ind_rnn_cell_autodiff, ind_rnn, ind_rnn_autodiff = routes(

@@ -89,6 +89,7 @@ INDY_LSTM = Cell(
     slopes=lstm.slopes,
     step_bwd=step_bwd,
     weights_bwd=weights_bwd,
+    diagonal=("h", "c"),
 )
 init_indy_lstm_state = make_init_state(INDY_LSTM)
 indy_lstm_cell, indy_lstm_cell_autodiff, indy_lstm, indy_lstm_autodiff = routes(

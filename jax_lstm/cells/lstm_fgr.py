@@ -88,7 +88,7 @@ def slopes(w, prevs, gates):
 def step_bwd(w, prev, slopes, dstate):
     *factors, own = slopes
     dq = dstate.q * own  # (2'): what step t+1 said of the gates, at their net inputs
-    p = odyssey.peepholes(VANILLA, w.p, dstate.c)
+    p = odyssey.peepholes(VANILLA, w, dstate.c)
     dq_i, dq_f, dq_o = packed.blocks_of(dq, 3)
     dc, _ = fork_bwd(None, (dstate.c, p["o"] * dq_o))  # (F') at c_t
     da, dc_prev = odyssey.net_input_bwd(VANILLA, factors, dstate._replace(c=dc))

@@ -117,6 +117,7 @@ MIN_GRU = Cell(
     step_bwd=step_bwd,
     weights_bwd=weights_of(MinGRUParams),
     affine=affine,
+    diagonal=("h",),
 )
 init_min_gru_state = make_init_state(MIN_GRU)
 min_gru_cell, min_gru_cell_autodiff, min_gru, min_gru_autodiff = routes(MIN_GRU, "the minGRU")
@@ -138,6 +139,7 @@ MIN_LSTM = Cell(
     step_bwd=step_bwd,
     weights_bwd=weights_of(MinLSTMParams),
     affine=affine,
+    diagonal=("h",),
 )
 init_min_lstm_state = make_init_state(MIN_LSTM)
 min_lstm_cell, min_lstm_cell_autodiff, min_lstm, min_lstm_autodiff = routes(MIN_LSTM, "the minLSTM")

@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_lstm.cells import packed
+from jax_lstm.cells.activated import IDENTITY, SIGMOID, TANH, Nonlinear, fire, fire_bwd, output
 from jax_lstm.cells.initial import Init, make_init, ones_in_block
 from jax_lstm.cells.lstm import LSTMState
 from jax_lstm.engine.cell import Cell, Params
@@ -37,13 +38,11 @@ from jax_lstm.notation import GATES
 from jax_lstm.stages import (
     align,
     bias_bwd,
+    clip,
+    clip_bwd,
     fork_bwd,
     linear_bwd_input,
     linear_bwd_weight,
-    sigmoid,
-    sigmoid_bwd,
-    tanh,
-    tanh_bwd,
 )
 
 __all__ = ["PEEPHOLE_LSTM", "PeepholeLSTMParams", "init_peephole_lstm", "init_peephole_lstm_state"]
@@ -64,12 +63,18 @@ __all__ += ["lstm_cifg", "lstm_cifg_autodiff", "lstm_cifg_cell", "lstm_cifg_cell
 
 
 class Variant(NamedTuple):
-    """What a variant has: its blocks side by side, and how f, g and h come about."""
+    """What a variant has: its blocks side by side, what each goes through and c on its way out, and
+    how f comes about. `make_gated` makes others."""
 
     blocks: tuple[str, ...] = GATES
     coupled: bool = False
-    input_tanh: bool = True
-    output_tanh: bool = True
+    g: Nonlinear = TANH
+    c: Nonlinear = TANH
+    i: Nonlinear = SIGMOID
+    f: Nonlinear = SIGMOID
+    o: Nonlinear = SIGMOID
+    peepholes: bool = True
+    cell_clip: float | None = None
 
 
 VARIANTS = {
@@ -77,16 +82,20 @@ VARIANTS = {
     "lstm_nig": Variant(("f", "g", "o")),
     "lstm_nfg": Variant(("i", "g", "o")),
     "lstm_nog": Variant(("i", "f", "g")),
-    "lstm_niaf": Variant(input_tanh=False),
-    "lstm_noaf": Variant(output_tanh=False),
+    "lstm_niaf": Variant(g=IDENTITY),
+    "lstm_noaf": Variant(c=IDENTITY),
     "lstm_cifg": Variant(("i", "g", "o"), coupled=True),
 }
 
 
-def peepholes(v, p, c):
-    """{gate: (H,)} of p, the blocks of the gates that see c, side by side."""
+def peepholes(v, w, c):
+    """{gate: (H,)} of p, the blocks of the gates that see c, side by side; {} where none does."""
+    if not v.peepholes:
+        return {}
     names = [k for k in v.blocks if k != "g"]
-    return dict(zip(names, packed.blocks_of(align(p, c).astype(c.dtype), len(names)), strict=True))
+    return dict(
+        zip(names, packed.blocks_of(align(w.p, c).astype(c.dtype), len(names)), strict=True)
+    )
 
 
 def times(gate, x):
@@ -94,26 +103,40 @@ def times(gate, x):
     return x if gate is None else gate * x
 
 
-def gates_of(v, saved):
+def with_peephole(p, k, a, c):
+    return a[k] + p[k] * c if k in p else a[k]  # (16)
+
+
+def gates_of(v, outputs):
     """i, f, g, o; None where there is no gate."""
-    gates = dict(zip(v.blocks, saved, strict=True))
-    i = gates.get("i")
-    f = 1 - gates["i"] if v.coupled else gates.get("f")
-    return i, f, gates["g"], gates.get("o")
+    i = outputs.get("i")
+    f = 1 - outputs["i"] if v.coupled else outputs.get("f")
+    return i, f, outputs["g"], outputs.get("o")
+
+
+def gates_kept(v, saved):
+    """The same, of what a step kept."""
+    pairs = zip(v.blocks, saved, strict=True)
+    return gates_of(v, {k: output(getattr(v, k), kept) for k, kept in pairs})
+
+
+def new_cell(v, i, f, g, c_prev):
+    """c, perhaps clipped.                                              (3), (37)"""
+    c = times(f, c_prev) + times(i, g)
+    return c if v.cell_clip is None else clip(c, v.cell_clip)
 
 
 def step_from(v, w, prev, a):
-    """(2) to (4) of a net input: h, c, and the blocks in their order."""
+    """(2) to (4) of a net input: h, c, and what is kept of the blocks in their order."""
     a, c_prev = dict(zip(v.blocks, packed.blocks_of(a, len(v.blocks)), strict=True)), prev.c
-    p = peepholes(v, w.p, c_prev)
-    gates = {k: sigmoid(a[k] + p[k] * c_prev) for k in ("i", "f") if k in a}  # (16), (2)
-    gates["g"] = tanh(a["g"]) if v.input_tanh else a["g"]  # (2)
-    i, f, g, _ = gates_of(v, [gates.get(k) for k in v.blocks])
-    c = times(f, c_prev) + times(i, g)  # (3)
+    p = peepholes(v, w, c_prev)
+    fired = {k: fire(getattr(v, k), with_peephole(p, k, a, c_prev)) for k in a if k != "o"}
+    i, f, g, _ = gates_of(v, {k: y for k, (y, _) in fired.items()})  # (16), (2)
+    c = new_cell(v, i, f, g, c_prev)  # (3)
     if "o" in a:
-        gates["o"] = sigmoid(a["o"] + p["o"] * c)  # (16), (2)
-    h = times(gates.get("o"), tanh(c) if v.output_tanh else c)  # (4)
-    return h.astype(prev.h.dtype), c, tuple(gates[k] for k in v.blocks)
+        fired["o"] = fire(v.o, with_peephole(p, "o", a, c))  # (16), (2)
+    h = times(fired["o"][0] if "o" in a else None, fire(v.c, c)[0])  # (4)
+    return h.astype(prev.h.dtype), c, tuple(fired[k][1] for k in v.blocks)
 
 
 def step(v, w, prev, z):
@@ -124,25 +147,32 @@ def step(v, w, prev, z):
 def slopes(v, w, prevs, saved):
     """What dh is going to be multiplied with on its way to da_o and c_t, and dc on its way to the
     other blocks and c_{t-1}: da, dc, dc_prev. c is recomputed."""
-    c_prev, p = prevs.c, peepholes(v, w.p, prevs.c)
-    i, f, g, o = gates_of(v, saved)
-    c = times(f, c_prev) + times(i, g)
+    c_prev, p = prevs.c, peepholes(v, w, prevs.c)
+    i, f, g, o = gates_kept(v, saved)
+    kept, da = dict(zip(v.blocks, saved, strict=True)), {}
+    c = new_cell(v, i, f, g, c_prev)
     one = jnp.ones_like(c)
-    s = tanh(c) if v.output_tanh else c
-    dc, da = times(o, tanh_bwd(s, one) if v.output_tanh else one), {}  # (4')
+    s, kept_c = fire(v.c, c)
+    dc = times(o, fire_bwd(v.c, kept_c, one))  # (4')
     if o is not None:
-        da["o"] = sigmoid_bwd(o, s)  # (4'), (2')
-        dc, _ = fork_bwd(None, (dc, p["o"] * da["o"]))  # (F') at c_t: tanh(c_t), peephole
-    dg = times(i, one)  # (3')
-    da["g"] = tanh_bwd(g, dg) if v.input_tanh else dg  # (2')
-    dc_prev = times(f, one)  # (3')
+        da["o"] = fire_bwd(v.o, kept["o"], s)  # (4'), (2')
+        dc = fork_of_peephole(p, "o", dc, da)  # (F') at c_t: the state's tanh, peephole
+    dnew = one if v.cell_clip is None else clip_bwd((c, v.cell_clip), one)[0]  # (37')
+    da["g"] = fire_bwd(v.g, kept["g"], times(i, dnew))  # (3'), (2')
+    dc_prev = times(f, dnew)  # (3')
     if i is not None:
-        da["i"] = sigmoid_bwd(i, g - c_prev if v.coupled else g)  # (3'), (2')
-        dc_prev = dc_prev + p["i"] * da["i"]  # (F') at c_{t-1}
+        di = (g - c_prev if v.coupled else g) * dnew  # (3'), and f = 1 - i
+        da["i"] = fire_bwd(v.i, kept["i"], di)  # (2')
+        dc_prev = fork_of_peephole(p, "i", dc_prev, da)  # (F') at c_{t-1}
     if f is not None and not v.coupled:
-        da["f"] = sigmoid_bwd(f, c_prev)  # (3'), (2')
-        dc_prev = dc_prev + p["f"] * da["f"]  # (F') at c_{t-1}
+        da["f"] = fire_bwd(v.f, kept["f"], c_prev * dnew)  # (3'), (2')
+        dc_prev = fork_of_peephole(p, "f", dc_prev, da)  # (F') at c_{t-1}
     return packed.side_by_side(*(da[k] for k in v.blocks)), dc, dc_prev
+
+
+def fork_of_peephole(p, k, dc, da):
+    """dc, and what comes back through the peephole of gate k.                (F')"""
+    return fork_bwd(None, (dc, p[k] * da[k]))[0] if k in p else dc
 
 
 def step_bwd(v, w, prev, slopes, dstate):
@@ -161,26 +191,32 @@ def net_input_bwd(v, slopes, dstate):
 def weights_bwd(v, kind, w, xs, prevs, saved, das):
     """dW, dU, db, and dp: each peephole is a fork over steps and examples, as an offset is."""
     dW, db, dxs = packed.input_bwd(w, xs, das)
-    i, f, g, _ = gates_of(v, saved)
-    seen = {"i": prevs.c, "f": prevs.c, "o": times(f, prevs.c) + times(i, g)}
+    dU = linear_bwd_weight(prevs.h, das)
+    if not v.peepholes:
+        return kind(dW, dU, db), dxs
+    i, f, g, _ = gates_kept(v, saved)
+    seen = {"i": prevs.c, "f": prevs.c, "o": new_cell(v, i, f, g, prevs.c)}
     da = dict(zip(v.blocks, packed.blocks_of(das, len(v.blocks)), strict=True))
     dp = [bias_bwd(None, da[k] * seen[k])[1] for k in v.blocks if k != "g"]  # (16')
-    return kind(dW, linear_bwd_weight(prevs.h, das), db, jnp.concatenate(dp)), dxs
+    return kind(dW, dU, db, jnp.concatenate(dp)), dxs
 
 
 def shapes_of(v: Variant) -> tuple[tuple[str, str], ...]:
     n = len(v.blocks)
-    return ("W", f"D,{n}H"), ("U", f"H,{n}H"), ("b", f"{n}H"), ("p", f"{n - 1}H")
+    own = (("p", f"{n - 1}H"),) if v.peepholes else ()
+    return ("W", f"D,{n}H"), ("U", f"H,{n}H"), ("b", f"{n}H"), *own
 
 
-def draw(name: str, kind: type[Params]) -> Init[Params]:
-    v = VARIANTS[name]
+def draw(name: str, kind: type[Params], v: Variant | None = None) -> Init[Params]:
+    v = VARIANTS[name] if v is None else v
     own = {"b": ones_in_block(len(v.blocks), v.blocks.index("f"))} if "f" in v.blocks else {}
     return make_init(name, kind, shapes_of(v), **own)
 
 
-def variant(name: str, kind: type[Params], init: Init[Params]) -> Cell[Params, LSTMState]:
-    v = VARIANTS[name]
+def variant(
+    name: str, kind: type[Params], init: Init[Params], v: Variant | None = None
+) -> Cell[Params, LSTMState]:
+    v = VARIANTS[name] if v is None else v
     return Cell(
         name=name,
         params=kind,

@@ -22,9 +22,10 @@ import jax
 import jax.numpy as jnp
 
 from jax_lstm.cells import packed
-from jax_lstm.cells.initial import make_init
+from jax_lstm.cells.activated import SIGMOID, TANH, Nonlinear, fire, fire_bwd, output
+from jax_lstm.cells.initial import Init, make_init
 from jax_lstm.cells.packed import HiddenState
-from jax_lstm.engine.cell import Cell
+from jax_lstm.engine.cell import Cell, Params
 from jax_lstm.engine.made import partial
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.stages import (
@@ -37,10 +38,6 @@ from jax_lstm.stages import (
     linear_bwd_weight,
     product,
     product_bwd,
-    sigmoid,
-    sigmoid_bwd,
-    tanh,
-    tanh_bwd,
 )
 
 __all__ = ["GRU_RESET_BEFORE", "GRUResetBeforeParams"]
@@ -87,47 +84,68 @@ def project(w, xs):
     return bias(linear(xs, w.W), w.b)
 
 
-def step(n, w, prev, a):
-    *a_gates, a_n = packed.blocks_of(a, n)
+class Form(NamedTuple):
+    """What the gates and the candidate go through; z is None where it is 1 - r: one gate."""
+
+    r: Nonlinear = SIGMOID
+    z: Nonlinear | None = SIGMOID
+    n: Nonlinear = TANH
+
+
+def gates_of(form):
+    return (form.r,) if form.z is None else (form.r, form.z)
+
+
+def blend_of(form, gates, old, new):
+    """h, and the arguments that the blend was given."""
+    args = (gates[0], new, old) if form.z is None else (gates[1], old, new)
+    return blend(*args), args  # (19)
+
+
+def step(form, w, prev, a):
+    *a_gates, a_n = packed.blocks_of(a, len(gates_of(form)) + 1)
     h_prev = prev.h
-    u = packed.blocks_of(linear(h_prev, w.U_gates), n - 1)  # (1)
-    gates = tuple(sigmoid(a + u) for a, u in zip(a_gates, u, strict=True))  # (2)
+    u = packed.blocks_of(linear(h_prev, w.U_gates), len(a_gates))  # (1)
+    fired = [fire(k, a + u) for k, a, u in zip(gates_of(form), a_gates, u, strict=True)]  # (2)
+    gates = [y for y, _ in fired]
     old = h_prev.astype(gates[0].dtype)
     seen = product(gates[0], old).astype(h_prev.dtype)  # (16)
-    new = tanh(a_n + linear(seen, w.U_n))  # (1), (2)
-    h = blend(gates[1], old, new) if n == 3 else blend(gates[0], new, old)  # (19)
-    return HiddenState(h.astype(h_prev.dtype)), (*gates, new)
+    new, kept = fire(form.n, a_n + linear(seen, w.U_n))  # (1), (2)
+    h, _ = blend_of(form, gates, old, new)
+    return HiddenState(h.astype(h_prev.dtype)), (*(kept for _, kept in fired), kept)
 
 
-def slopes(n, w, prevs, saved):
-    """What dh is going to be multiplied with on its way to the blend's gate, h_{t-1} and a_n."""
-    *gates, new = saved
+def slopes(form, w, prevs, saved):
+    """What dh is going to be multiplied with on its way to the blend's gate, h_{t-1} and a_n; and
+    of each gate by itself."""
+    *kept, kept_n = saved
+    gates = [output(k, x) for k, x in zip(gates_of(form), kept, strict=True)]
+    new = output(form.n, kept_n)
     old, one = prevs.h.astype(new.dtype), jnp.ones_like(new)
-    if n == 3:
-        dgate, dold, dnew = blend_bwd((gates[1], old, new), one)  # (19')
-    else:
-        dgate, dnew, dold = blend_bwd((gates[0], new, old), one)  # (19')
-    return gates, old, dgate, dold, tanh_bwd(new, dnew)  # (2')
+    dgate, dold, dnew = blend_bwd(blend_of(form, gates, old, new)[1], one)  # (19')
+    dold, dnew = (dnew, dold) if form.z is None else (dold, dnew)
+    own = [fire_bwd(k, x, one) for k, x in zip(gates_of(form), kept, strict=True)]  # (2')
+    return gates[0], old, dgate, dold, fire_bwd(form.n, kept_n, dnew), own  # (2')
 
 
-def step_bwd(n, w, prev, slopes, dstate):
+def step_bwd(form, w, prev, slopes, dstate):
     """The forward read bottom-up: the reset's cotangent comes back through the second product."""
-    gates, old, dgate, dold, da_n = slopes
+    r, old, dgate, dold, da_n, own = slopes
     dh = dstate.h
     dgate, da_n = dgate * dh, da_n * dh
-    dr, dh_seen = product_bwd((gates[0], old), linear_bwd_input(w.U_n, da_n))  # (1'x), (16')
-    dgates = (dr, dgate) if n == 3 else (fork_bwd(None, (dr, dgate))[0],)  # (F') at f
-    da = packed.side_by_side(*map(sigmoid_bwd, gates, dgates))  # (2')
+    dr, dh_seen = product_bwd((r, old), linear_bwd_input(w.U_n, da_n))  # (1'x), (16')
+    dgates = (fork_bwd(None, (dr, dgate))[0],) if form.z is None else (dr, dgate)  # (F') at f
+    da = packed.side_by_side(*(s * d for s, d in zip(own, dgates, strict=True)))  # (2')
     dh_gates = linear_bwd_input(w.U_gates, da)  # (1'x)
     dh_prev, _ = fork_bwd(None, (dold * dh, dh_seen, dh_gates))  # (F') at h_{t-1}
     return HiddenState(dh_prev), packed.side_by_side(da, da_n)
 
 
-def weights_bwd(kind, w, xs, prevs, saved, das):
+def weights_bwd(form, kind, w, xs, prevs, saved, das):
     """dW, db and dU in two products: what the candidate's weights see is r ⊙ h_prev."""
     dW, db, dxs = packed.input_bwd(w, xs, das)
-    gates = w.U_gates.shape[1]
-    seen = product(saved[0], prevs.h.astype(saved[0].dtype)).astype(prevs.h.dtype)  # (16)
+    gates, r = w.U_gates.shape[1], output(form.r, saved[0])
+    seen = product(r, prevs.h.astype(r.dtype)).astype(prevs.h.dtype)  # (16)
     dU = (
         linear_bwd_weight(prevs.h, das[..., :gates]),  # (1'W)
         linear_bwd_weight(seen, das[..., gates:]),  # (1'W)
@@ -139,21 +157,29 @@ def shapes_of(n):
     return ("W", f"D,{n}H"), ("U", f"H,{n}H"), ("b", f"{n}H")
 
 
+def unit(
+    name: str, kind: type[Params], gates: tuple[str, ...], form: Form, init: Init[Params]
+) -> Cell[Params, HiddenState]:
+    return Cell(
+        name=name,
+        params=kind,
+        state=HiddenState,
+        shapes=shapes_of(len(gates)),
+        fields=(("h", "H"),),
+        gates=gates,
+        init=init,
+        prepare=prepare,
+        project=project,
+        step=partial(step, form),
+        slopes=partial(slopes, form),
+        step_bwd=partial(step_bwd, form),
+        weights_bwd=partial(weights_bwd, form, kind),
+    )
+
+
 init_gru_reset_before = make_init("gru_reset_before", GRUResetBeforeParams, shapes_of(3))
-GRU_RESET_BEFORE = Cell(
-    name="gru_reset_before",
-    params=GRUResetBeforeParams,
-    state=HiddenState,
-    shapes=shapes_of(3),
-    fields=(("h", "H"),),
-    gates=("r", "z", "n"),
-    init=init_gru_reset_before,
-    prepare=prepare,
-    project=project,
-    step=partial(step, 3),
-    slopes=partial(slopes, 3),
-    step_bwd=partial(step_bwd, 3),
-    weights_bwd=partial(weights_bwd, GRUResetBeforeParams),
+GRU_RESET_BEFORE = unit(
+    "gru_reset_before", GRUResetBeforeParams, ("r", "z", "n"), Form(), init_gru_reset_before
 )
 init_gru_reset_before_state = make_init_state(GRU_RESET_BEFORE)
 (
@@ -164,20 +190,6 @@ init_gru_reset_before_state = make_init_state(GRU_RESET_BEFORE)
 ) = routes(GRU_RESET_BEFORE, "the gated recurrent unit with the reset before the product")
 
 init_mgu = make_init("mgu", MGUParams, shapes_of(2))
-MGU = Cell(
-    name="mgu",
-    params=MGUParams,
-    state=HiddenState,
-    shapes=shapes_of(2),
-    fields=(("h", "H"),),
-    gates=("f", "n"),
-    init=init_mgu,
-    prepare=prepare,
-    project=project,
-    step=partial(step, 2),
-    slopes=partial(slopes, 2),
-    step_bwd=partial(step_bwd, 2),
-    weights_bwd=partial(weights_bwd, MGUParams),
-)
+MGU = unit("mgu", MGUParams, ("f", "n"), Form(z=None), init_mgu)
 init_mgu_state = make_init_state(MGU)
 mgu_cell, mgu_cell_autodiff, mgu, mgu_autodiff = routes(MGU, "the minimal gated unit")

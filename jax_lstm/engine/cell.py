@@ -56,6 +56,9 @@ class Cell(NamedTuple, Generic[Params, State]):
     prepare_bwd(params, dw) -> dparams, None     the twin of `prepare`, where that is a stage; what
         `weights_bwd` returns as dparams is then dw.
     affine(w, zs) -> a, b                 of h_t = a h_{t-1} + b. No route reads it yet.
+    diagonal: the fields of the state through which a unit sees its own past, and that of no other
+        unit: the exact gradient of an endless stream is then cheap, see online.py. Every parameter
+        whose influence lasts has the units in its last axis alone. None: units see each other.
     consts: the field of the state over which consts are a mask, (..., H) broadcastable to it;
         "any": whatever the cell likes; None: it takes none, and the doors refuse them.
     beside: fields of the state for each of which a mask per step comes beside xs, which are then a
@@ -90,6 +93,7 @@ class Cell(NamedTuple, Generic[Params, State]):
     options: tuple[tuple[str, Any], ...] = ()
     sizes: tuple[tuple[str, str], ...] = ()
     kept: tuple[str, ...] | None = None
+    diagonal: tuple[str, ...] | None = None
 
 
 AnyCell: TypeAlias = Cell[Any, Any]

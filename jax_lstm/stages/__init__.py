@@ -4,6 +4,7 @@
     packed     (2) in one loop over all four gates
     between    masks, and what stands between layers, (11) to (18)
     gated      what other cells are made of, (19) to (22)
+    activations  what a gate's nonlinearity may be, (29) to (36), and clipping, (37)
     readout    dense, embedding, (5) and (6)
     losses     (7) to (9)
     sums       Σ xᵀ y over steps and examples
@@ -13,7 +14,35 @@
 stages at its end.
 """
 
-from jax_lstm.stages import between, gated, losses, packed, readout, step
+from jax_lstm.stages import activations, between, gated, losses, packed, readout, step
+from jax_lstm.stages.activations import ACTIVATIONS as ACTIVATIONS
+from jax_lstm.stages.activations import affine as affine
+from jax_lstm.stages.activations import affine_bwd as affine_bwd
+from jax_lstm.stages.activations import affine_jvp as affine_jvp
+from jax_lstm.stages.activations import clip as clip
+from jax_lstm.stages.activations import clip_bwd as clip_bwd
+from jax_lstm.stages.activations import clip_jvp as clip_jvp
+from jax_lstm.stages.activations import elu as elu
+from jax_lstm.stages.activations import elu_bwd as elu_bwd
+from jax_lstm.stages.activations import elu_jvp as elu_jvp
+from jax_lstm.stages.activations import hard_sigmoid as hard_sigmoid
+from jax_lstm.stages.activations import hard_sigmoid_bwd as hard_sigmoid_bwd
+from jax_lstm.stages.activations import hard_sigmoid_jvp as hard_sigmoid_jvp
+from jax_lstm.stages.activations import leaky_relu as leaky_relu
+from jax_lstm.stages.activations import leaky_relu_bwd as leaky_relu_bwd
+from jax_lstm.stages.activations import leaky_relu_jvp as leaky_relu_jvp
+from jax_lstm.stages.activations import scaled_tanh as scaled_tanh
+from jax_lstm.stages.activations import scaled_tanh_bwd as scaled_tanh_bwd
+from jax_lstm.stages.activations import scaled_tanh_jvp as scaled_tanh_jvp
+from jax_lstm.stages.activations import softplus as softplus
+from jax_lstm.stages.activations import softplus_bwd as softplus_bwd
+from jax_lstm.stages.activations import softplus_jvp as softplus_jvp
+from jax_lstm.stages.activations import softsign as softsign
+from jax_lstm.stages.activations import softsign_bwd as softsign_bwd
+from jax_lstm.stages.activations import softsign_jvp as softsign_jvp
+from jax_lstm.stages.activations import thresholded_relu as thresholded_relu
+from jax_lstm.stages.activations import thresholded_relu_bwd as thresholded_relu_bwd
+from jax_lstm.stages.activations import thresholded_relu_jvp as thresholded_relu_jvp
 from jax_lstm.stages.between import add as add
 from jax_lstm.stages.between import add_bwd as add_bwd
 from jax_lstm.stages.between import add_jvp as add_jvp
@@ -84,4 +113,5 @@ from jax_lstm.stages.step import tanh as tanh
 from jax_lstm.stages.step import tanh_bwd as tanh_bwd
 from jax_lstm.stages.step import tanh_jvp as tanh_jvp
 
-TWINS = step.ROWS | packed.ROWS | between.ROWS | gated.ROWS | readout.ROWS | losses.ROWS
+TWINS = step.ROWS | packed.ROWS | between.ROWS | gated.ROWS | activations.ROWS
+TWINS |= readout.ROWS | losses.ROWS

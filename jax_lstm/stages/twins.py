@@ -36,8 +36,8 @@ class Twin(NamedTuple):
     args: (name, shape) of each argument that is an array, "T,B,D" in the letters of notation.py,
       perhaps "constant T,B,H", "boolean T,B", "V of T,B"; or (name, (type, (name, shape), ...)) for
       a NamedTuple of arrays. M is 4H.
-    residual: the names of the arguments that the twin is given, in order; "output" is the stage's
-      own result. One of them is given bare, several as a tuple, none as None.
+    residual: the names of the arguments that the twin is given, in order, static ones among them;
+      "output" is the stage's own result. One is given bare, several as a tuple, none as None.
     static: (name, an example of it) of arguments that are no arrays; they come last.
     """
 
@@ -86,7 +86,8 @@ def has_cotangent(shape):
 
 def residual_of(twin, args, y):
     """What the twin may use, of the arguments and of the result."""
-    there = dict(zip((name for name, _ in twin.args), args, strict=False)) | {"output": y}
+    names = (name for name, _ in (*twin.args, *twin.static))
+    there = dict(zip(names, args, strict=False)) | {"output": y}
     kept = tuple(there[name] for name in twin.residual)
     return kept[0] if len(kept) == 1 else kept or None
 

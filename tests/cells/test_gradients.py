@@ -44,7 +44,7 @@ def test_twin_of_a_stage(name):
             assert_close(got, want)
 
 
-FILES = ("step", "packed", "between", "gated", "readout", "losses")
+FILES = ("step", "packed", "between", "gated", "activations", "readout", "losses")
 
 
 def test_every_twin_of_the_derivation_has_a_row():

@@ -177,6 +177,17 @@ MUTANTS = {
     "layer_norm: the mean's share dropped": broken("layer_norm", without_the_mean),
     "relu: always open": broken("relu", lambda y, dy: dy),
     "log_sigmoid: of the gate": broken("log_sigmoid", lambda y, dy: dy * jnp.exp(y)),
+    "hard_sigmoid: always open": broken("hard_sigmoid", lambda r, dy: (r[1] * dy, None, None)),
+    "softsign: not squared": broken("softsign", lambda y, dy: dy * (1 - jnp.abs(y))),
+    "softplus: 1 - s": broken("softplus", lambda y, dy: dy * jnp.exp(-y)),
+    "elu: alpha dropped": broken("elu", lambda r, dy: (jnp.where(r[0] > 0, dy, dy * r[0]), None)),
+    "leaky_relu: shut": broken("leaky_relu", lambda r, dy: (jnp.where(r[0] > 0, dy, 0 * dy), None)),
+    "thresholded_relu: always open": broken("thresholded_relu", lambda r, dy: (dy, None)),
+    "scaled_tanh: y for t": broken(
+        "scaled_tanh", lambda r, dy: (r[1] * r[2] * dy * (1 - r[0] ** 2), None, None)
+    ),
+    "affine: alpha dropped": broken("affine", lambda r, dy: (dy, None, None)),
+    "clip: always open": broken("clip", lambda r, dy: (dy, None)),
     # the chain rule of a step
     "lstm: dc not carried": (lstm_cell_file, "fork_bwd", lambda _, dxs: (dxs[1], None)),
     "lstm: dc only carried": (lstm_cell_file, "fork_bwd", lambda _, dxs: (dxs[0], None)),

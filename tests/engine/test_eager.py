@@ -96,6 +96,30 @@ def test_a_second_call_compiles_nothing(name):
     assert_close(first, jax.jit(value_and_gradient, static_argnums=0)(run, args), 1e-9)
 
 
+def read(run, dhs):
+    """Everything that can be read off a run, no jit anywhere."""
+    return (
+        jl.attribute(run, dhs),
+        jl.attribute(run, dhs, of=functools.partial(jax.tree.map, jnp.abs)),
+        jl.gradient_norms(run, dhs),
+        jl.jacobians(run),
+        jl.jacobian_norms(run, [0, 2], iterations=3),
+        jl.forget_products(run),
+    )
+
+
+def test_what_reads_a_run_compiles_once():
+    """A run of other numbers is read by the same programs, and each is one program."""
+    params, state, xs = LSTM
+    runs = [jl.linearised_lstm(params, state, x) for x in (xs, 2 * xs)]
+    first = read(runs[0], jnp.cos(runs[0].states[0]))
+    assert compilations(read, runs[1], runs[1].states[0]) == 0
+    again = read(runs[0], jnp.cos(runs[0].states[0]))
+    assert_close(first, again, 0)
+    jax.clear_caches()
+    assert compilations(jl.gradient_norms, runs[0], runs[0].states[0], runs[0].state) == 1
+
+
 def test_a_call_is_one_program():
     jax.clear_caches()
     assert compilations(jl.lstm, *LSTM) == 1

@@ -119,6 +119,7 @@ DENSE = jl.DenseParams(draw(D, H), draw(H))
 SQUARE = lambda x: x * x
 AS_SHAPES = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (PARAMS, STATE, XS))
 RUN = jax.eval_shape(jl.linearised_lstm, *AS_SHAPES)
+INFLUENCE = {"h": {"W": draw(B, D, H), "u": draw(B, H), "b": draw(B, H)}}
 PAST = Steps(np.zeros((1, B, D)), np.zeros((1, B), bool), None)
 PROBLEM = {"W": draw(D, 4 * H), "U": draw(H, 4 * H), "b": draw(4 * H), "xs": XS} | {
     "dhs": draw(T, B, H)
@@ -126,6 +127,7 @@ PROBLEM = {"W": draw(D, 4 * H), "U": draw(H, 4 * H), "b": draw(4 * H), "xs": XS}
 
 OPTIONAL, WORDS, FLAGS = {"None"}, {"a word"}, {"True", "a NumPy bool"}
 CALLABLE = {"a function", "a class"}
+BOUND = OPTIONAL | {"a Python float", "a NumPy float"}
 REAL = {"a Python float", "a NumPy float", "a negative number", "zero", "a traced number"}
 NUMBERS, ARRAYS = {"complex numbers", "booleans", "a traced array"}, {"a traced array"}
 NAMES = {
@@ -224,6 +226,16 @@ OF_REFEREE |= {"consts": example(None, WRONG), "xs": example(XS, NUMBERS, ANY)}
 OWN: dict[str, dict[str, Example]] = {
     "make_parallel_rnn": {"cell": example(jl.MIN_GRU)},
     "init_ind_rnn_state": {"params": example(params_of(jl.IND_RNN), size=ANY)},  # H - 1 units
+    "make_gated": {
+        "kind": example("lstm"),
+        "activations": example({"g": "relu"}, OPTIONAL, {"z": "relu"}),
+        "clip": example(3.0, BOUND, 0.0),
+        "cell_clip": example(3.0, BOUND, 0.0),
+        "peepholes": example(False, FLAGS),
+        "coupled": example(False, FLAGS),
+        "n_heads": example(1, size=0),
+    },
+    "in_heads": {"n_heads": example(2, size=0)},
     "init_mlstm": {"key_size": example(2, OPTIONAL)},
     "stack": OF_STACK,
     "stack_autodiff": OF_STACK,
@@ -294,6 +306,15 @@ OWN: dict[str, dict[str, Example]] = {
         "state": example(STATE, size=ANY),
         "xs": example(XS, NUMBERS | {"a shape without numbers"}, ANY),
         "resets": example(None, OPTIONAL, ANY),  # of any steps
+    },
+    "make_online": {"cell": example(jl.IND_RNN)},
+    "online.begin": {
+        "params": example(params_of(jl.IND_RNN), size=ANY),  # H - 1 units
+        "state": example(state_of(jl.IND_RNN, B)),
+    },
+    "online.advance": {
+        "params": example(params_of(jl.IND_RNN)),
+        "online": example(jl.Online(state_of(jl.IND_RNN, B), INFLUENCE), size=ANY),
     },
     "advance": {
         "window": example(jl.Window(STATE, PAST, STATE), size=ANY),

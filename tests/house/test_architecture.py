@@ -53,6 +53,7 @@ OUTSIDE = {
     "flax": {"interop/linen.py", "interop/nnx.py", "interop/flax_loop.py"},
     "matplotlib": {"teaching/graph.py"},
     "safetensors": {"files/arrays.py"},
+    "onnx": {"interop/onnx_graphs.py"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -187,6 +187,38 @@ def test_every_mistake_is_that_of_the_catalogue(packed, name, tmp_path):
 
 
 @needs_node
+def test_a_fork_without_a_branch_is_the_catalogue_s_mistake(packed, tmp_path):
+    """Where the catalogue has the same one; at one step alone, the other steps are the truth's."""
+    _, x = packed["gomez 1"]
+    same = {
+        "without dc_from_next": "dc not carried",
+        "without dh_from_next": "dh not carried",
+        "without dc_from_h": "dc only carried",
+        "without dh_prev_f": "recurrence of f",
+        "without dx_g": "input of g",
+    }
+    jobs = [("lines", x, {}, name) for name in [*same, *same.values()]]
+    one = ("lines", x, {}, "without dx_g at t=1"), ("lines", x, {}, "without dW_i(t=0)")
+    *found, here, share, right, none = ask(
+        tmp_path, [*jobs, *one, ("lines", x), ("lines", x, {}, "of no name")]
+    )
+    assert none is None  # nothing is computed for a name that no switch has
+    for cut, known in zip(found[: len(same)], found[len(same) :], strict=True):
+        for a, b in zip(cut["stages"], known["stages"], strict=True):
+            if a["name"] in ("dh", "dc", "dx", "dh_prev") or a["part"] == "over time":
+                np.testing.assert_allclose(a["value"], b["value"], err_msg=a["name"], **CLOSE)
+    differs = [
+        (a["t"], a["name"])
+        for a, b in zip(here["stages"], right["stages"], strict=True)
+        if a["value"] != b["value"]
+    ]
+    assert differs == [(1, "dx")]
+    sums = [s for s in share["stages"] if s["name"] == "dW_i"]
+    assert sums[-1]["value"] == sums[0]["value"]  # of t=1, told first
+    assert sums[-1]["equation"] == "dW_i(t=1)"
+
+
+@needs_node
 def test_digits_are_written_as_on_paper(tmp_path):
     values = [0.851949, -0.00164591, 0.0, 1e-5, 123456.7, 99999.6, 3.0, 1e22, -6.1e-5, 0.00012345]
     found = ask(tmp_path, [("digits", x) for x in values])

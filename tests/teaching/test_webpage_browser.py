@@ -17,7 +17,7 @@ pytestmark = [
 ]
 WIDTHS = (375, 1280, 1920)
 WIDER = """[...document.querySelectorAll("body *")].filter((e) =>
-  !e.closest("svg, math, .hidden, .skip, .scroll") && e.clientWidth &&
+  !e.closest("svg, math, .hidden, .skip, .scroll:not(.right .scroll), .strip") && e.clientWidth &&
   e.scrollWidth > e.clientWidth + 1).map((e) => `${e.tagName}.${e.className}`)"""
 CUT = """[...document.querySelectorAll("svg.step")].flatMap((s) => {
   const box = s.viewBox.baseVal;
@@ -31,6 +31,24 @@ COVERED = """[...document.querySelectorAll("svg.step g")].flatMap((g) => {
   return !box ? [] : [...g.querySelectorAll("text")].filter(
     (t) => t.getBBox().width > box.getBBox().width + 2 && t.className.baseVal != "first-mark")
     .map((t) => t.textContent);
+})"""
+
+SMALL = """[...document.querySelectorAll("svg.step text, svg.step tspan")].filter((t) => {
+  const svg = t.closest("svg");
+  const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+  return t.textContent && parseFloat(getComputedStyle(t).fontSize) * scale < 10.7;
+}).map((t) => t.textContent)"""
+ENDS = """[...document.querySelectorAll("svg.step")].flatMap((svg) => {
+  const boxes = [...svg.querySelectorAll("g.pill")].filter((g) => /^[WU]$/.test(g.dataset.stage));
+  return [...svg.querySelectorAll("path.edge")].flatMap((p) => {
+    const end = p.getPointAtLength(p.getTotalLength());
+    return boxes.flatMap((g) => {
+      const b = g.querySelector("rect").getBBox();
+      const at = end.x > b.x - 3 && end.x < b.x + b.width + 3 && end.y > b.y - 3 &&
+        end.y < b.y + b.height + 3;
+      return at ? [[g.dataset.stage, p.dataset.value]] : [];
+    });
+  });
 })"""
 
 
@@ -63,6 +81,7 @@ def visit(browser):
 
     def go(address, width=1280, **options):
         page = browser.new_page(viewport={"width": width, "height": 900}, **options)
+        page.set_default_timeout(120_000)  # of a machine that does much else
         page.said, page.asked = [], []
         kinds = ("error", "warning")
         page.on("console", lambda m: page.said.append(m.text) if m.type in kinds else None)
@@ -99,6 +118,7 @@ def test_it_opens_alone_and_nothing_overflows(files, visit, name):
         assert page.evaluate(WIDER) == []
         assert page.evaluate(CUT) == []
         assert page.evaluate(COVERED) == []
+        assert page.evaluate(SMALL) == []
 
 
 def test_stepping_tells_every_line_of_gomez(files, visit):
@@ -111,9 +131,10 @@ def test_stepping_tells_every_line_of_gomez(files, visit):
         # 1e-12 is the promise; the absolute part is for numbers that are 0 but for rounding
         np.testing.assert_allclose(value, np.ravel(s.value)[0], rtol=1e-12, atol=1e-15)
         if s.branches:
-            text = page.locator(".fork-block").inner_text()
-            assert "without this branch" in text
-        assert f"{n + 1} of {len(run.traced.stages)}" in page.locator(".count").inner_text()
+            fork = page.locator(".fork-block")
+            assert "without this branch" in fork.inner_text()
+            assert page.evaluate(WIDER) == []
+        assert f"stage {n + 1} of {len(run.traced.stages)}" in page.locator(".count").inner_text()
         page.keyboard.press("ArrowRight")
     page.keyboard.press("Shift+ArrowLeft")
     assert told(page)[0] == "dW_g"
@@ -165,31 +186,126 @@ def test_an_edit_is_computed_and_stands_in_the_address(files, visit):
     loss = page.locator("[data-role=loss]")
     assert float(loss.get_attribute("data-value")) == pytest.approx(float(want.loss), rel=1e-12)
     assert told(page)[1] == pytest.approx(float(want.gradients["db_o"][0]), rel=1e-12)
+    assert page.locator(".edited .was").inner_text().startswith("was 0.45")
+    effect = page.locator("[data-role=effect] [data-value]").evaluate_all(
+        "xs => xs.map((x) => Number(x.dataset.value))"
+    )
+    gradients = [float(x.gradients["db_o"][0]) for x in (run.traced, want)]
+    losses = [float(x.loss) for x in (run.traced, want)]
+    np.testing.assert_allclose(effect, losses + gradients, rtol=1e-12)
     field.fill("half")
-    assert page.get_by_role("alert").inner_text() == "not a number"
+    assert page.get_by_role("alert").inner_text() == (
+        "“half” is not a number, so -0.75 still holds. Write it as 0.5, -2e-3, NaN or inf."
+    )
     assert float(loss.get_attribute("data-value")) == pytest.approx(float(want.loss), rel=1e-12)
     page.wait_for_function("location.hash.includes('W_f')")
     again = visit(page.url)
     assert told(again) == told(page)
-    page.get_by_role("button", name="as it was").click()
+    page.get_by_role("button", name="as it was", exact=True).click()
     assert told(page)[1] == pytest.approx(float(run.traced.gradients["db_o"][0]), rel=1e-12)
+
+
+def test_a_change_stands_beside_its_effect(files, visit):
+    """What goes into the number that is told is changed there, and the old number stays."""
+    address, _ = files["gomez"]
+    page = visit(address + "#at=3")
+    assert told(page)[0] == "a_g"
+    keys = page.locator("[data-here]").evaluate_all("xs => xs.map((x) => x.dataset.here)")
+    W = ["W_g[0][0]", "W_g[1][0]", "U_g[0][0]", "b_g[0]"]
+    assert keys == ["x[0][0][0]", "x[0][0][1]", *W]
+    before = told(page)[1]
+    page.locator("[data-here='b_g[0]']").fill("0.7")
+    assert told(page)[1] == pytest.approx(before + 0.5, rel=1e-12)
+    was = page.locator("[data-role=was] [data-value]").get_attribute("data-value")
+    assert float(was) == before
+    page.locator(".panel").get_by_role("button", name="b_g[0] as it was").click()
+    assert told(page)[1] == before
 
 
 def test_a_mistake_is_set_beside_the_truth(files, visit):
     address, (run, *_) = files["gomez"]
     page = visit(address + "#at=117")
-    page.locator("[data-role=mistake]").select_option("dc not carried")
+    choose(page, "dc not carried")
     page.get_by_role("button", name="It starts at dc_from_next, backward, t = 0").click()
     assert told(page)[0] == "dc_from_next"
     assert "The difference starts here" in page.locator(".mistake-block").inner_text()
-    truth, wrong = page.locator(".mistake-block [data-value]").evaluate_all(
-        "xs => xs.map((x) => Number(x.dataset.value))"
-    )
-    assert truth == pytest.approx(float(run.traced.backward["dc_from_next"][0, 0, 0]), rel=1e-12)
-    assert wrong == 0
+    truth, wrong = (page.locator(f"[data-role={k}]") for k in ("numbers", "numbers-mistake"))
+    value = truth.locator(".full").get_attribute("data-value")
+    known = float(run.traced.backward["dc_from_next"][0, 0, 0])
+    assert float(value) == pytest.approx(known, rel=1e-12)
+    assert wrong.locator(".full").get_attribute("data-value") == "0"
+    assert truth.inner_text().startswith("truth")
+    assert wrong.inner_text().startswith("mistake")
+    assert "The mistake is made here" in wrong.inner_text()
+    page.keyboard.press("ArrowRight")  # dc: the same sum, of what the mistake left
+    assert "The mistake is made here" not in wrong.inner_text()
     page.keyboard.press("End")
     assert page.locator("svg.step .first").count() == 1
     assert page.locator("svg.step .differs").count() > 5
+
+
+def choose(page, text):
+    """A mistake, found by what is typed."""
+    page.locator("[data-role=mistake]").click()
+    page.get_by_role("combobox", name="search the mistakes").fill(text)
+    page.keyboard.press("Enter")
+
+
+def test_mistakes_are_found_by_their_kind_and_by_words(files, visit):
+    page = visit(files["gomez"][0])
+    page.locator("[data-role=mistake]").click()
+    page.get_by_role("combobox", name="search the mistakes").fill("carried fork")
+    names = page.locator("[data-mistake]").evaluate_all("xs => xs.map((x) => x.dataset.mistake)")
+    assert names == ["", "dc not carried", "dh not carried", "dc only carried"]
+    page.get_by_role("combobox", name="search the mistakes").fill("")
+    page.locator(".filters select").select_option("first or last state")
+    names = page.locator("[data-mistake]").evaluate_all("xs => xs.map((x) => x.dataset.mistake)")
+    assert {"h0 zero", "c0 zero"} & set(names)
+    assert not [k for k in names if "order" in k]
+    page.keyboard.press("Escape")
+    assert page.locator(".choice-box").count() == 0
+    assert page.evaluate("document.activeElement.dataset.role") == "mistake"
+    choose(page, "xyzzy")
+    assert page.locator("[data-role=mistake]").inner_text().startswith("none")
+
+
+def test_any_branch_of_any_fork_can_be_left_out(files, visit):
+    address, (run, *_) = files["gomez"]
+    names = [s.name for s in run.traced.stages]
+    for n in [n for n, s in enumerate(run.traced.stages) if s.branches][:5]:
+        s = run.traced.stages[n]
+        page = visit(f"{address}#at={n}")
+        assert page.locator(".fork-block tbody").count() == len(s.branches)
+        page.locator(".fork-block tbody").last.get_by_role("button").first.click()
+        assert told(page)[0] == names[n]
+        wrong = page.locator("[data-role=numbers-mistake] .full").get_attribute("data-value")
+        left = [np.ravel(s.of[k])[0] for k in s.branches[:-1]]
+        assert float(wrong) == pytest.approx(float(np.sum(left)), rel=1e-12, abs=1e-15)
+        assert "The difference starts here" in page.locator(".panel").inner_text() or (
+            float(np.ravel(s.of[s.branches[-1]])[0]) == 0
+        )
+        page.get_by_role("button", name="put it back").click()
+        assert page.locator("[data-role=numbers-mistake]").count() == 0
+
+
+def test_wires_enter_what_they_are_multiplied_with(files, visit):
+    for name, wires in (("gomez", 16), ("wildml", 8)):
+        page = visit(files[name][0] + "#gates=open")
+        ends = page.evaluate(ENDS)
+        assert len(ends) == wires
+        assert {tuple(x) for x in ends} <= {("W", "x"), ("U", "h_prev")}
+
+
+def test_the_slider_is_over_every_stage(files, visit):
+    address, (run, *_) = files["gomez"]
+    page = visit(address)
+    slider = page.get_by_role("slider")
+    assert slider.get_attribute("max") == str(len(run.traced.stages) - 1)
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    assert told(page)[0] == run.traced.stages[1].name
+    said = slider.get_attribute("aria-valuetext")
+    assert said.startswith(f"forward, t = 0: {run.traced.stages[1].name}, stage 2 of")
 
 
 def test_nan_is_drawn_and_marked(files, visit):
@@ -210,6 +326,8 @@ def test_steps_gates_and_units_open_and_close(files, visit):
     assert page.locator("svg.step").count() == 1
     page.get_by_role("button", name="close gates").click()
     assert page.locator("g.gates").count() == 1
+    page.get_by_role("button", name="gates as they fit").click()
+    assert page.locator("g.gates").count() == 0
     page.get_by_role("button", name="open units").click()
     page.keyboard.press("End")
     assert page.said == []
@@ -239,11 +357,14 @@ def test_motion_is_reduced_and_print_has_no_buttons(files, visit):
 
 
 def test_axe_finds_no_serious_fault(files, visit, tmp_path):
+    """At a fork, with a mistake, and with the mistakes' list open."""
     script = (install(tmp_path / "page") / "node_modules/axe-core/axe.min.js").read_text()
     for name, theme in itertools.product(("gomez", "large", "nan"), ("light", "dark")):
         page = visit(files[name][0] + "#at=60&mistake=dc+not+carried", color_scheme=theme)
         if name == "gomez":  # the table of all numbers is the same for all, and axe is slow
             page.evaluate("document.querySelectorAll('details').forEach((d) => (d.open = true))")
+        if name == "large":
+            page.locator("[data-role=mistake]").click()
         page.evaluate(script)
         found = page.evaluate("axe.run().then((r) => r.violations)")
         assert not [v for v in found if v["impact"] in ("serious", "critical")], json.dumps(found)
@@ -251,6 +372,10 @@ def test_axe_finds_no_serious_fault(files, visit, tmp_path):
 
 def test_the_page_says_what_a_fork_is(files, visit):
     page = visit(files["gomez"][0])
+    assert page.locator(".legend").bounding_box()["y"] < 300  # seen before anything else
     text = page.locator(".legend").inner_text()
     assert "a value is used in more than one place" in text
     assert "they are added" in text
+    page.locator(".how summary").click()
+    words = page.locator(".how dt").all_inner_texts()
+    assert {"Cotangent", "Fork", "Outside", "dh_T, dc_T", "h_prev, c_prev", "Keys"} <= set(words)

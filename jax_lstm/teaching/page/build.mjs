@@ -17,7 +17,8 @@ const { outputFiles } = await build({
   legalComments: "none",
 });
 const style = await build({
-  stdin: { contents: read("src/page.css"), loader: "css" },
+  entryPoints: [new URL("src/style/page.css", import.meta.url).pathname],
+  bundle: true,
   minify: true,
   write: false,
   target: "es2022",

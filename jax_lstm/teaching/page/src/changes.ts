@@ -91,10 +91,19 @@ function change(
   value: (s: Stage) => Arr | null,
   end: (d: Arr, name: string) => Arr = (d) => d,
 ): Trace {
-  const stages = right.stages.map((s) => {
+  const changed = new Map<string, Arr>();
+  right.stages.forEach((s) => {
     const found = value(s);
-    return found ? { ...s, value: found } : s;
+    if (found) changed.set(`${s.name}@${s.t}`, found);
   });
+  const stages = right.stages.map((s) => ({
+    ...s,
+    value: changed.get(`${s.name}@${s.t}`) ?? s.value,
+    look(name: string) {
+      const [, bare, t] = /^(.*)\(t=(\d+)\)$/.exec(name) ?? [name, name, s.t];
+      return changed.get(`${bare}@${t}`) ?? s.look(name);
+    },
+  }));
   const ends = Object.fromEntries(Object.entries(right.ends).map(([k, d]) => [k, end(d, k)]));
   return { ...right, stages, ends };
 }

@@ -1,11 +1,12 @@
 /** What is given can be changed: inputs, targets, weights, the first state. All is computed again. */
 import { useState } from "preact/hooks";
 import { offset, places } from "./arrays";
+import { bracket, Num } from "./bits";
+import { Field } from "./given";
 import { HeatMap } from "./heat";
-import { Num } from "./panel";
-import { problemOf, writePlace } from "./problem";
-import { readNumber } from "./state";
-import type { View } from "./view";
+import { writePlace } from "./problem";
+import { shownPlaces } from "./trace";
+import { placeOf, type View } from "./view";
 
 const FEW = 64; // fields at once
 
@@ -40,6 +41,7 @@ export function Editor({ view }: { view: View }) {
           <button onClick={() => view.set({ edits: {} })}>as it was</button>
         </p>
       )}
+      {view.before && <Effect view={view} />}
       {total <= FEW ? (
         KINDS.map(([kind, form]) => {
           const some = names.filter((k) => form.test(k));
@@ -89,43 +91,40 @@ function Fields({ view, name }: { view: View; name: string }) {
   );
 }
 
-/** One number: a field that says when what it holds is none. */
-function Field({ view, name, place }: { view: View; name: string; place: number[] }) {
-  const { problem, packed, state } = view;
-  const key = writePlace(name, place);
-  const x = problem.arrays[name];
-  const value = x.data[offset(x.shape, place)];
-  const [typed, setTyped] = useState<string | null>(null);
-  const bad = typed !== null && readNumber(typed) === null;
-  const type = (text: string) => {
-    setTyped(text);
-    const read = readNumber(text);
-    if (read === null) return;
-    const { [key]: _, ...rest } = state.edits;
-    const before = problemOf(packed).arrays[name].data[offset(x.shape, place)];
-    view.set({ edits: Object.is(read, before) ? rest : { ...rest, [key]: read } });
-  };
+/** What the change did to the loss and to the line that is told, old and new. */
+function Effect({ view }: { view: View }) {
+  const { before, truth, current: s, at } = view;
+  const place = shownPlaces(s, view.state.row)[0];
+  const index = s.value.data.length > 1 ? bracket(s, place) : "";
+  const told = [before!, truth].map((x) => {
+    const { value } = x.stages[at];
+    return value.data[offset(value.shape, place)];
+  });
+  const rows: [string, number, number][] = [[`${s.name}${index}, ${placeOf(s)}`, told[0], told[1]]];
+  if (truth.loss !== null) rows.unshift(["loss", before!.loss!, truth.loss]);
   return (
-    <label class={`field${key in state.edits ? " edited" : ""}`}>
-      <code>{key}</code>
-      <input
-        type="text"
-        inputMode="decimal"
-        autocomplete="off"
-        spellcheck={false}
-        value={typed ?? String(value)}
-        style={{ width: `${Math.max(9, String(value).length + 3)}ch` }}
-        aria-invalid={bad}
-        data-edit={key}
-        onInput={(e) => type(e.currentTarget.value)}
-        onBlur={() => !bad && setTyped(null)}
-      />
-      {bad && (
-        <span class="bad" role="alert">
-          not a number
-        </span>
-      )}
-    </label>
+    <table class="effect" data-role="effect">
+      <thead>
+        <tr>
+          <th scope="col">the effect</th>
+          <th scope="col">before</th>
+          <th scope="col">now</th>
+        </tr>
+      </thead>
+      <tbody>
+        {rows.map(([name, was, is]) => (
+          <tr>
+            <th scope="row">{name}</th>
+            <td>
+              <Num x={was} />
+            </td>
+            <td>
+              <Num x={is} css={Object.is(was, is) ? "" : "changed"} />
+            </td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
   );
 }
 

@@ -7,7 +7,9 @@ import {
   destination,
   nameAfter,
   nameBefore,
+  sumOf,
   tellAll,
+  type Cut,
   type Known,
   type Line,
   type Trace,
@@ -18,8 +20,14 @@ export function elmanStep(p: Known, x: Arr, h_prev: Arr): Known {
   return { x, h_prev, a, h: S.tanh(a) }; // (2)
 }
 
-export function elmanStepBwd(p: Known, s: Known, dh_from_outside: Arr, dh_from_next: Arr): Known {
-  const dh = S.forkBwd([dh_from_outside, dh_from_next]); // (F')
+export function elmanStepBwd(
+  p: Known,
+  s: Known,
+  dh_from_outside: Arr,
+  dh_from_next: Arr,
+  fork: (names: string[], d: Known) => Arr,
+): Known {
+  const dh = fork(["dh_from_outside", "dh_from_next"], { dh_from_outside, dh_from_next }); // (F')
   const da = S.tanhBwd(s.h, dh); // (2')
   const { dy, db } = S.biasBwd(da); // (1'b)
   const { dx, dW } = S.linearBwd(s.x, p.W, dy); // (1')
@@ -36,7 +44,7 @@ export function elmanForward(problem: Problem): Known[] {
   });
 }
 
-export function elmanTrace(problem: Problem): Trace {
+export function elmanTrace(problem: Problem, cut: Cut): Trace {
   const steps = elmanForward(problem);
   const after = outside(
     problem,
@@ -46,9 +54,10 @@ export function elmanTrace(problem: Problem): Trace {
   let dh_from_next = problem.arrays.dh_T;
   for (let t = steps.length - 1; t >= 0; t--) {
     const found = after.steps[t];
+    const fork = (names: string[], d: Known) => sumOf(names, d, t, cut);
     deltas[t] = {
       ...found,
-      ...elmanStepBwd(problem.arrays, steps[t], found.dh_from_outside, dh_from_next),
+      ...elmanStepBwd(problem.arrays, steps[t], found.dh_from_outside, dh_from_next, fork),
     };
     dh_from_next = deltas[t].dh_prev;
   }
@@ -57,6 +66,7 @@ export function elmanTrace(problem: Problem): Trace {
     steps.map((s, t) => ({ ...after.steps[t], ...s })),
     deltas,
     after,
+    cut,
   );
 }
 
@@ -66,12 +76,14 @@ export function tellElman(
   steps: Known[],
   deltas: Known[],
   after: { forward: Line[]; backward: Line[]; weights: string[] },
+  cut?: Cut,
 ): Trace {
   return tellAll({
     problem,
     steps,
     deltas,
     after,
+    cut,
     fields: ["h"],
     weights: ["W", "U", "b", ...after.weights],
     forward: (t) => [

@@ -6,11 +6,15 @@ import { mistaken } from "./mistakes";
 import { problemOf, type Edits, type Packed } from "./problem";
 import { trace } from "./trace";
 
-/** Every line of an example with its numbers, as `trace --json` has them, and of a mistake. */
+/**
+ * Every line of an example with its numbers, as `trace --json` has them, and of a mistake; null
+ * where the page computes no mistake of that name.
+ */
 export function lines(packed: Packed, edits: Edits = {}, mistake = "") {
   const problem = problemOf(packed, edits);
   const right = trace(problem);
-  const found = mistake ? mistaken(problem, mistake) : right;
+  const found = mistake ? mistaken(problem, mistake, right) : right;
+  if (!found) return null;
   const first = mistake ? differences(right, found).first : -1;
   const plain = (x: Arr) => Array.from(x.data);
   return {

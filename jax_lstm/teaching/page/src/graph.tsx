@@ -20,18 +20,20 @@ export function linesOf(view: View): Lines {
 export const digitsByDefault = (view: View) =>
   Object.values(linesOf({ ...view, state: { ...view.state, units: null } })).every((n) => n > 0);
 
+const INSIDE = /^d?(a_)?[ifgo]$|^d([WUbx]|h_prev)_[ifgo]$/; // lines that closed gates hold
+
 const short = (x: number) => {
   if (Number.isNaN(x)) return "NaN";
-  const four = digits(x, 4);
-  return four.length <= 8 ? four : digits(x, 3);
+  const fits = [digits(x, 4), digits(x, 3)].find((text) => text.length <= 8);
+  return fits ?? x.toExponential(1); // -8.9e-4
 };
 
-export function Step({ view, t }: { view: View; t: number }) {
-  const { problem, state, current, T } = view;
+export function Step({ view, t, gates }: { view: View; t: number; gates: boolean }) {
+  const { problem, current, T } = view;
   const lines = linesOf(view);
   const plan = useMemo(
-    () => layout(problem, lines, state.gates, t, T),
-    [problem.cell, problem.outside, lines.h, lines.x, state.gates, t, T],
+    () => layout(problem, lines, gates, t, T),
+    [problem.cell, problem.outside, lines.h, lines.x, gates, t, T],
   );
   const here = current.t === t || problem.cell === "dense";
   const name = problem.cell === "dense" ? "the network" : `t = ${t}`;
@@ -55,6 +57,7 @@ export function Step({ view, t }: { view: View; t: number }) {
           <path
             key={n}
             d={e.path}
+            data-value={e.value}
             class={`edge${done ? " done" : ""}${back ? " back" : ""}${now ? " now" : ""}`}
             marker-end={e.arrow ? "url(#arrow)" : undefined}
           />
@@ -76,7 +79,8 @@ function Stage({ node, view, t }: { node: Node; view: View; t: number }) {
   const names = [value, back].filter((k): k is string => !!k && view.index(k, time) >= 0);
   const spread = Math.max(0, ...names.map((k) => view.differs(k, time)));
   const first = names.some((k) => view.isFirst(k, time));
-  const css = `${kind}${now ? " now" : ""}${used ? " used" : ""}${spread ? ` differs d${spread}` : ""}${first ? " first" : ""}`;
+  const inGates = kind === "gates" && current.t === t && INSIDE.test(current.name);
+  const css = `${kind}${now || inGates ? " now" : ""}${used ? " used" : ""}${spread ? ` differs d${spread}` : ""}${first ? " first" : ""}`;
   const go = () => {
     const order = current.part === "forward" && !now ? names : [...names].reverse();
     const to = order.find((k) => !(k === current.name && current.t === time)) ?? names[0];
@@ -105,6 +109,7 @@ function Stage({ node, view, t }: { node: Node; view: View; t: number }) {
   }
   const left = x - wide / 2;
   const small = wide < 30;
+  const shown = label !== "" || view.reached(back ?? "", time);
   return (
     <g
       class={css}
@@ -113,9 +118,7 @@ function Stage({ node, view, t }: { node: Node; view: View; t: number }) {
       data-t={t}
     >
       <title>{tell}</title>
-      {!(kind === "pill" && !small && !label) && (
-        <rect class="box" x={left} y={y} width={wide} height={high} rx={small ? 3 : 6} />
-      )}
+      {shown && <rect class="box" x={left} y={y} width={wide} height={high} rx={small ? 3 : 6} />}
       {label && (
         <text class="label" x={x} y={y + (small ? 11 : 12)}>
           {small ? label : <Label of={label} />}
@@ -147,7 +150,7 @@ function Stage({ node, view, t }: { node: Node; view: View; t: number }) {
               name={back}
               t={time}
               x={left}
-              y={y + (kind === "pill" ? (label ? 14 : -2) : 16 + room(lines))}
+              y={y + (kind === "pill" ? (label ? 14 : 1) : 16 + room(lines))}
               wide={wide}
               lines={lines}
               css="back"
@@ -199,7 +202,7 @@ function GateLine({
         {name}
       </text>
       {shown && one && (
-        <text class="value start" x={x + 14} y={y + 10}>
+        <text class="value start" x={x + 16} y={y + 10}>
           {short(shown[0])}
         </text>
       )}
@@ -256,7 +259,7 @@ function Numbers(props: {
       </text>
     );
   }
-  const most = view.most(name);
+  const most = view.largest(name);
 
   return (
     <g class={css} data-name={name}>
@@ -315,7 +318,7 @@ export function Fold({ view, from, to }: { view: View; from: number; to: number 
               y={0}
               wide={100}
               high={view.other ? 18.5 : 20}
-              most={view.most(k)}
+              most={view.largest(k)}
             />
             {differs.map((d, n) =>
               d ? (

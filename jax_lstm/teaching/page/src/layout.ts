@@ -35,7 +35,9 @@ export interface Layout {
 }
 
 const PITCH = 67; // from column to column
+const APART = 74; // with room between the gates for what comes back to x and h_prev
 const CARD = 62;
+const LEAF = 19; // from W to U to b
 const NEXT = 12; // what comes next stands a little apart
 const SAID = 13; // the line of a name
 const HEAD = 30; // above: the step's name
@@ -58,13 +60,17 @@ class Drawing {
   input: number;
   told: number;
 
-  constructor(readonly lines: Lines) {
+  constructor(
+    readonly lines: Lines,
+    readonly pitch = PITCH,
+    readonly shift = 0, // of the columns behind the gates
+  ) {
     this.card = SAID + 5 + 2 * room(lines.h);
     this.input = SAID + 5 + 2 * room(lines.x);
     this.told = SAID + 3 + room(lines.h);
   }
 
-  at = (column: number) => 6 + CARD / 2 + column * PITCH;
+  at = (column: number) => 6 + CARD / 2 + column * this.pitch + (column > 4 ? this.shift : 0);
 
   put(column: number, y: number, value: string, back: string, label = value, lines = this.lines.h) {
     const x = this.at(column);
@@ -85,10 +91,14 @@ class Drawing {
     const { told: high, lines } = this;
     this.nodes.push({ kind: "pill", x, y, wide: CARD, high, label, back: name, lines: lines.h });
   }
-  /** The same, without a frame, below a fork. */
-  bare(x: number, y: number, name: string, lines: number) {
-    const high = room(lines);
-    this.nodes.push({ kind: "pill", x, y, wide: CARD - 4, high, label: "", back: name, lines });
+  /** The same without a name, on the branch or below the fork. */
+  share(x: number, y: number, name: string, lines: number) {
+    const high = room(lines) + 4;
+    this.nodes.push({ kind: "pill", x, y, wide: CARD, high, label: "", back: name, lines });
+  }
+  /** W, U and b below a net input; x goes into W, h_prev into U. */
+  leaves(x: number, y: number, end: string) {
+    ["W", "U", "b"].forEach((w, m) => this.small(x + LEAF * (m - 1), y, w, `d${w}${end}`));
   }
   fork(x: number, y: number, back: string, title: string) {
     this.nodes.push({ kind: "fork", x, y, wide: 10, high: 10, label: "", back, title, lines: 0 });
@@ -103,7 +113,7 @@ class Drawing {
     this.edges.push({ path, value, back, arrow });
   }
   done(columns: number, high: number, more = 0): Layout {
-    const wide = 12 + CARD + (columns - 1) * PITCH + more;
+    const wide = this.at(columns - 1) + CARD / 2 + 6 + more;
     return { wide, high, nodes: this.nodes, edges: this.edges };
   }
 }
@@ -115,10 +125,10 @@ export function layout(
   t: number,
   T: number,
 ): Layout {
-  const draw = new Drawing(lines);
-  if (problem.cell === "dense") return layOutDense(draw);
-  if (problem.cell === "elman") return layOutElman(draw, problem, t, T);
-  return gates ? layOutOpen(draw, problem, t, T) : layOutClosed(draw, problem, t, T);
+  if (problem.cell === "dense") return layOutDense(new Drawing(lines, 84));
+  if (problem.cell === "elman") return layOutElman(new Drawing(lines, 90), problem, t, T);
+  if (gates) return layOutOpen(new Drawing(lines, APART, NEXT), problem, t, T);
+  return layOutClosed(new Drawing(lines), problem, t, T);
 }
 
 const FIGO = ["f", "i", "g", "o"];
@@ -129,8 +139,8 @@ function layOutOpen(draw: Drawing, problem: Problem, t: number, T: number): Layo
   const yG = yC + Math.max(card + 44, card / 2 + draw.told + 26);
   const yA = yG + card + 30;
   const yW = yA + card + 5;
-  const yH = yW + 34 + Math.max(0, draw.told - card / 2);
-  const yX = yH + card / 2 + Math.max(card / 2, 9 + draw.told, 9 + room(lines.h)) + 12;
+  const yH = yW + Math.max(38, 14 + 12 + room(lines.h) + 4 + 10 - card / 2);
+  const yX = yH + card / 2 + Math.max(card / 2, 9 + draw.told) + 12;
   const middle = (at(2) + at(3)) / 2;
   const c_prev = draw.put(0, yC, "c_prev", "dc_prev");
   const c = draw.put(5, yC, "c", "dc");
@@ -158,24 +168,31 @@ function layOutOpen(draw: Drawing, problem: Problem, t: number, T: number): Layo
   const x = draw.put(0, yX, "x", "dx", "x", lines.x);
   const busX = yX + 14;
   draw.edge(`M0 ${h.middle}H${h_prev.left}`, "h_prev", "dh_prev");
-  draw.edge(`M${h_prev.right} ${h.middle}H${at(4) - 13}`, "h_prev", "dh_prev", false);
-  draw.edge(`M${x.right} ${busX}H${at(4) + 13}`, "x", "dx", false);
+  draw.edge(`M${h_prev.right} ${h.middle}H${at(4)}`, "h_prev", "dh_prev", false);
+  draw.edge(`M${x.right} ${busX}H${at(4) - LEAF}`, "x", "dx", false);
   FIGO.forEach((k, n) => {
     const a = draw.put(n + 1, yA, `a_${k}`, `da_${k}`);
     draw.edge(`M${a.x} ${a.top}V${gate[n].bottom}`, `a_${k}`, `da_${k}`);
-    draw.edge(`M${a.x - 13} ${h.middle}V${yW + 14}`, "h_prev", `dh_prev_${k}`);
-    draw.edge(`M${a.x + 13} ${busX}V${yW + 14}`, "x", `dx_${k}`);
-    ["W", "U", "b"].forEach((w, m) => draw.small(a.x + 19 * (m - 1), yW, w, `d${w}_${k}`));
-    draw.fork(a.x - 13, h.middle, "dh_prev", "h_prev goes into four gates");
-    draw.fork(a.x + 13, busX, "dx", "x goes into four gates");
-    draw.bare(a.x, h.middle + 8, `dh_prev_${k}`, lines.h);
-    draw.bare(a.x, busX + 8, `dx_${k}`, lines.x);
+    draw.edge(`M${a.x} ${h.middle}V${yW + 14}`, "h_prev", `dh_prev_${k}`);
+    draw.edge(`M${a.x - LEAF} ${busX}V${yW + 14}`, "x", `dx_${k}`);
+    draw.leaves(a.x, yW, `_${k}`);
+    draw.fork(a.x, h.middle, "dh_prev", "h_prev goes into four gates");
+    draw.fork(a.x - LEAF, busX, "dx", "x goes into four gates");
+    draw.share(a.x + APART / 2 - LEAF, h.middle - 14 - room(lines.h), `dh_prev_${k}`, lines.h);
+    draw.share(a.x - LEAF / 2, busX + 9, `dx_${k}`, lines.x);
   });
   forks(draw, problem, c, tanh_c, h, yX, t, T, 5);
-  return draw.done(7, Math.max(x.bottom, busX + 8 + room(lines.x), yX + card) + 8, NEXT);
+  return draw.done(7, Math.max(x.bottom, busX + 13 + room(lines.x), yX + card) + 8, NEXT);
 }
 
 type Box = ReturnType<Drawing["put"]>;
+
+/** Where a state's cotangent comes from: the next step, or what is given behind the last one. */
+const fromNext = (name: string, t: number, T: number) =>
+  t + 1 < T ? `from t=${t + 1}` : `d${name}_T`;
+
+const fromOutside = ({ outside }: Problem) =>
+  outside === "squares" || outside === "readout" ? "from loss" : "outside";
 
 /** What comes after h, as cards of the last two columns. */
 const AFTER: Partial<Record<Outside, string[]>> = { squares: ["y", "loss"], readout: ["y", "p"] };
@@ -194,16 +211,15 @@ function forks(
 ) {
   const right = draw.at(column + 1) + NEXT;
   const end = right + CARD / 2 + 6;
-  const next = t + 1 < T ? "from next" : "from end";
   const last = t + 1 === T;
   const x = c.right + 9;
   draw.edge(`M${c.right} ${c.middle}H${end}`, "c", "dc_from_next", last);
   draw.edge(`M${x} ${c.middle}V${tanh_c.middle}H${tanh_c.right}`, "c", "dc_from_h");
-  draw.pill(right, c.middle - draw.told - 5, next, "dc_from_next");
+  draw.pill(right, c.middle - draw.told - 5, fromNext("c", t, T), "dc_from_next");
   draw.pill(right, c.middle + 10, "from h", "dc_from_h");
   draw.edge(`M${h.right} ${h.middle}H${end}`, "h", "dh_from_next", last);
-  draw.pill(right, h.middle - draw.told - 5, next, "dh_from_next");
-  draw.pill(right, h.middle + 9, "outside", "dh_from_outside");
+  draw.pill(right, h.middle - draw.told - 5, fromNext("h", t, T), "dh_from_next");
+  draw.pill(right, h.middle + 9, fromOutside(problem), "dh_from_outside");
   draw.fork(x, c.middle, "dc", "c goes into tanh(c), and into the next step");
   draw.fork(x, h.middle, "dh", "h goes outside, and into the next step");
   const [first] = AFTER[problem.outside] ?? [];
@@ -259,24 +275,27 @@ function layOutElman(draw: Drawing, problem: Problem, t: number, T: number): Lay
   const h = draw.put(2, yH, "h", "dh");
   const x = draw.put(0, yX, "x", "dx", "x", lines.x);
   draw.edge(`M0 ${h.middle}H${h_prev.left}`, "h_prev", "dh_prev");
-  draw.edge(`M${h_prev.right} ${h.middle}H${a.left}`, "h_prev", "dh_prev");
-  draw.edge(`M${x.right} ${yX + 14}H${a.x}V${a.bottom + 20}`, "x", "dx");
+  const xW = a.x - LEAF / 2;
+  draw.edge(`M${h_prev.right} ${h.middle}H${a.left - 22}`, "h_prev", "dh_prev");
+  draw.edge(`M${x.right} ${yX + 14}H${xW}V${a.bottom + 20}`, "x", "dx");
   draw.edge(`M${a.right} ${h.middle}H${h.left}`, "a", "da");
-  ["W", "U", "b"].forEach((w, m) => draw.small(a.x + 19 * (m - 1), a.bottom + 5, w, `d${w}`));
+  draw.small(a.left - 13, h.middle - 7, "U", "dU");
+  draw.small(xW, a.bottom + 5, "W", "dW");
+  draw.small(xW + LEAF, a.bottom + 5, "b", "db");
   const right = at(3) + NEXT;
   const end = right + CARD / 2 + 6;
   const fork = h.right + 9;
   draw.edge(`M${h.right} ${h.middle}H${end}`, "h", "dh_from_next", t + 1 === T);
-  draw.pill(right, h.middle - told - 5, t + 1 < T ? "from next" : "from end", "dh_from_next");
-  draw.pill(right, h.middle + 9, "outside", "dh_from_outside");
+  draw.pill(right, h.middle - told - 5, fromNext("h", t, T), "dh_from_next");
+  draw.pill(right, h.middle + 9, fromOutside(problem), "dh_from_outside");
   let low = yX + card;
   if (readout) {
     const y = draw.put(2, yX, "y", "dy");
     const p = draw.put(3, yX, "p", "");
     const target = draw.put(2, y.bottom + 14, "target", "");
     const loss = draw.put(3, y.bottom + 14, "loss", "");
-    draw.small(y.left - 12, y.middle - 7, "V", "dV");
-    draw.edge(`M${fork} ${h.middle}V${y.top - 9}H${y.x}V${y.top}`, "h", "dh_from_outside");
+    draw.small(y.x, y.top - 19, "V", "dV");
+    draw.edge(`M${fork} ${h.middle}V${y.top - 28}H${y.x}V${y.top - 19}`, "h", "dh_from_outside");
     draw.edge(`M${y.right} ${p.middle}H${p.left}`, "y", "dy");
     draw.edge(`M${p.x} ${p.bottom}V${loss.top}`, "p", "dy");
     draw.edge(`M${target.right} ${target.middle}H${loss.left}`, "target", "");

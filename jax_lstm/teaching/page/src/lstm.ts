@@ -7,7 +7,9 @@ import {
   destination,
   nameAfter,
   nameBefore,
+  sumOf,
   tellAll,
+  type Cut,
   type Known,
   type Line,
   type Trace,
@@ -35,12 +37,13 @@ export function stepBwd(
   dh_from_outside: Arr,
   dh_from_next: Arr,
   dc_from_next: Arr,
+  fork: (names: string[], d: Known) => Arr,
 ): Known {
   const d: Known = { dh_from_outside, dh_from_next, dc_from_next };
-  d.dh = S.forkBwd([dh_from_outside, dh_from_next]); // (F')
+  d.dh = fork(["dh_from_outside", "dh_from_next"], d); // (F')
   const through_h = S.hiddenStateBwd(s.o, s.tanh_c, d.dh); // (4')
   d.dc_from_h = through_h.dc;
-  d.dc = S.forkBwd([d.dc_from_h, dc_from_next]); // (F')
+  d.dc = fork(["dc_from_h", "dc_from_next"], d); // (F')
   const { df, dc_prev, di, dg } = S.cellStateBwd(s.f, s.c_prev, s.i, s.g, d.dc); // (3')
   Object.assign(d, { di, df, dg, do: through_h.do, dc_prev });
   for (const k of GATES) {
@@ -52,8 +55,12 @@ export function stepBwd(
     d[`dh_prev_${k}`] = from_h.dx;
     Object.assign(d, { [`dW_${k}`]: from_x.dW, [`dU_${k}`]: from_h.dW, [`db_${k}`]: db });
   }
-  d.dx = S.forkBwd(GATES.map((k) => d[`dx_${k}`])); // (F')
-  d.dh_prev = S.forkBwd(GATES.map((k) => d[`dh_prev_${k}`]));
+  for (const name of ["dx", "dh_prev"]) {
+    d[name] = fork(
+      GATES.map((k) => `${name}_${k}`),
+      d,
+    ); // (F')
+  }
   return d;
 }
 
@@ -67,7 +74,7 @@ export function lstmForward(problem: Problem): Known[] {
   });
 }
 
-export function lstmTrace(problem: Problem): Trace {
+export function lstmTrace(problem: Problem, cut: Cut): Trace {
   const p = problem.arrays;
   const steps = lstmForward(problem);
   const after = outside(
@@ -78,7 +85,8 @@ export function lstmTrace(problem: Problem): Trace {
   let { dh_T: dh_from_next, dc_T: dc_from_next } = p;
   for (let t = steps.length - 1; t >= 0; t--) {
     const found = after.steps[t];
-    deltas[t] = stepBwd(p, steps[t], found.dh_from_outside, dh_from_next, dc_from_next);
+    const fork = (names: string[], d: Known) => sumOf(names, d, t, cut);
+    deltas[t] = stepBwd(p, steps[t], found.dh_from_outside, dh_from_next, dc_from_next, fork);
     dh_from_next = deltas[t].dh_prev;
     dc_from_next = deltas[t].dc_prev;
   }
@@ -87,6 +95,7 @@ export function lstmTrace(problem: Problem): Trace {
     steps.map((s, t) => ({ ...after.steps[t], ...s })),
     deltas,
     after,
+    cut,
   );
 }
 
@@ -96,6 +105,7 @@ export function tellLstm(
   steps: Known[],
   deltas: Known[],
   after: { forward: Line[]; backward: Line[]; weights: string[] },
+  cut?: Cut,
 ): Trace {
   const { order } = problem;
   const slope = (k: string) => (k === "g" ? "(1 - g^2)" : `${k} * (1 - ${k})`);
@@ -118,6 +128,7 @@ export function tellLstm(
     steps,
     deltas,
     after,
+    cut,
     fields: ["h", "c"],
     weights: [...order.flatMap((k) => ["W", "U", "b"].map((w) => `${w}_${k}`)), ...after.weights],
     forward: (t) => [

@@ -11,15 +11,38 @@ import { GATES, lstmForward, tellLstm } from "./lstm";
 import { lossBwd, outside, type After, type Pick } from "./outside";
 import type { Problem } from "./problem";
 import * as S from "./stages";
-import { trace, type Known, type Trace } from "./trace";
+import { trace, type Cut, type Known, type Trace } from "./trace";
 
-/** The trace with a mistake; null where the problem has none of that name. */
-export function mistaken(problem: Problem, name: string): Trace {
-  const right = trace(problem);
+/** The trace with a mistake, or without a branch; null where no switch here has that name. */
+export function mistaken(problem: Problem, name: string, right: Trace): Trace | null {
+  const cut = cutOf(name);
+  if (cut) return trace(problem, cut);
   const changed = changeAfter(problem, name, right);
   if (changed) return changed;
-  return problem.cell === "lstm" ? lstmMistaken(problem, name) : elmanMistaken(problem, name);
+  const made = problem.cell === "lstm" ? lstmMistaken : elmanMistaken;
+  const met = { yes: FORMS.some((form) => form.test(name)) };
+  const found = made(problem, name, met);
+  return met.yes ? found : null;
 }
+
+/** "without dx_i", "without dx_i at t=1", "without dW_i(t=0)" */
+export function cutOf(name: string): Cut | null {
+  const [, branch, t] = /^without (\w+(?:\(t=\d+\))?)(?: at t=(\d+))?$/.exec(name) ?? [];
+  return branch ? (k, at) => k === branch && (t === undefined || at === Number(t)) : null;
+}
+
+/** Mistakes that are read from their name, not picked by it. */
+const FORMS = [
+  /^own loss$/,
+  /^(reach|windows) of \d+$/,
+  /^(h0|c0|state) zero$/,
+  /^forget offset$/,
+  /^forward in order /,
+  /^(recurrence|input) of [ifgo]$/,
+  /^(dx|dh|dx and dh) of [ifgo] alone$/,
+  /^\w+ skipped: t=\d+$/,
+  /^\w+( [ifgo])? overwritten: (t|example)=\d+ left$/,
+];
 
 /** Which cotangent goes where, in several runs that are added. */
 interface Flow {
@@ -55,8 +78,11 @@ export function flows(name: string, T: number): Flow[] {
 const keep = (on: boolean, d: Arr) => (on ? d : zeros(d));
 
 /** The mistakes that the backwards of all cells share. */
-function shared(problem: Problem, name: string, steps: Known[]) {
-  const pick: Pick = (k, wrong, right) => (k === name ? wrong : right);
+function shared(problem: Problem, name: string, steps: Known[], met: { yes: boolean }) {
+  const pick: Pick = (k, wrong, right) => {
+    met.yes ||= k === name;
+    return k === name ? wrong : right;
+  };
   const T = steps.length;
   const of = (t: number): Arr =>
     t < 0 || t >= T ? zeros(steps[0].h) : lossBwd(problem, steps[t].h, t, pick);
@@ -144,11 +170,11 @@ const total = (runs: Known[][]): Known[] =>
     one.map((d, t) => Object.fromEntries(Object.keys(d).map((k) => [k, add(d[k], other[t][k])]))),
   );
 
-function lstmMistaken(problem: Problem, name: string): Trace {
+function lstmMistaken(problem: Problem, name: string, met: { yes: boolean }): Trace {
   const [read, order] = misread(problem, name);
   const p = read.arrays;
   const steps = lstmForward(read);
-  const { pick, fromOutside, begin, carry, factors } = shared(problem, name, steps);
+  const { pick, fromOutside, begin, carry, factors } = shared(problem, name, steps, met);
   const T = steps.length;
 
   /** s'(a) = s (1 - s), or 1 - tanh², from the output. */
@@ -257,11 +283,11 @@ function inOrder(d: Known, order: number[]): Known {
   return found;
 }
 
-function elmanMistaken(problem: Problem, name: string): Trace {
+function elmanMistaken(problem: Problem, name: string, met: { yes: boolean }): Trace {
   const [read] = misread(problem, name);
   const p = read.arrays;
   const steps = elmanForward(read);
-  const { pick, fromOutside, begin, carry, factors } = shared(fixed(problem), name, steps);
+  const { pick, fromOutside, begin, carry, factors } = shared(fixed(problem), name, steps, met);
   const T = steps.length;
   const run = (flow: Flow): Known[] => {
     const deltas: Known[] = [];

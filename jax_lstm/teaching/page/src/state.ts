@@ -7,7 +7,7 @@ export interface State {
   row: number; // which example of the batch
   mistake: string;
   edits: Edits;
-  gates: boolean; // open
+  gates: boolean | null; // open; null: as they fit
   units: boolean | null; // digits, or heat maps; null: digits where there are few
   open: number[] | null; // steps; null: those around the one that is told
   all: boolean; // also the numbers that are not reached yet
@@ -23,7 +23,7 @@ export const write = (s: State, start: State): string => {
   if (s.mistake) q.set("mistake", s.mistake);
   const edits = Object.entries(s.edits).map(([k, x]) => `${k}:${x}`);
   if (edits.length) q.set("edit", edits.join(";"));
-  if (!s.gates) q.set("gates", "closed");
+  if (s.gates !== null) q.set("gates", s.gates ? "open" : "closed");
   if (s.units !== null) q.set("units", s.units ? "open" : "closed");
   if (s.open) q.set("open", s.open.join(","));
   if (s.all) q.set("numbers", "all");
@@ -52,7 +52,7 @@ export function readState(fragment: string, start: State): State {
     row: whole("row", 0),
     mistake: q.get("mistake") ?? "",
     edits,
-    gates: q.get("gates") !== "closed",
+    gates: q.has("gates") ? q.get("gates") === "open" : null,
     units: q.has("units") ? q.get("units") === "open" : null,
     open: open === null ? null : open.split(",").filter(Boolean).map(Number),
     all: q.get("numbers") === "all",

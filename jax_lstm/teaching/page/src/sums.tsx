@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { add, places, type Arr } from "./arrays";
 import { HeatMap, largest } from "./heat";
-import { Bar, Head, Num } from "./panel";
+import { Bar, Head, Num } from "./bits";
 import type { Stage } from "./trace";
 import type { View } from "./view";
 

@@ -1,7 +1,7 @@
 /** Every number as text, line by line: to read, to print, and for those who hear the page. */
 import { useState } from "preact/hooks";
 import { offset } from "./arrays";
-import { bracket, Num } from "./panel";
+import { bracket, Num } from "./bits";
 import { shownCount, shownPlaces, type Stage } from "./trace";
 import { placeOf, type View } from "./view";
 

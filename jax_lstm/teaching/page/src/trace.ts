@@ -1,5 +1,5 @@
 /** The trace: every stage forward and every delta backward, line by line, as trace.py tells them. */
-import { map, places, type Arr } from "./arrays";
+import { map, places, zeros, type Arr } from "./arrays";
 import { denseTrace } from "./dense";
 import { elmanTrace } from "./elman";
 import { namesIn } from "./equations";
@@ -33,17 +33,37 @@ export interface Trace {
 /** [name, equation], and at a fork a note. */
 export type Line = [string, string, string?];
 
-export function trace(problem: Problem): Trace {
+/** Is this branch of a fork left out, at this step? */
+export type Cut = (branch: string, t: number | null) => boolean;
+export const nothing: Cut = () => false;
+
+export function trace(problem: Problem, cut: Cut = nothing): Trace {
   if (problem.cell === "dense") return denseTrace(problem);
-  return problem.cell === "lstm" ? lstmTrace(problem) : elmanTrace(problem);
+  return problem.cell === "lstm" ? lstmTrace(problem, cut) : elmanTrace(problem, cut);
 }
 
-export function tell(part: Part, t: number | null, lines: Line[], look: Stage["look"]): Stage[] {
+/** What is left of a fork's branches, added; of none of them, zeros. */
+export function sumOf(names: string[], known: Known, t: number | null, cut: Cut): Arr {
+  const left = names.filter((k) => !cut(k, t));
+  return left.length ? forkBwd(left.map((k) => known[k])) : zeros(known[names[0]]);
+}
+
+export function tell(
+  part: Part,
+  t: number | null,
+  lines: Line[],
+  look: Stage["look"],
+  cut: Cut = nothing,
+): Stage[] {
+  const left = (equation: string) =>
+    namesIn(equation)
+      .filter((k) => !cut(k, t))
+      .join(" + ") || "0";
   return lines.map(([name, equation, note]) => ({
     part,
     t,
     name,
-    equation,
+    equation: note && namesIn(equation).some((k) => cut(k, t)) ? left(equation) : equation,
     value: look(name),
     branches: note ? namesIn(equation) : [],
     note: note ?? "",
@@ -62,11 +82,12 @@ export interface Told {
   after: { forward: Line[]; backward: Line[] };
   fields: string[];
   weights: string[];
+  cut?: Cut;
 }
 
 /** The lines of all steps, forward and then in reverse, and the sums over time. */
 export function tellAll(told: Told): Trace {
-  const { problem, steps, deltas, fields } = told;
+  const { problem, steps, deltas, fields, cut = nothing } = told;
   const T = steps.length;
   const given = problem.arrays;
   const known: Known = {};
@@ -84,9 +105,11 @@ export function tellAll(told: Told): Trace {
     stages.push(...tell("forward", t, [...told.forward(t), ...told.after.forward], look(t)));
   }
   for (let t = T - 1; t >= 0; t--) {
-    stages.push(...tell("backward", t, [...told.after.backward, ...told.backward(t, T)], look(t)));
+    stages.push(
+      ...tell("backward", t, [...told.after.backward, ...told.backward(t, T)], look(t), cut),
+    );
   }
-  stages.push(...tellSums(told.weights, deltas));
+  stages.push(...tellSums(told.weights, deltas, cut));
   const losses = steps.flatMap((s) => (s.loss ? [s.loss.data[0]] : []));
   const loss = losses.length ? losses.reduce((a, b) => a + b, 0) : null;
   const ends: Known = {};
@@ -95,18 +118,19 @@ export function tellAll(told: Told): Trace {
 }
 
 /** dW = dW(t=0) + dW(t=1) + ...: a weight is a fork over time. */
-function tellSums(weights: string[], deltas: Known[]): Stage[] {
+function tellSums(weights: string[], deltas: Known[], cut: Cut): Stage[] {
   return weights.map((name) => {
     const shares: Known = {};
     deltas.forEach((d, t) => (shares[`d${name}(t=${t})`] = d[`d${name}`]));
     const many = deltas.length > 1;
+    const all = Object.keys(shares);
     return {
       part: "over time",
       t: null,
       name: `d${name}`,
-      equation: Object.keys(shares).join(" + "),
-      value: forkBwd(Object.values(shares)),
-      branches: many ? Object.keys(shares) : [],
+      equation: all.filter((k) => !cut(k, null)).join(" + ") || "0",
+      value: sumOf(all, shares, null, cut),
+      branches: many ? all : [],
       note: many ? `${name} goes into every time step` : "",
       look: (share: string) => shares[share],
     };

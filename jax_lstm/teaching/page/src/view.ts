@@ -6,15 +6,9 @@ import { problemOf, type Packed, type Problem } from "./problem";
 import type { State } from "./state";
 import { isBatched, trace, type Stage, type Trace } from "./trace";
 
-export interface View {
+export interface View extends Made {
   packed: Packed;
-  problem: Problem;
-  truth: Trace;
-  /** With the mistake, null where none is set. */
-  other: Trace | null;
-  first: number;
   state: State;
-  T: number;
   current: Stage;
   at: number;
   /** "name@t" of what the current line is made of. */
@@ -23,7 +17,7 @@ export interface View {
   reached(name: string, t: number | null): boolean;
   /** Numbers of the shown example, with the mistake if one is set; null before they are reached. */
   numbers(name: string, t: number | null): Float64Array | null;
-  most(name: string): number;
+  largest(name: string): number;
   /** How far it is from the truth: 0 not at all, 1 to 3. */
   differs(name: string, t: number | null): number;
   isFirst(name: string, t: number | null): boolean;
@@ -36,7 +30,10 @@ export interface View {
 export interface Made {
   problem: Problem;
   truth: Trace;
+  /** With the mistake, null where none is set. */
   other: Trace | null;
+  /** Before anything was changed, null where nothing is. */
+  before: Trace | null;
   flags: Float64Array[];
   first: number;
   indices: Map<string, number>;
@@ -48,7 +45,9 @@ export interface Made {
 export function make(packed: Packed, edits: State["edits"], mistake: string): Made {
   const problem = problemOf(packed, edits);
   const truth = trace(problem);
-  const other = mistake ? mistaken(problem, mistake) : null;
+  const other = mistake ? mistaken(problem, mistake, truth) : null;
+  const changed = Object.keys(edits).length > 0;
+  const before = changed ? trace(problemOf(packed)) : null;
   const found = other ? differences(truth, other) : { flags: [], first: -1 };
   const indices = new Map(truth.stages.map((s, n) => [`${s.name}@${s.t}`, n]));
   const most = new Map<string, number>();
@@ -60,6 +59,7 @@ export function make(packed: Packed, edits: State["edits"], mistake: string): Ma
     problem,
     truth,
     other,
+    before,
     flags: found.flags.map((f) => f.data),
     first: found.first,
     indices,
@@ -112,7 +112,7 @@ export function viewOf(
     set,
     uses: new Set(namesUsed(current)),
     numbers: (name, t) => (reached(name, t) ? rowOf(stages[index(name, t)], state.row) : null),
-    most: (name) => made.most.get(name) ?? 0,
+    largest: (name) => made.most.get(name) ?? 0,
     differs(name, t) {
       const n = index(name, t);
       if (!other || n < 0 || !reached(name, t)) return 0;

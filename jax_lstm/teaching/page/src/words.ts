@@ -1,5 +1,5 @@
 /** What each line is, in a sentence, and the local derivative that it uses. */
-import type { Cell } from "./problem";
+import type { Cell, Problem } from "./problem";
 import type { Stage } from "./trace";
 
 /** ∂of/∂by as an equation of names; "1" where a value is handed on. */
@@ -123,8 +123,9 @@ export function flowOf(s: Stage, cell: Cell): { into: string[]; local: Local } |
 }
 
 /** What the line does, for somebody who sees it for the first time. */
-export function say(s: Stage, cell: Cell, T: number): string {
+export function say(s: Stage, problem: Problem, T: number): string {
   const { name, part } = s;
+  const { cell } = problem;
   if (part === "over time") {
     return `${name.slice(1)} is used at every time step: a fork into all of them. Each step sends its share back, and the shares are added.`;
   }
@@ -159,16 +160,10 @@ export function say(s: Stage, cell: Cell, T: number): string {
   }
   const said: Record<string, string> = {
     dh_from_outside: s.equation
-      ? "What this step's own loss says about h."
-      : "What comes back from outside: it is given.",
-    dh_from_next:
-      s.t === T - 1
-        ? "Nothing follows the last step but what is given."
-        : "What the next step says about h.",
-    dc_from_next:
-      s.t === T - 1
-        ? "Nothing follows the last step but what is given."
-        : "What the next step says about c.",
+      ? "Outside is whatever h goes into besides the next step: here this step's own loss. This is what it says about h."
+      : "Outside is whatever h goes into besides the next step, such as a loss or another layer. What comes back from there is given here.",
+    dh_from_next: fromNext("h", s, T),
+    dc_from_next: fromNext("c", s, T),
     dc_from_h: "What h says about c, back through the output gate and tanh.",
     dc_prev: "What is handed to the step before: dc, as far as the forget gate kept the cell.",
     dh_prev: "What is handed to the step before.",
@@ -179,3 +174,8 @@ export function say(s: Stage, cell: Cell, T: number): string {
     ? "Back through the squashing: times its slope, taken from the output."
     : `How the loss changes with ${name.slice(1).replace(/_(\w)$/, ", by way of gate $1")}.`;
 }
+
+const fromNext = (name: string, s: Stage, T: number) =>
+  s.t === T - 1
+    ? `No step follows the last one. What comes back to its ${name} from the end is given as d${name}_T: zeros, unless the last state is used.`
+    : `What the next step says about ${name}: the cotangent d${name}_prev of step ${s.t! + 1}.`;
