@@ -15,6 +15,7 @@ EXPERIMENTS = {
     "gradient_flow": "experiments.gradient_flow.run",
     "speed": "experiments.speed.run",
     "vowels": "experiments.vowels.run",
+    "zoo": "experiments.zoo.run",
 }
 
 
