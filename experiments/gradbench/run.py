@@ -23,7 +23,8 @@ import numpy as np
 from experiments.gradbench import problem, serve, wavefront
 from experiments.kit import command, record
 from experiments.kit.config import BaseConfig, Bounds, Count, OptionalFile, Positive
-from experiments.speed.timing import environment, interleave, load
+from experiments.kit.timing import interleave, load
+from experiments.speed.environment import environment
 
 PROGRAMS = {
     "objective": wavefront.objective,
