@@ -10,25 +10,33 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jax_lstm.doors import check_init, check_number
-from jax_lstm.engine.cell import Cell
+from jax_lstm.engine.cell import Cell, Second
 from jax_lstm.engine.made import partial
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.notation import GATES, wide
 from jax_lstm.stages import (
     bias,
     bias_bwd,
+    bias_bwd_jvp,
     bias_jvp,
     blocks,
     cell_state,
     cell_state_bwd,
+    cell_state_bwd_jvp,
+    cell_state_jvp,
     fork_bwd,
     gates,
     gates_bwd,
+    gates_bwd_jvp,
+    gates_jvp,
     hidden_state,
     hidden_state_bwd,
+    hidden_state_bwd_jvp,
     linear,
     linear_bwd_input,
+    linear_bwd_jvp,
     linear_bwd_weight,
+    linear_bwd_weight_jvp,
     linear_jvp,
     plain_gates,
 )
@@ -139,12 +147,17 @@ def slopes(w, prevs, saved):
     return gates_bwd((i, f, g, o), (di, df, dg, do)), dc, dc_prev  # (2')
 
 
+def side_by_side(dc, dh):
+    """By what the gates' slopes are multiplied: i, f and g act on c, and o on h."""
+    return jnp.concatenate([dc, dc, dc, dh], axis=-1)
+
+
 def step_bwd(w, prev, slopes, dstate):
     """The chain rule: the forward read bottom-up, products with the local derivatives."""
     da, dc, dc_prev = slopes
     dh, dc_from_next = dstate
     dc, _ = fork_bwd(None, (dc_from_next, dh * dc))  # (4'), (F') at c_t
-    da = da * jnp.concatenate([dc, dc, dc, dh], axis=-1)  # (3'), (2')
+    da = da * side_by_side(dc, dh)  # (3'), (2')
     dh_prev = linear(da, w.UT)  # (1'x), the fork at h_{t-1} into four gates in one product
     return LSTMState(dh_prev, dc * dc_prev), da
 
@@ -175,6 +188,53 @@ def step_jvp(w, prev, slopes, prev_dot, a_dot):
     return LSTMState(o + dc * c_dot, c_dot)  # (4t)
 
 
+# The tangent of the backward: each twin's own, in the twin's order ----------------------------
+
+
+def prepare_jvp(params, params_dot, consts=None):
+    return prepare(params_dot)  # it moves numbers
+
+
+def slopes_jvp(w, xs, prevs, saved, w_dot, xs_dot, prevs_dot, a_dots):
+    """The gates' tangents, and those of `slopes`, at the cotangent 1 and its tangent 0."""
+    a_dots = a_dots + linear(prevs_dot.h, w.U.astype(prevs_dot.h.dtype))  # (1t)
+    i_dot, f_dot, g_dot, o_dot = saved_dot = gates_jvp(saved, a_dots)  # (2t)
+    (i, f, g, o), c_prev, c_prev_dot = saved, prevs.c, prevs_dot.c
+    c = cell_state(f, c_prev, i, g)
+    c_dot = cell_state_jvp((f, c_prev, i, g), (f_dot, c_prev_dot, i_dot, g_dot))  # (3t)
+    one, zero = jnp.ones_like(c), jnp.zeros_like(c)
+    do, _ = hidden_state_bwd((o, c), one)  # (4')
+    do_dot, dc_dot = hidden_state_bwd_jvp((o, c), one, (o_dot, c_dot), zero)  # (4't)
+    df, _, di, dg = cell_state_bwd((f, c_prev, i, g), one)  # (3')
+    df_dot, dc_prev_dot, di_dot, dg_dot = cell_state_bwd_jvp(
+        (f, c_prev, i, g), one, (f_dot, c_prev_dot, i_dot, g_dot), zero
+    )  # (3't)
+    at_one, at_one_dot = (di, df, dg, do), (di_dot, df_dot, dg_dot, do_dot)
+    da_dot = gates_bwd_jvp(saved, at_one, saved_dot, at_one_dot)  # (2't)
+    return saved_dot, (da_dot, dc_dot, dc_prev_dot)
+
+
+def step_bwd_jvp(w, prevs, slopes, dstates, w_dot, prevs_dot, slopes_dot):
+    """`step_bwd` line by line, where the slopes and Uᵀ move and the cotangent does not."""
+    da, dc, dc_prev = slopes
+    da_dot, dc_dot, dc_prev_dot = slopes_dot
+    dh, dc_from_next = dstates
+    dc, _ = fork_bwd(None, (dc_from_next, dh * dc))
+    dc_dot = dh * dc_dot  # of the sum above: (4't), (F't) at c_t
+    four, four_dot = side_by_side(dc, dh), side_by_side(dc_dot, jnp.zeros_like(dh))
+    das, das_dot = da * four, da_dot * four + da * four_dot  # (3't), (2't)
+    dh_prev_dot = linear(das_dot, w.UT) + linear(das, w_dot.UT)  # (1't)
+    return LSTMState(dh_prev_dot, dc_dot * dc_prev + dc * dc_prev_dot), das_dot
+
+
+def weights_bwd_jvp(w, xs, prevs, saved, das, w_dot, xs_dot, prevs_dot, saved_dot, das_dot):
+    """The tangents of dW, dU and db, summed over steps and examples, and of dx for every step."""
+    dxs_dot, dW_dot = linear_bwd_jvp((xs, w.W), das, (xs_dot, w_dot.W), das_dot)  # (1't)
+    dU_dot = linear_bwd_weight_jvp(prevs.h, das, prevs_dot.h, das_dot)  # (1't)
+    _, db_dot = bias_bwd_jvp(None, das, None, das_dot)  # (1'bt)
+    return LSTMParams(dW_dot, dU_dot, db_dot), dxs_dot
+
+
 # What people call -----------------------------------------------------------------------------
 
 plain_step = partial(step, gates=plain_gates)
@@ -196,6 +256,7 @@ LSTM = Cell(
     step_for_jax=plain_step,
     step_jvp=step_jvp,
     weights_jvp=weights_jvp,
+    second=Second(prepare_jvp, slopes_jvp, step_bwd_jvp, weights_bwd_jvp),
 )
 init_lstm_state = make_init_state(LSTM)
 lstm_cell, lstm_cell_autodiff, lstm, lstm_autodiff = routes(LSTM, "the LSTM, equations (1) to (4)")

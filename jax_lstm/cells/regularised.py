@@ -111,6 +111,7 @@ def surround(cell: AnyCell, around: Around, **changes: Any) -> AnyCell:
         step_for_jax=cell.step_for_jax and wrap(cell.step_for_jax),
         step_jvp=None,
         weights_jvp=None,
+        second=None,
         affine=None,
         **changes,
     )

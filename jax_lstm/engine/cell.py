@@ -26,6 +26,25 @@ def own_saved(w, prevs, saved):
     return saved
 
 
+class Second(NamedTuple):
+    """The tangents of a cell's backward, by hand, for derivatives of second order. Each is of any
+    number of steps at once; only `step_bwd` and `step_jvp` stand in a loop. See second_order.py.
+
+    prepare_jvp(params, params_dot, consts) -> w_dot
+    slopes_jvp(w, xs, prevs, saved, w_dot, xs_dot, prevs_dot, delta_dots) -> saved_dot, slopes_dot
+        delta_dots: what `weights_jvp` returned, the share of the weights and of xs alone.
+    step_bwd_jvp(w, prevs, slopes, dstates, w_dot, prevs_dot, slopes_dot) -> dprevs_dot, deltas_dot
+        with dstates held: what a cotangent's own tangent adds is `step_bwd` of it.
+    weights_bwd_jvp(w, xs, prevs, saved, deltas, w_dot, xs_dot, prevs_dot, saved_dot, deltas_dot)
+        -> dparams_dot, dxs_dot
+    """
+
+    prepare_jvp: Callable[..., Any]
+    slopes_jvp: Callable[..., Any]
+    step_bwd_jvp: Callable[..., Any]
+    weights_bwd_jvp: Callable[..., Any]
+
+
 class Cell(NamedTuple, Generic[Params, State]):
     """What a cell says of itself. Hashable, as JAX caches by it: tuples of pairs, no dicts. It can
     be pickled where its functions can be.
@@ -53,6 +72,7 @@ class Cell(NamedTuple, Generic[Params, State]):
     step_jvp(w, prev, slopes, prev_dot, delta_dot) -> state_dot, and
     weights_jvp(w, xs, prevs, saved, params_dot, xs_dot) -> delta_dots: forward mode, see
         forward_mode.py; None: the transposes of `step_bwd` and `weights_bwd`.
+    second: a `Second`; None: JAX's tangents of the cell's own hand-written functions.
     prepare_bwd(params, dw) -> dparams, None     the twin of `prepare`, where that is a stage; what
         `weights_bwd` returns as dparams is then dw.
     affine(w, zs) -> a, b                 of h_t = a h_{t-1} + b. No route reads it yet.
@@ -83,6 +103,7 @@ class Cell(NamedTuple, Generic[Params, State]):
     step_for_jax: Callable[..., Any] | None = None
     step_jvp: Callable[..., Any] | None = None
     weights_jvp: Callable[..., Any] | None = None
+    second: Second | None = None
     prepare_bwd: Callable[..., Any] | None = None
     affine: Callable[..., Any] | None = None
     consts: str | None = None
