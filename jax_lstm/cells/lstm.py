@@ -34,7 +34,6 @@ from jax_lstm.stages import (
     hidden_state_bwd_jvp,
     linear,
     linear_bwd_input,
-    linear_bwd_jvp,
     linear_bwd_weight,
     linear_bwd_weight_jvp,
     linear_jvp,
@@ -174,18 +173,22 @@ def weights_bwd(w, xs, prevs, saved, das):
 def weights_jvp(w, xs, prevs, saved, params_dot, xs_dot):
     """ȧ but for ḣ_prev U, for any number of steps at once: what waits for no other step."""
     W_dot, U_dot, b_dot = params_dot
-    z_dot = linear_jvp((xs, w.W), (xs_dot, W_dot))  # (1t)
+    z_dot = linear(xs, W_dot) if xs_dot is None else linear_jvp((xs, w.W), (xs_dot, W_dot))  # (1t)
     return bias_jvp(None, (z_dot + linear(prevs.h, U_dot), b_dot))  # (1t)
 
 
 def step_jvp(w, prev, slopes, prev_dot, a_dot):
     """The forward read top-down, products with the local derivatives: the twin's, in its order."""
+    return step_and_net_input_jvp(w, prev, slopes, prev_dot, a_dot)[0]
+
+
+def step_and_net_input_jvp(w, prev, slopes, prev_dot, a_dot):
     da, dc, dc_prev = slopes
     h_prev_dot, c_prev_dot = prev_dot
     a_dot = a_dot + linear(h_prev_dot, w.U.astype(h_prev_dot.dtype))  # (1t)
     i, f, g, o = blocks(da * a_dot)  # (2t), and each gate's share of (3t) or (4t)
     c_dot = dc_prev * c_prev_dot + i + f + g  # (3t)
-    return LSTMState(o + dc * c_dot, c_dot)  # (4t)
+    return LSTMState(o + dc * c_dot, c_dot), a_dot  # (4t)
 
 
 # The tangent of the backward: each twin's own, in the twin's order ----------------------------
@@ -197,7 +200,6 @@ def prepare_jvp(params, params_dot, consts=None):
 
 def slopes_jvp(w, xs, prevs, saved, w_dot, xs_dot, prevs_dot, a_dots):
     """The gates' tangents, and those of `slopes`, at the cotangent 1 and its tangent 0."""
-    a_dots = a_dots + linear(prevs_dot.h, w.U.astype(prevs_dot.h.dtype))  # (1t)
     i_dot, f_dot, g_dot, o_dot = saved_dot = gates_jvp(saved, a_dots)  # (2t)
     (i, f, g, o), c_prev, c_prev_dot = saved, prevs.c, prevs_dot.c
     c = cell_state(f, c_prev, i, g)
@@ -214,23 +216,28 @@ def slopes_jvp(w, xs, prevs, saved, w_dot, xs_dot, prevs_dot, a_dots):
     return saved_dot, (da_dot, dc_dot, dc_prev_dot)
 
 
-def step_bwd_jvp(w, prevs, slopes, dstates, w_dot, prevs_dot, slopes_dot):
-    """`step_bwd` line by line, where the slopes and Uᵀ move and the cotangent does not."""
-    da, dc, dc_prev = slopes
-    da_dot, dc_dot, dc_prev_dot = slopes_dot
-    dh, dc_from_next = dstates
-    dc, _ = fork_bwd(None, (dc_from_next, dh * dc))
-    dc_dot = dh * dc_dot  # of the sum above: (4't), (F't) at c_t
-    four, four_dot = side_by_side(dc, dh), side_by_side(dc_dot, jnp.zeros_like(dh))
-    das, das_dot = da * four, da_dot * four + da * four_dot  # (3't), (2't)
-    dh_prev_dot = linear(das_dot, w.UT) + linear(das, w_dot.UT)  # (1't)
-    return LSTMState(dh_prev_dot, dc_dot * dc_prev + dc * dc_prev_dot), das_dot
+def step_bwd_jvp(w, prev, slopes, dstate, w_dot, prev_dot, slopes_dot, dstate_dot):
+    """`step_bwd` and its tangent, line by line: of each product, both factors move."""
+    (da, dc, dc_prev), (da_dot, dc_dot, dc_prev_dot) = slopes, slopes_dot
+    (dh, dc_from_next), (dh_dot, dc_from_next_dot) = dstate, dstate_dot
+    dc_dot = dc_from_next_dot + dh_dot * dc + dh * dc_dot  # (4't), (F't) at c_t
+    dc, _ = fork_bwd(None, (dc_from_next, dh * dc))  # (4'), (F')
+    four, four_dot = side_by_side(dc, dh), side_by_side(dc_dot, dh_dot)
+    da, da_dot = da * four, da_dot * four + da * four_dot  # (3't), (2't)
+    both = linear(jnp.stack([da, da_dot]), w.UT)  # (1'x), of both in one product
+    dprev = LSTMState(both[0], dc * dc_prev)
+    dprev_dot = LSTMState(both[1] + linear(da, w_dot.UT), dc_dot * dc_prev + dc * dc_prev_dot)
+    return (dprev, da), (dprev_dot, da_dot)  # (1't)
 
 
 def weights_bwd_jvp(w, xs, prevs, saved, das, w_dot, xs_dot, prevs_dot, saved_dot, das_dot):
     """The tangents of dW, dU and db, summed over steps and examples, and of dx for every step."""
-    dxs_dot, dW_dot = linear_bwd_jvp((xs, w.W), das, (xs_dot, w_dot.W), das_dot)  # (1't)
+    if xs_dot is None:
+        dW_dot = linear_bwd_weight(xs, das_dot)  # (1't)
+    else:
+        dW_dot = linear_bwd_weight_jvp(xs, das, xs_dot, das_dot)  # (1't)
     dU_dot = linear_bwd_weight_jvp(prevs.h, das, prevs_dot.h, das_dot)  # (1't)
+    dxs_dot = linear_bwd_input(w.W, das_dot) + linear_bwd_input(w_dot.W, das)  # (1't)
     _, db_dot = bias_bwd_jvp(None, das, None, das_dot)  # (1'bt)
     return LSTMParams(dW_dot, dU_dot, db_dot), dxs_dot
 
@@ -256,7 +263,9 @@ LSTM = Cell(
     step_for_jax=plain_step,
     step_jvp=step_jvp,
     weights_jvp=weights_jvp,
-    second=Second(prepare_jvp, slopes_jvp, step_bwd_jvp, weights_bwd_jvp),
+    second=Second(
+        prepare_jvp, step_and_net_input_jvp, slopes_jvp, step_bwd_jvp, weights_bwd_jvp
+    ),
 )
 init_lstm_state = make_init_state(LSTM)
 lstm_cell, lstm_cell_autodiff, lstm, lstm_autodiff = routes(LSTM, "the LSTM, equations (1) to (4)")

@@ -27,19 +27,22 @@ def own_saved(w, prevs, saved):
 
 
 class Second(NamedTuple):
-    """The tangents of a cell's backward, by hand, for derivatives of second order. Each is of any
-    number of steps at once; only `step_bwd` and `step_jvp` stand in a loop. See second_order.py.
+    """Values and tangents of a cell's backward, by hand, for derivatives of second order. See
+    second_order.py. xs_dot is None where xs are held.
 
     prepare_jvp(params, params_dot, consts) -> w_dot
-    slopes_jvp(w, xs, prevs, saved, w_dot, xs_dot, prevs_dot, delta_dots) -> saved_dot, slopes_dot
-        delta_dots: what `weights_jvp` returned, the share of the weights and of xs alone.
-    step_bwd_jvp(w, prevs, slopes, dstates, w_dot, prevs_dot, slopes_dot) -> dprevs_dot, deltas_dot
-        with dstates held: what a cotangent's own tangent adds is `step_bwd` of it.
+    step_jvp(w, prev, slopes, prev_dot, delta_dot) -> state_dot, more_dot     as `Cell.step_jvp`;
+        more_dot: whatever else of the step `slopes_jvp` wants.
+    slopes_jvp(w, xs, prevs, saved, w_dot, xs_dot, prevs_dot, more_dots) -> saved_dot, slopes_dot
+        for any number of steps at once.
+    step_bwd_jvp(w, prev, slopes, dstate, w_dot, prev_dot, slopes_dot, dstate_dot)
+        -> (dprev, delta), (dprev_dot, delta_dot)     only what is sequential
     weights_bwd_jvp(w, xs, prevs, saved, deltas, w_dot, xs_dot, prevs_dot, saved_dot, deltas_dot)
-        -> dparams_dot, dxs_dot
+        -> dparams_dot, dxs_dot     additive over segments of time
     """
 
     prepare_jvp: Callable[..., Any]
+    step_jvp: Callable[..., Any]
     slopes_jvp: Callable[..., Any]
     step_bwd_jvp: Callable[..., Any]
     weights_bwd_jvp: Callable[..., Any]

@@ -1,19 +1,17 @@
 """SECOND ORDER: Pearlmutter's R-operator on backpropagation through time. No gate is known.
 
 ẋ is the derivative of x along one direction of params, state and xs, and x_dot in the code. The
-tangent of a linear loop is the same loop, driven by what its coefficients' tangents put in:
+pass back of bptt.py, with the tangent of everything beside it:
 
     forward     state_t, saved_t      = step(state_{t-1}, z_t)
-                state_dot_t           = step_jvp(state_dot_{t-1}, δ̇_t)                 δ̇ beforehand
-    backward    dstate_{t-1}, d_t     = step_bwd(slopes_t, dstate_t + dy_t)
-                dstate_dot_{t-1}, ḋ_t = step_bwd(slopes_t, dstate_dot_t + dy_dot_t) + force_t
-                force_t               = step_bwd_jvp(slopes_t, dstate_t, slopes_dot_t)   afterwards
+                state_dot_t           = step_jvp(state_dot_{t-1}, δ̇_t)
+                slopes, slopes_dot    = slopes(...), slopes_jvp(...)                a segment at once
+    backward    dstate_{t-1}, d_t     = step_bwd(slopes_t, dstate_t + dy_t)         and its tangent,
+                                        step_bwd_jvp(slopes_t, slopes_dot_t, dstate_dot_t + dy_dot_t)
     weights     dparams, dparams_dot  = Σ weights_bwd(...), Σ weights_bwd_jvp(...)
 
-One pass forward, one pass back, each a segment of K steps at a time: first the values of its steps
-and then their tangents. In the four loops over steps stands what stands in those of the gradient;
-`force` and everything else is of a whole segment at once. Masks, lengths, resets, direction and
-`residuals` are those of bptt.py.
+One pass forward, one pass back, each a segment of K steps at a time. Masks, lengths, resets,
+direction and `residuals` are those of bptt.py.
 
 A cell may bring the tangents of its backward, `Second` of cell.py; the LSTM does, and nothing of it
 is differentiated here. Of other cells JAX takes the tangents of the hand-written functions
@@ -38,7 +36,6 @@ from jax_lstm.engine.bptt import (
     open_steps,
     room,
     run_segment,
-    step_back,
     through_prepare,
     zeros_of_weights,
 )
@@ -67,50 +64,51 @@ def second_of(cell):
     """The cell's own, by hand; or JAX's tangents of its hand-written functions."""
     if cell.second is not None:
         return cell.second
-    return Second(
-        functools.partial(prepare_jvp, cell),
-        functools.partial(slopes_jvp, cell),
-        functools.partial(step_bwd_jvp, cell),
-        functools.partial(weights_bwd_jvp, cell),
-    )
+    own = prepare_jvp, step_alone_jvp, slopes_jvp, step_bwd_jvp, weights_bwd_jvp
+    return Second(*(functools.partial(tangent, cell) for tangent in own))
 
 
-def tangent_of(function, args, dots):
-    """The tangent of a function of trees, cast to what JAX wants it to be."""
-    return jax.jvp(function, args, cast_like(dots, args))[1]
+def pair_of(function, args, dots):
+    """A function of trees, and its tangent along dots in the dtypes that JAX wants."""
+    return jax.jvp(function, args, cast_like(dots, args))
 
 
 def prepare_jvp(cell, params, params_dot, consts):
-    return tangent_of(lambda params: cell.prepare(params, consts), (params,), (params_dot,))
+    return pair_of(lambda params: cell.prepare(params, consts), (params,), (params_dot,))[1]
 
 
-def slopes_jvp(cell, w, xs, prevs, saved, w_dot, xs_dot, prevs_dot, delta_dots):
+def step_alone_jvp(cell, *given):
+    return step_jvp(cell, *given), None
+
+
+def slopes_jvp(cell, w, xs, prevs, saved, w_dot, xs_dot, prevs_dot, more_dots):
     def run(w, xs, prevs):
         _, saved = jax.vmap(cell.step, (None, 0, 0))(w, prevs, cell.project(w, xs))
         return saved, cell.slopes(w, prevs, saved)
 
-    return tangent_of(run, (w, xs, prevs), (w_dot, xs_dot, prevs_dot))
+    return pair_of(run, (w, xs, prevs), (w_dot, xs_dot, prevs_dot))[1]
 
 
-def step_bwd_jvp(cell, w, prevs, slopes, dstates, w_dot, prevs_dot, slopes_dot):
-    def run(w, prevs, slopes):
-        return jax.vmap(cell.step_bwd, (None, 0, 0, 0))(w, prevs, slopes, dstates)
-
-    return tangent_of(run, (w, prevs, slopes), (w_dot, prevs_dot, slopes_dot))
+def step_bwd_jvp(cell, *given):
+    return pair_of(cell.step_bwd, given[:4], given[4:])
 
 
 def weights_bwd_jvp(cell, *given):
-    return tangent_of(cell.weights_bwd, given[:5], given[5:])
+    return pair_of(cell.weights_bwd, given[:5], given[5:])[1]
 
 
-def forced(cell):
-    """The cell with a loop back that is driven: its slopes are (slopes, force)."""
-
-    def step_bwd(w, prev, slopes, dstate):
-        slopes, force = slopes
-        return jax.tree.map(jnp.add, cell.step_bwd(w, prev, slopes, dstate), force)
-
-    return cell._replace(step_bwd=step_bwd)
+def step_back_jvp(cell, at, now, now_dot, dstate, dstate_dot):
+    """`step_back` of bptt.py, and its tangent: (dprev, delta, dfresh) of each."""
+    seen, slopes, mask, reset = now
+    given = at.w, seen, slopes, dstate, at.w_dot, *now_dot, dstate_dot
+    found = []
+    for (dseen, delta), held in zip(
+        second_of(cell).step_bwd_jvp(*given), (dstate, dstate_dot), strict=True
+    ):
+        dseen, delta = where(mask, dseen, held), clear_masked(mask, delta)
+        stays = None if reset is None else clear_masked(reset, dseen)
+        found.append((dseen if reset is None else clear_masked(~reset, dseen), delta, stays))
+    return found
 
 
 # Forward --------------------------------------------------------------------------------------
@@ -127,12 +125,11 @@ class Weights(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """Of every step: its state and what `step` saved, and the tangents of the state and of what
-    the weights and xs put in. None: these steps are run again."""
+    """Of every step: its state and what `step` saved, and what the tangent's step returned."""
 
     steps: Any
     states_dot: Any
-    delta_dots: Any
+    more_dots: Any
 
 
 def weights_of(plan, params, consts, fresh, state, steps, params_dot, fresh_dot):
@@ -159,23 +156,25 @@ def run_tangents(plan, at, carry, steps, xs_dot):
     )
     delta_dots = weights_jvp(cell, at.w, opened, deltas, at.dw_dot, clear_masked(steps.mask, xs_dot))
 
+    own_step_jvp = second_of(cell).step_jvp
+
     def body(state_dot, now):
         (seen, slopes, mask, reset), delta_dot = now
         seen_dot = state_dot if reset is None else where(reset, at.fresh_dot, state_dot)
-        new = step_jvp(cell, at.w, seen, slopes, seen_dot, delta_dot)
+        new, more = own_step_jvp(at.w, seen, slopes, seen_dot, delta_dot)
         new = where(mask, cast_like(new, state_dot), seen_dot)
-        return new, new
+        return new, (new, more)
 
     now = every_step(opened), delta_dots
-    after_dot, states_dot = lax.scan(
-        body, state_dot, now, reverse=plan.reverse, unroll=plan.unroll
-    )
-    return (after, after_dot), Kept(kept, states_dot, delta_dots)
+    after_dot, dots = lax.scan(body, state_dot, now, reverse=plan.reverse, unroll=plan.unroll)
+    return (after, after_dot), Kept(kept, *dots)
 
 
 def forward(plan, params, consts, fresh, state, steps, dots):
     """The outputs and their tangents, and what the way back wants."""
     params_dot, fresh_dot, state_dot, xs_dot = dots
+    if xs_dot is None and plan.cell.second is None:
+        xs_dot = zeros_like(steps.xs)
     if plan.cell.beside:  # masks beside xs are constants
         xs_dot = xs_dot[0], zeros_like(xs_dot[1])
     widened = widen(fresh_dot)
@@ -199,14 +198,14 @@ def forward(plan, params, consts, fresh, state, steps, dots):
 
 
 def segment_bwd(plan, at, first, kept, steps, xs_dot, carry, dhs, dhs_dot):
-    """K steps in reverse order, then their tangents, then the weights' products of all K at once.
+    """K steps in reverse order, then the weights' products of all K at once.
 
     carry: (dstate, dfresh) and its tangent.
     """
     cell, second = plan.cell, second_of(plan.cell)
     if kept is None:
         _, kept = run_tangents(plan, at, first, steps, xs_dot)
-    (state, state_dot), (dcarry, dcarry_dot) = first, carry
+    state, state_dot = first
     opened = open_steps(plan, at.w, at.fresh, state, kept.steps, steps)
     seen_dot = shift(state_dot, kept.states_dot, plan.reverse)
     if steps.resets is not None:
@@ -216,32 +215,28 @@ def segment_bwd(plan, at, first, kept, steps, xs_dot, carry, dhs, dhs_dot):
     xs, seen, saved = opened.steps.xs, opened.seen, opened.saved
     saved_dot, slopes_dot = clear_masked(
         steps.mask,
-        second.slopes_jvp(at.w, xs, seen, saved, at.w_dot, xs_dot, seen_dot, kept.delta_dots),
+        second.slopes_jvp(at.w, xs, seen, saved, at.w_dot, xs_dot, seen_dot, kept.more_dots),
     )
 
-    def body(cell):
-        def back(dcarry, now):
-            dstate, dfresh = dcarry
-            now, dh = now
-            dstate = fork_of_h(dstate, dh)
-            dprev, delta, more = step_back(cell, at.w, now, dstate)
-            return (dprev, jax.tree.map(jnp.add, dfresh, more)), (dstate, delta)
+    def body(carry, now):
+        (dstate, dfresh), (dstate_dot, dfresh_dot) = carry
+        now, now_dot, dh, dh_dot = now
+        given = fork_of_h(dstate, dh), fork_of_h(dstate_dot, dh_dot)
+        (dprev, delta, more), (dprev_dot, delta_dot, more_dot) = step_back_jvp(
+            cell, at, now, now_dot, *given
+        )
+        dfresh, dfresh_dot = jax.tree.map(jnp.add, (dfresh, dfresh_dot), (more, more_dot))
+        return ((dprev, dfresh), (dprev_dot, dfresh_dot)), (delta, delta_dot)
 
-        return back
-
-    def over_steps(cell, dcarry, slopes, dhs):
-        now = every_step(opened._replace(slopes=slopes)), clear_masked(steps.mask, dhs)
-        return lax.scan(body(cell), dcarry, now, reverse=not plan.reverse, unroll=plan.unroll)
-
-    dcarry, (dstates, deltas) = over_steps(cell, dcarry, opened.slopes, dhs)
-    moved = at.w_dot, seen_dot, slopes_dot
-    force = second.step_bwd_jvp(at.w, seen, opened.slopes, dstates, *moved)
-    driven = opened.slopes, force
-    dcarry_dot, (_, deltas_dot) = over_steps(forced(cell), dcarry_dot, driven, dhs_dot)
+    dhs, dhs_dot = clear_masked(steps.mask, (dhs, dhs_dot))
+    now = every_step(opened), (seen_dot, slopes_dot), dhs, dhs_dot
+    carry, (deltas, deltas_dot) = lax.scan(
+        body, carry, now, reverse=not plan.reverse, unroll=plan.unroll
+    )
     given = at.w, xs, seen, saved, deltas
     dots = at.w_dot, xs_dot, seen_dot, saved_dot, deltas_dot
     (dw, dxs), (dw_dot, dxs_dot) = cell.weights_bwd(*given), second.weights_bwd_jvp(*given, *dots)
-    return (dcarry, dcarry_dot), (dw, dw_dot), cast_like((dxs, dxs_dot), (xs, xs))
+    return carry, (dw, dw_dot), cast_like((dxs, dxs_dot), (xs, xs))
 
 
 def backward_pair(plan, residual, dys, dys_dot):
