@@ -82,8 +82,8 @@ def linear_bwd_jvp(
 
 
 def linear_bwd_weight_jvp(x: Array, dy: Array, x_dot: Array, dy_dot: Array) -> Array:
-    """dW_dot = Σ ẋᵀ dy + xᵀ dy_dot                                           (1'Wt)"""
-    return linear_bwd_weight(x_dot, dy) + linear_bwd_weight(x, dy_dot)
+    """dW_dot = Σ ẋᵀ dy + xᵀ dy_dot        one sum over both                  (1'Wt)"""
+    return linear_bwd_weight(jnp.stack([x_dot, x.astype(x_dot.dtype)]), jnp.stack([dy, dy_dot]))
 
 
 def align(x: Array, y: Array) -> Array:
