@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.export import is_symbolic_dim
 
 from jax_lstm.engine.bptt import (
     all_of,
@@ -42,10 +43,12 @@ from jax_lstm.engine.bptt import (
 from jax_lstm.engine.cell import Second
 from jax_lstm.engine.forward_mode import some_delta, step_jvp, transposed, weights_jvp
 from jax_lstm.engine.segments import (
+    SEGMENT_STEPS,
     Steps,
     cast_like,
     clear_masked,
     cut,
+    divisor_near,
     flatten_steps,
     join,
     over_segments,
@@ -170,6 +173,15 @@ def run_tangents(plan, at, carry, steps, xs_dot):
     return (after, after_dot), Kept(kept, *dots)
 
 
+def steps_in_cache(plan, w, xs):
+    """Steps per segment. There are some ten arrays of a step's size here, where the gradient has
+    two, so that "full" has an eighth of its steps."""
+    K = segment_length(plan, w, xs)
+    if plan.residuals != "full" or is_symbolic_dim(K):
+        return K
+    return divisor_near(jax.tree.leaves(xs)[0].shape[0], max(SEGMENT_STEPS, K // 8))
+
+
 def forward(plan, params, consts, fresh, state, steps, dots):
     """The outputs and their tangents, and what the way back wants."""
     params_dot, fresh_dot, state_dot, xs_dot = dots
@@ -185,7 +197,7 @@ def forward(plan, params, consts, fresh, state, steps, dots):
         hs = flatten_steps((kept.steps[0][0], kept.states_dot[0]))
         return after, (hs, carry, kept if plan.residuals == "full" else None)
 
-    pieces = cut((steps, xs_dot), segment_length(plan, at.w, steps.xs))
+    pieces = cut((steps, xs_dot), steps_in_cache(plan, at.w, steps.xs))
     carry = state, widen(state_dot)
     (last, last_dot), outs = over_segments(segment, carry, pieces, plan.reverse)
     hs, hs_dot = join([hs for hs, _, _ in outs], (state[0], widen(state[0])))
@@ -255,7 +267,7 @@ def backward_pair(plan, residual, dys, dys_dot):
 
     zeros = zeros_of_weights(cell, params, at.w, dstate, steps.xs)
     carry = ((widen(dstate), dfresh), (widen(dstate_dot), dfresh)), (zeros, zeros)
-    pieces = cut((steps, xs_dot, dhs, dhs_dot), segment_length(plan, at.w, steps.xs))
+    pieces = cut((steps, xs_dot, dhs, dhs_dot), steps_in_cache(plan, at.w, steps.xs))
     pieces = list(zip(pieces, kept, strict=True))
     (dcarry, (dw, dw_dot)), dxs = over_segments(segment, carry, pieces, not plan.reverse)
     x = jax.eval_shape(lambda xs: jax.tree.map(lambda x: x.sum(0), xs), steps.xs)

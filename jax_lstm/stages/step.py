@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jax_lstm.notation import Numbers, wide
-from jax_lstm.stages.sums import sum_of_products
+from jax_lstm.stages.sums import contract, sum_of_products
 from jax_lstm.stages.twins import row
 
 
@@ -83,7 +83,8 @@ def linear_bwd_jvp(
 
 def linear_bwd_weight_jvp(x: Array, dy: Array, x_dot: Array, dy_dot: Array) -> Array:
     """dW_dot = Σ ẋᵀ dy + xᵀ dy_dot        one sum over both                  (1'Wt)"""
-    return linear_bwd_weight(jnp.stack([x_dot, x.astype(x_dot.dtype)]), jnp.stack([dy, dy_dot]))
+    x, y = jnp.stack([x_dot, x.astype(dy.dtype)]), jnp.stack([dy, dy_dot])
+    return contract(x, y, range(y.ndim - 1))
 
 
 def align(x: Array, y: Array) -> Array:
