@@ -20,6 +20,7 @@ from jax_lstm.diagnosis.diagnose import diagnose
 from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.made import partial
 from jax_lstm.engine.parallel import make_parallel_rnn
+from jax_lstm.engine.products import make_fisher, make_gauss_newton, make_hvp, make_rop
 from jax_lstm.engine.routes import make_cell, make_rnn, routes
 from jax_lstm.files import exported
 from jax_lstm.files.checkpoint import load, save
@@ -103,9 +104,13 @@ __all__ = [
     "linearised_lstm",
     "load",
     "make_cell",
+    "make_fisher",
+    "make_gauss_newton",
+    "make_hvp",
     "make_linearised",
     "make_parallel_rnn",
     "make_rnn",
+    "make_rop",
     "make_states",
     "make_trace",
     "memory_plan",

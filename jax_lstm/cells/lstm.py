@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jax_lstm.doors import check_init, check_number
 from jax_lstm.engine.cell import Cell, Second
 from jax_lstm.engine.made import partial
+from jax_lstm.engine.products import make_fisher, make_gauss_newton, make_hvp, make_rop
 from jax_lstm.engine.routes import make_init_state, routes
 from jax_lstm.notation import GATES, wide
 from jax_lstm.stages import (
@@ -50,6 +51,10 @@ __all__ = [
     "lstm_autodiff",
     "lstm_cell",
     "lstm_cell_autodiff",
+    "lstm_fisher",
+    "lstm_gauss_newton",
+    "lstm_hvp",
+    "lstm_rop",
 ]
 
 
@@ -263,9 +268,11 @@ LSTM = Cell(
     step_for_jax=plain_step,
     step_jvp=step_jvp,
     weights_jvp=weights_jvp,
-    second=Second(
-        prepare_jvp, step_and_net_input_jvp, slopes_jvp, step_bwd_jvp, weights_bwd_jvp
-    ),
+    second=Second(prepare_jvp, step_and_net_input_jvp, slopes_jvp, step_bwd_jvp, weights_bwd_jvp),
 )
 init_lstm_state = make_init_state(LSTM)
 lstm_cell, lstm_cell_autodiff, lstm, lstm_autodiff = routes(LSTM, "the LSTM, equations (1) to (4)")
+lstm_hvp = make_hvp(LSTM, "lstm_hvp")
+lstm_gauss_newton = make_gauss_newton(LSTM, "lstm_gauss_newton")
+lstm_fisher = make_fisher(LSTM, "lstm_fisher")
+lstm_rop = make_rop(LSTM, "lstm_rop")

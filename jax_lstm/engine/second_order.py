@@ -5,9 +5,9 @@ pass back of bptt.py, with the tangent of everything beside it:
 
     forward     state_t, saved_t      = step(state_{t-1}, z_t)
                 state_dot_t           = step_jvp(state_dot_{t-1}, δ̇_t)
-                slopes, slopes_dot    = slopes(...), slopes_jvp(...)                a segment at once
-    backward    dstate_{t-1}, d_t     = step_bwd(slopes_t, dstate_t + dy_t)         and its tangent,
-                                        step_bwd_jvp(slopes_t, slopes_dot_t, dstate_dot_t + dy_dot_t)
+                slopes, slopes_dot    = slopes(...), slopes_jvp(...)            a segment at once
+    backward    dstate_{t-1}, d_t     = step_bwd(slopes_t, dstate_t + dy_t)     and the tangent of
+                                        it, with slopes_dot_t and dstate_dot_t + dy_dot_t
     weights     dparams, dparams_dot  = Σ weights_bwd(...), Σ weights_bwd_jvp(...)
 
 One pass forward, one pass back, each a segment of K steps at a time. Masks, lengths, resets,
@@ -31,7 +31,6 @@ from jax.export import is_symbolic_dim
 
 from jax_lstm.engine.bptt import (
     all_of,
-    backward,
     every_step,
     fork_of_h,
     open_steps,
@@ -44,7 +43,6 @@ from jax_lstm.engine.cell import Second
 from jax_lstm.engine.forward_mode import some_delta, step_jvp, transposed, weights_jvp
 from jax_lstm.engine.segments import (
     SEGMENT_STEPS,
-    Steps,
     cast_like,
     clear_masked,
     cut,
@@ -157,7 +155,9 @@ def run_tangents(plan, at, carry, steps, xs_dot):
     deltas = jax.tree.map(
         lambda d: jax.ShapeDtypeStruct((ks.size, *d.shape), d.dtype), some_delta(cell, at.w, *one)
     )
-    delta_dots = weights_jvp(cell, at.w, opened, deltas, at.dw_dot, clear_masked(steps.mask, xs_dot))
+    delta_dots = weights_jvp(
+        cell, at.w, opened, deltas, at.dw_dot, clear_masked(steps.mask, xs_dot)
+    )
 
     own_step_jvp = second_of(cell).step_jvp
 
@@ -202,7 +202,7 @@ def forward(plan, params, consts, fresh, state, steps, dots):
     (last, last_dot), outs = over_segments(segment, carry, pieces, plan.reverse)
     hs, hs_dot = join([hs for hs, _, _ in outs], (state[0], widen(state[0])))
     hs, hs_dot = clear_masked(steps.mask, (hs, cast_like(hs_dot, hs)))
-    residual = params, params_dot, consts, at, steps, xs_dot, [out[1:] for out in outs]
+    residual = params, params_dot, at, steps, xs_dot, [out[1:] for out in outs]
     return (last, hs), (cast_like(last_dot, state), hs_dot), residual
 
 
@@ -253,8 +253,8 @@ def segment_bwd(plan, at, first, kept, steps, xs_dot, carry, dhs, dhs_dot):
 
 def backward_pair(plan, residual, dys, dys_dot):
     """Cotangents of (params, fresh, state, xs) and their tangents."""
-    params, params_dot, consts, at, steps, xs_dot, kept = residual
-    cell, firsts = plan.cell, [first for first, _ in kept]
+    params, params_dot, at, steps, xs_dot, kept = residual
+    cell = plan.cell
     (dstate, dhs), (dstate_dot, dhs_dot) = dys, dys_dot
     dfresh = None if steps.resets is None else widen(zeros_like(at.fresh))
 
