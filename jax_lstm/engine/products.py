@@ -141,7 +141,8 @@ def make_rop(cell: AnyCell, name: str = "rnn_rop") -> Callable[..., Any]:
             cell, params, state, xs, tangents, consts, flags, reverse, residuals, unroll
         )
         ys, ys_dot, residual = in_one_program(r_forward, (plan,), *given)
-        return ys, ys_dot, jax.tree_util.Partial(functools.partial(r_backward, plan), residual)
+        back = functools.partial(r_backward, plan, reset_state is not None)
+        return ys, ys_dot, jax.tree_util.Partial(back, residual)
 
     run.__name__ = run.__qualname__ = name
     return Made(run, make_rop, (cell, name))
@@ -175,7 +176,7 @@ def made(
         plan, *given = prepare(
             cell, params, state, xs, tangents, consts, flags, reverse, residuals, unroll
         )
-        return with_sequence(route, (plan,), loss, *given)
+        return with_sequence(route, (plan, reset_state is not None), loss, *given)
 
     run.__name__ = run.__qualname__ = name
     run.__doc__ = title
@@ -200,18 +201,19 @@ def prepare(cell, params, state, xs, tangents, consts, flags, reverse, residuals
 # Routes ---------------------------------------------------------------------------------------
 
 
-def in_order(found):
-    """(params, state, xs) and perhaps reset_state, as people give them."""
+def in_order(found, resets_lead):
+    """(params, state, xs), and reset_state where it was given: as people give them."""
     dparams, dfresh, dstate, dxs = found
-    return (dparams, dstate, dxs) if dfresh is None else (dparams, dstate, dxs, dfresh)
+    return (dparams, dstate, dxs, dfresh) if resets_lead else (dparams, dstate, dxs)
 
 
 def r_forward(plan, arrays, dots):
     return forward(plan, *arrays, dots)
 
 
-def r_backward(plan, residual, dys, dys_dot):
-    return tuple(map(in_order, in_one_program(backward_pair, (plan,), residual, dys, dys_dot)))
+def r_backward(plan, resets_lead, residual, dys, dys_dot):
+    found = in_one_program(backward_pair, (plan,), residual, dys, dys_dot)
+    return tuple(in_order(x, resets_lead) for x in found)
 
 
 def value_and_cotangents(loss, state, hs):
@@ -222,35 +224,36 @@ def value_and_cotangents(loss, state, hs):
     return jax.value_and_grad(loss, (0, 1))(state, hs)
 
 
-def hessian(plan, loss, arrays, dots):
+def hessian(plan, resets_lead, loss, arrays, dots):
     ys, ys_dot, residual = forward(plan, *arrays, dots)
     of_outputs = functools.partial(value_and_cotangents, loss)
     (value, dys), (_, dys_dot) = jax.jvp(of_outputs, ys, ys_dot)
-    return value, *map(in_order, backward_pair(plan, residual, dys, dys_dot))
+    both = backward_pair(plan, residual, dys, dys_dot)
+    return value, *(in_order(found, resets_lead) for found in both)
 
 
-def back_from_the_middle(plan, middle, arrays, dots):
+def back_from_the_middle(plan, resets_lead, middle, arrays, dots):
     """Jᵀ M J θ̇: `middle(ys, ys_dot)` is what the loss has to say, and M ẏ."""
     xs_dot = jax.tree.map(jnp.zeros_like, arrays[-1].xs) if dots[-1] is None else dots[-1]
     _, ys_dot = forward_mode(plan, *arrays, (*dots[:-1], xs_dot))
     ys, residual = bptt.forward(plan, *arrays)
     value, dys = middle(ys, ys_dot)
     dparams, _, dfresh, dstate, dsteps = bptt.backward(plan, residual, dys)
-    return value, in_order((dparams, dfresh, dstate, dsteps.xs))
+    return value, in_order((dparams, dfresh, dstate, dsteps.xs), resets_lead)
 
 
-def gauss_newton(plan, loss, arrays, dots):
+def gauss_newton(plan, resets_lead, loss, arrays, dots):
     def middle(ys, ys_dot):
         of_outputs = functools.partial(value_and_cotangents, loss)
         (value, _), (_, dys_dot) = jax.jvp(of_outputs, ys, ys_dot)
         return value, dys_dot
 
-    return back_from_the_middle(plan, middle, arrays, dots)
+    return back_from_the_middle(plan, resets_lead, middle, arrays, dots)
 
 
-def fisher(plan, loss, arrays, dots):
+def fisher(plan, resets_lead, loss, arrays, dots):
     def middle(ys, ys_dot):
         values, values_dot = jax.jvp(loss, ys, ys_dot)
         return values, jax.vjp(loss, *ys)[1](values_dot)
 
-    return back_from_the_middle(plan, middle, arrays, dots)
+    return back_from_the_middle(plan, resets_lead, middle, arrays, dots)
