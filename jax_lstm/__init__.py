@@ -2,6 +2,15 @@
 
 from jax_lstm import interop, referee, stages, training
 from jax_lstm.analysis.attribution import Attribution, attribute
+from jax_lstm.analysis.curvature import (
+    Curvature,
+    Spectrum,
+    TraceEstimate,
+    curvature,
+    gate_blocks,
+    hutchinson,
+    lanczos,
+)
 from jax_lstm.analysis.flow import (
     GradientNorms,
     JacobianNorms,
@@ -11,6 +20,7 @@ from jax_lstm.analysis.flow import (
     jacobian_norms,
     jacobians,
 )
+from jax_lstm.analysis.lyapunov import lyapunov_exponents
 from jax_lstm.analysis.opened import Linearised, linearised_elman, linearised_lstm, make_linearised
 from jax_lstm.analysis.states import States, Trace, make_states, make_trace
 from jax_lstm.cells import family
@@ -66,21 +76,25 @@ __version__ = "0.1.0"
 __all__ = [
     "Attribution",
     "Cell",
+    "Curvature",
     "DenseParams",
     "GradientNorms",
     "JacobianNorms",
     "Linearised",
     "MemoryPlan",
     "MemoryRow",
+    "Spectrum",
     "StackParams",
     "States",
     "Stream",
     "Trace",
+    "TraceEstimate",
     "Traced",
     "Window",
     "attribute",
     "binary_cross_entropy_with_logits",
     "binary_cross_entropy_with_logits_autodiff",
+    "curvature",
     "dense",
     "dense_autodiff",
     "diagnose",
@@ -91,7 +105,9 @@ __all__ = [
     "embedding",
     "embedding_autodiff",
     "forget_products",
+    "gate_blocks",
     "gradient_norms",
+    "hutchinson",
     "init_dense",
     "init_embedding",
     "init_stack",
@@ -100,9 +116,11 @@ __all__ = [
     "interop",
     "jacobian_norms",
     "jacobians",
+    "lanczos",
     "linearised_elman",
     "linearised_lstm",
     "load",
+    "lyapunov_exponents",
     "make_cell",
     "make_fisher",
     "make_gauss_newton",
