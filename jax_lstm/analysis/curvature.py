@@ -131,13 +131,14 @@ def spectra(product, like, blocks, number, iterations, seed):
     if number > iterations:
         raise ValueError(f"`number` must be at most `iterations`, {iterations}; got {number}")
     check_size("seed", seed, 0)
-    masks = [check_like(like, block) for block in blocks]
-    run = jax.jit(functools.partial(krylov, product), static_argnums=(0, 1, 2))
+    masks = [check_like(like, block)[0] for block in blocks]
+    _, back, dtype = check_like(like, None)
+    run = jax.jit(functools.partial(krylov, product, back, dtype), static_argnums=0)
     found = []
-    for mask, back, dtype in masks:
+    for mask in masks:
         steps = min(iterations, int(mask.sum()))
         n = min(number, steps)
-        values, residuals, vectors = run(back, steps, dtype, mask, jax.random.key(seed))
+        values, residuals, vectors = run(steps, mask, jax.random.key(seed))
         found.append(Spectrum(values[:n], residuals[:n], jax.vmap(back)(vectors[:n])))
     return found
 
@@ -274,7 +275,7 @@ def check_like(like, block, name="block"):
     return np.concatenate(parts), back, flat.dtype
 
 
-def krylov(product, back, steps, dtype, mask, key):
+def krylov(product, back, dtype, steps, mask, key):
     """Eigenvalues, residuals and vectors of P A P from so many products, the largest in size
     first. Where what is left of A q is rounding, A maps the space found so far into itself, and a
     new vector begins in what is left."""
