@@ -22,7 +22,6 @@ import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from jax_lstm import printing
 from jax_lstm.cells.lstm import LSTM
 from jax_lstm.doors import check_arrays, check_function, check_size, refuse
 from jax_lstm.engine.cell import AnyCell
@@ -50,7 +49,8 @@ class TraceEstimate(NamedTuple):
 
 
 class Curvature(NamedTuple):
-    """What `curvature` found, by block: "all", and each gate. values (n,), trace and its error."""
+    """What `curvature` found, by block: "all", and each gate; sizes: how many numbers it has.
+    values and residuals (n,), trace and its standard error, for each block."""
 
     blocks: tuple[str, ...]
     sizes: tuple[int, ...]
@@ -58,30 +58,6 @@ class Curvature(NamedTuple):
     residuals: Any
     trace: Any
     error: Any
-
-    __str__ = printing.page
-    _repr_html_ = printing.html
-
-    def sentence(self) -> str:
-        value, residual = float(self.values[0][0]), float(self.residuals[0][0])
-        return (
-            f"the leading eigenvalue is {value:.4g}, to {residual:.1g}; "
-            f"the trace {float(self.trace[0]):.4g}, to {float(self.error[0]):.1g}"
-        )
-
-    def tables(self) -> list[printing.Sheet]:
-        n = len(self.values[0])
-        head = ("block", "numbers", *(f"λ_{k + 1}" for k in range(n)), "trace", "to")
-        columns = (self.blocks, self.sizes, self.values, self.trace, self.error)
-        rows = tuple(
-            (name, size, *map(float, values), float(trace), float(error))
-            for name, size, values, trace, error in zip(*columns, strict=True)
-        )
-        return [printing.Sheet(head, rows, form=".4g", rule=True)]
-
-    def to_json(self, **facts: Any) -> str:
-        found = {k: np.asarray(x).tolist() for k, x in self._asdict().items()}
-        return printing.to_json(found | {"facts": facts})
 
 
 # Lanczos and Hutchinson -----------------------------------------------------------------------
@@ -125,12 +101,7 @@ def lanczos(
 
 def spectra(product, like, blocks, number, iterations, seed):
     """A Spectrum per block; blocks of one size are one program."""
-    check_function("product", product, 1)
-    number = check_size("number", number, 1)
-    iterations = check_size("iterations", iterations, 1)
-    if number > iterations:
-        raise ValueError(f"`number` must be at most `iterations`, {iterations}; got {number}")
-    check_size("seed", seed, 0)
+    check_lanczos(product, number, iterations, seed)
     masks = [check_like(like, block)[0] for block in blocks]
     _, back, dtype = check_like(like, None)
     run = jax.jit(functools.partial(krylov, product, back, dtype), static_argnums=0)
@@ -141,6 +112,15 @@ def spectra(product, like, blocks, number, iterations, seed):
         values, residuals, vectors = run(steps, mask, jax.random.key(seed))
         found.append(Spectrum(values[:n], residuals[:n], jax.vmap(back)(vectors[:n])))
     return found
+
+
+def check_lanczos(product, number, iterations, seed):
+    check_function("product", product, 1)
+    check_size("number", number, 1)
+    check_size("iterations", iterations, 1)
+    if number > iterations:
+        raise ValueError(f"`number` must be at most `iterations`, {iterations}; got {number}")
+    check_size("seed", seed, 0)
 
 
 def hutchinson(
@@ -205,13 +185,15 @@ def curvature(
       number, iterations, seed: see `lanczos`. samples: see `hutchinson`.
 
     Returns:
-      Curvature: prints as a table, a row per block.
+      Curvature: one of each per block.
 
     Raises:
       ValueError: as `lanczos`, `hutchinson` and `gate_blocks`.
 
     Source: see `lanczos` and `hutchinson`.
     """
+    check_lanczos(product, number, iterations, seed)
+    check_size("samples", samples, 2)
     gates = gate_blocks(params, cell)
     whole = jax.tree.map(lambda x: np.ones(np.shape(x), bool), params)
     blocks = {"all": whole} | gates

@@ -45,11 +45,12 @@ def lyapunov_exponents(run: Linearised, number: int | None = None) -> jax.Array:
         raise ValueError("`run` must be without resets: a reset ends every perturbation")
     if not jax.tree.leaves(run.seen)[0].shape[0]:
         raise ValueError("`run` must have a step; T is 0")
-    state, batch = widen(run.state), run.state[0].ndim - 1
-    size = sum(int(np.prod(x.shape[batch:])) for x in jax.tree.leaves(state))
+    batch = run.state[0].ndim - 1
+    size = sum(int(np.prod(x.shape[batch:])) for x in jax.tree.leaves(run.state))
     number = size if number is None else check_size("number", number, 1)
     if number > size:
         raise ValueError(f"`number` must be at most {size}, the numbers of a state; got {number}")
+    state = widen(run.state)
     one = jax.tree.map(lambda x: x[0], (run.seen, run.slopes))
     shape = some_delta(run.cell, run.w, *one)
     still = jax.tree.map(lambda d: jnp.zeros(d.shape, d.dtype), shape)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_lstm.doors import refuse
 from jax_lstm.referee.comparison import (
     Route,
     Tree,
@@ -24,15 +25,14 @@ from jax_lstm.referee.comparison import (
     lowest_dtype,
     random_cotangents,
 )
-from jax_lstm.referee.doors import check_callables, check_functions, check_judged
+from jax_lstm.referee.doors import check_functions, check_judged
 from jax_lstm.referee.report import Report, Row
 
 JVP, HVP = "jvp", "hvp"
 
 
 def compare_jvp(
-    jvps: Mapping[str, Callable[..., Any]],
-    function: Callable[..., Tree],
+    functions: Mapping[str, Callable[..., Any]],
     *args: Tree,
     names: Sequence[str] | None = None,
     seed: int = 0,
@@ -40,9 +40,9 @@ def compare_jvp(
     """Compare tangents that somebody brings with `jax.jvp`.
 
     Args:
-      jvps: {name: jvp}, one or more; `jvp(args, tangents) -> y, y_dot`, as `jax.jvp` takes and
-        returns them: tuples like args, and trees like what `function` returns.
-      function: the referee's: maps args to a pytree of floating-point arrays.
+      functions: {name: jvp}, and last {name: function}, the referee's. `jvp(args, tangents) -> y,
+        y_dot` as `jax.jvp` takes and returns them: tuples like args, and trees like what the
+        function returns. The function maps args to a pytree of floating-point arrays.
       args: pytrees of arrays. Tangents are random for floating-point leaves, float0 for others.
       names: of the arguments, for complaints.
       seed: of the random tangents.
@@ -51,15 +51,14 @@ def compare_jvp(
       Report: for each jvp a row for the value, and one per array of the output.
 
     Raises:
-      ValueError: no jvp, a function that is none, no floating-point argument, or float64 arguments
-        where JAX has float64 switched off.
+      ValueError: fewer than two functions, no floating-point argument, or float64 arguments where
+        JAX has float64 switched off.
     """
-    return report(JVP, "jvps", jvps, function, args, names, seed)
+    return report(JVP, functions, args, names, seed)
 
 
 def compare_hvp(
-    hvps: Mapping[str, Callable[..., Any]],
-    function: Callable[..., Tree],
+    functions: Mapping[str, Callable[..., Any]],
     *args: Tree,
     names: Sequence[str] | None = None,
     seed: int = 0,
@@ -67,8 +66,8 @@ def compare_hvp(
     """Compare Hessian-vector products that somebody brings with JAX's forward over reverse.
 
     Args:
-      hvps: {name: hvp}, one or more; `hvp(args, tangents) -> gradient, product`, tuples like args.
-      function: the referee's: maps args to one real number.
+      functions: {name: hvp}, and last {name: loss}, the referee's. `hvp(args, tangents) ->
+        gradient, product`, tuples like args. The loss maps args to one real number.
       args, seed: see `compare_jvp`.
       names: of the arguments, for the rows; default args[0], args[1], ...
 
@@ -78,40 +77,33 @@ def compare_hvp(
     Raises:
       ValueError: as `compare_jvp`.
     """
-    return report(HVP, "hvps", hvps, function, args, names, seed)
+    return report(HVP, functions, args, names, seed)
 
 
-def report(kind, name, brought, function, args, names, seed):
-    check_functions(name, brought, least=1)
-    check_callables(function=function)
-    check_judged(args, names, seed)
-    routes = {**brought, f"jax.{kind}": None}
-    return Report(tuple(compare_directions(kind, routes, function, args, names=names, seed=seed)))
+def report(kind, functions, args, names, seed):
+    check_functions("functions", functions)
+    rows = compare_directions(kind, functions, args, names=names, seed=seed)
+    return Report(tuple(rows))
 
 
 def compare_directions(
     kind: str,
-    routes: Mapping[str, Any],
-    function: Callable[..., Tree],
+    functions: Mapping[str, Callable[..., Any]],
     args: tuple[Tree, ...],
     *,
     names: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Iterator[Row]:
-    """As `compare_jvp` and `compare_hvp`, by kind "jvp" or "hvp"; yields rows as they are ready.
-
-    The last of the routes is the referee: its name, and None for what it does.
-    """
+    """As `compare_jvp` and `compare_hvp`, by kind "jvp" or "hvp"; yields rows as they are ready."""
     if kind not in (JVP, HVP):
-        raise ValueError(f'`kind` must be "jvp" or "hvp"; got {kind!r}')
-    if not isinstance(routes, Mapping) or len(routes) < 2:
-        raise ValueError(f"`routes` must be {{name: {kind}}}, the last the referee; got {routes!r}")
-    check_callables(function=function)
+        refuse("kind", '"jvp" or "hvp"', kind)
+    check_functions("functions", functions)
     check_judged(args, names, seed)
-    *others, against = routes
     of_args = leaf_names(args, names)
     lowest_dtype(args)
-    given = {name: brought_route(kind, routes[name]) for name in others}
+    *others, against = functions
+    function = functions[against]
+    given = {name: brought_route(kind, functions[name]) for name in others}
     given[against] = pushforward(function) if kind == JVP else second(function)
     leaves = floating(args)[0]
     draws = random_cotangents(lambda: [np.zeros(x.shape, x.dtype) for x in leaves], (), seed)
@@ -141,7 +133,6 @@ def is_floating(x):
 
 def brought_route(kind: str, function: Callable[..., Any]) -> Route:
     """The route of what somebody brings."""
-    check_callables(**{kind: function})
 
     def route(args, leaves):
         first, dots = function(copies(args), like_args(args, leaves))

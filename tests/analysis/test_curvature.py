@@ -96,8 +96,6 @@ def test_curvature_by_gate_of_a_hessian_and_of_gauss_newton():
         values = np.linalg.eigvalsh(part)
         np.testing.assert_allclose(found.values[k][0], values[np.argmax(abs(values))], rtol=1e-9)
         assert abs(found.trace[k] - np.trace(part)) < 5 * found.error[k]
-    assert "λ_1" in str(found)
-    assert "the leading eigenvalue" in found.sentence()
     product = lambda v: jl.lstm_gauss_newton(params, state, xs, (v, None, None), loss)[1][0]
     assert jl.lanczos(product, params, number=5).values.min() > 0
 
