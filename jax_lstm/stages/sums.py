@@ -33,18 +33,30 @@ def sum_of_products(x: Array, y: Array) -> Array:
     """
     axes, D = y.ndim - 1, x.shape[-1]
     rows = math.prod(y.shape[:axes])
-    if axes < 2 or is_symbolic_dim(rows) or rows <= PART or D * y.shape[-1] > SMALL:
-        if not is_symbolic_dim(rows) and not may_be_split(y):
-            x, y = (z.reshape((rows, z.shape[-1])) for z in (x, y))
-        return contract(x, y, range(y.ndim - 1))
+    merged = not is_symbolic_dim(rows) and not may_be_split(y)
+    if merged:
+        x, y, axes = *(z.reshape((rows, z.shape[-1])) for z in (x, y)), 1
+    few = is_symbolic_dim(rows) or rows <= PART
+    if few or D * y.shape[-1] > SMALL or (axes < 2 and not merged):
+        return contract(x, y, range(axes))
+    best = min(PARTS, math.cbrt(2 * rows))  # where n + R / n² is least
+    if merged:
+        m = largest_divisor(rows, best)
+        x, y = (z.reshape((m, rows // m, z.shape[-1])) for z in (x, y))
+        return contract(x, y, (1,), (0,)).sum(0)
     steps, examples = y.shape[:2]
     n = examples if examples <= PARTS else math.gcd(examples, PARTS)  # groups: each device's
-    m = max(k for k in range(1, PARTS // n + 1) if steps % k == 0)  # of steps
+    m = largest_divisor(steps, best / n)
 
     def parts(z):
         return z.reshape((m, steps // m, n, examples // n, *z.shape[2:]))
 
     return contract(parts(x), parts(y), (1, *range(3, axes + 2)), (0, 2)).sum((0, 1))
+
+
+def largest_divisor(size: int, at_most: float) -> int:
+    """The largest divisor of a size that is not above a bound; 1 where the bound is below 2."""
+    return max(k for k in range(1, max(1, int(at_most)) + 1) if size % k == 0)
 
 
 def contract(x: Array, y: Array, over: Sequence[int], apart: Sequence[int] = ()) -> Array:

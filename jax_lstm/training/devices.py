@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, Protocol, TypeAlias
 
 import jax
+from jax.export import is_symbolic_dim
 from jax.sharding import PartitionSpec
 
 from jax_lstm.cells.lstm import lstm
-from jax_lstm.doors import as_array, check_function, refuse
+from jax_lstm.doors import as_array, check_flag, check_function, refuse
 from jax_lstm.engine.doors import check_options
 from jax_lstm.engine.functions import (
     P,
@@ -31,7 +32,8 @@ from jax_lstm.engine.made import Made
 from jax_lstm.engine.programs import with_sequence
 from jax_lstm.notation import ArrayOrList, Tree
 
-LEAST_EXAMPLES = 4  # per device at least: fewer leave a product's rows too short
+LEAST_EXAMPLES = 2  # per device at least
+LEAST_PRODUCTS = 100e6  # multiplications forward: below, the hand-over of a call costs more
 CACHE_BYTES = 2**20  # the largest weight at most: each core streams all of it in every step
 
 Device: TypeAlias = Any  # jax.Device, which is no type to a checker
@@ -57,31 +59,37 @@ class SplitFunction(Protocol[P_contra, S_contra, X_contra, Result_co]):
     ) -> Result_co: ...
 
 
-def pays(params, B, devices):
-    """The rule: whether B examples are better split over these devices.
+def pays(params, T, B, devices):
+    """The rule: whether T steps of B examples are better split over these devices.
 
-    On a CPU: at least 4 examples for each device, and no weight larger than 1 MiB, a core's cache
-    (in float32 U fits up to H = 256), see docs/speed.md. On other devices: always.
+    On a CPU: at least 2 examples for each device, at least 100 million multiplications forward
+    (T times B times the numbers in the weights), and no weight larger than 1 MiB, a core's cache
+    (in float32 U fits up to H = 256), see docs/speed.md. On other devices: always. Symbolic sizes,
+    of `jax.export`, are not split.
     """
     n = len(devices)
-    if n < 2 or B % n:
+    if n < 2 or is_symbolic_dim(T) or is_symbolic_dim(B) or B % n:
         return False
     if devices[0].platform != "cpu":
         return True
+    weights = [p for p in jax.tree.leaves(params) if p.ndim > 1]
     largest = max(p.size * p.dtype.itemsize for p in jax.tree.leaves(params))
-    return B // n >= LEAST_EXAMPLES and largest <= CACHE_BYTES
+    products = T * B * sum(p.size for p in weights)
+    return B // n >= LEAST_EXAMPLES and products >= LEAST_PRODUCTS and largest <= CACHE_BYTES
 
 
 def over_devices(
     sequence: Callable[Concatenate[P, S, X, ...], Result] = lstm,
     *,
     devices: Sequence[Device] | None = None,
+    always: bool = False,
 ) -> SplitFunction[P, S, X, Result]:
     """A whole-sequence function that splits its batch over devices where that pays, see `pays`.
 
     Args:
       sequence: `(params, state, xs, **options) -> (state, hs)`, of any cell, by hand or by JAX.
       devices: a list of them; all there are if not given.
+      always: split wherever B is a multiple of their number, whether or not that pays.
 
     Returns:
       `split(params, state, xs, **options) -> (state, hs)`, options as of `jax_lstm.lstm`: the same
@@ -91,12 +99,13 @@ def over_devices(
       `functools.partial`.
 
     Raises:
-      ValueError: a sequence that is no function, devices that are none; by `sequence`, in the sizes
-        that were given.
+      ValueError: a sequence that is no function, devices that are none, `always` that is no bool;
+        by `sequence`, in the sizes that were given.
 
     Source: `jax.shard_map`; the psum of dW is the transpose of `sharding.vary_together`.
     """
     check_function("sequence", sequence)
+    check_flag("always", always)
     given, devices = devices, jax.devices() if devices is None else devices
     if not isinstance(devices, tuple | list) or not devices:
         refuse("devices", "a list of devices, say jax.devices()[:2]", devices)
@@ -129,7 +138,9 @@ def over_devices(
         given = flags | {"reset_state": reset_state, "consts": consts}
         given = {k: v for k, v in given.items() if v is not None}
         whole = functools.partial(sequence, **fixed)
-        if not pays(params, B, devices):
+        T = next((x.shape[0] for x in jax.tree.leaves(xs) if len(getattr(x, "shape", ()))), 0)
+        even = len(devices) > 1 and not is_symbolic_dim(B) and B % len(devices) == 0
+        if not (even if always else pays(params, T, B, devices)):
             return whole(params, state, xs, **given)
         jax.eval_shape(lambda *args: whole(*args, **given), params, state, xs)  # its complaints
         for name in flags.keys() & given.keys():
@@ -137,7 +148,7 @@ def over_devices(
         axes = tuple((name, rows[name]) for name in given)
         return with_sequence(over_rows, (devices, B, axes), whole, params, state, xs, given)
 
-    return Made(split, over_devices, (sequence,), (("devices", listed),))
+    return Made(split, over_devices, (sequence,), (("devices", listed), ("always", always)))
 
 
 USUAL = {"reverse": False, "residuals": "full", "unroll": 1}

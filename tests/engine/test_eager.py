@@ -77,7 +77,9 @@ PROGRAMS = {name: (CELLS[name].sequence, problem(CELLS[name])) for name in FIRST
     "tbptt": (tbptt, LSTM),
     "zoneout": (zoneout, LSTM),
     "over devices": (
-        lambda params, state, xs: jl.over_devices(devices=jax.devices()[:2])(params, state, xs),
+        lambda params, state, xs: jl.over_devices(devices=jax.devices()[:2], always=True)(
+            params, state, xs
+        ),
         problem(CELLS["lstm"], (T, 16, D, H)),
     ),
 }

@@ -28,7 +28,7 @@ OPTIONS = {
 def test_split_over_two_devices_nothing_changes(cell, options):
     row = CELLS[cell]
     args = problem(row, (7, 16, 3, 5))
-    run = over_devices(row.sequence, devices=jax.devices()[:2])
+    run = over_devices(row.sequence, devices=jax.devices()[:2], always=True)
     assert "shard_map" in str(jax.make_jaxpr(run)(*args))
     got, want = (
         value_and_cotangents(functools.partial(f, **OPTIONS[options]), args)
@@ -38,22 +38,25 @@ def test_split_over_two_devices_nothing_changes(cell, options):
 
 
 def test_the_rule():
-    small, large = (
-        jax.eval_shape(lambda H=H: jl.init_lstm(jax.random.key(0), H, H)) for H in (256, 257)
+    tiny, small, large = (
+        jax.eval_shape(lambda H=H: jl.init_lstm(jax.random.key(0), H, H)) for H in (32, 256, 257)
     )
     cpus = jax.devices()
-    rule = {  # B, devices, params -> pays
-        (16, 2, small): True,
-        (15, 2, small): False,  # does not divide
-        (8, 2, small): True,
-        (6, 2, small): False,  # three each
-        (16, 1, small): False,
-        (32, 8, small): True,
-        (16, 8, small): False,
-        (16, 2, large): False,  # U is larger than a core's cache
+    rule = {  # T, B, devices, params -> pays
+        (256, 16, 2, small): True,
+        (256, 15, 2, small): False,  # does not divide
+        (256, 4, 2, small): True,
+        (256, 2, 2, small): False,  # one each
+        (256, 16, 1, small): False,
+        (256, 16, 8, small): True,
+        (256, 16, 2, large): False,  # U is larger than a core's cache
+        (128, 8, 2, tiny): False,  # done before the devices have begun
+        (4096, 8, 2, tiny): True,
+        (*jax.export.symbolic_shape("T, 16"), 2, small): False,
+        (*jax.export.symbolic_shape("256, B"), 2, small): False,
     }
-    for (B, n, params), wanted in rule.items():
-        assert pays(params, B, cpus[:n]) == wanted, (B, n, params)
+    for (T, B, n, params), wanted in rule.items():
+        assert pays(params, T, B, cpus[:n]) == wanted, (T, B, n, params)
 
 
 def test_where_it_does_not_pay_nothing_is_split():
@@ -70,6 +73,7 @@ BAD = {
     "a cell": ((jl.LSTM,), {}, "`sequence` must be a function"),
     "no devices": ((), {"devices": []}, r"`devices` must be a list of devices, .*; got \[\]"),
     "numbers": ((), {"devices": [0, 1]}, "`devices` must be a list of devices, .*; got 0"),
+    "a word": ((), {"always": "yes"}, "`always` must be True or False; got 'yes'"),
     "one device": ((), {"devices": "cpu"}, "`devices` must be a list of devices, .*; got 'cpu'"),
 }
 
@@ -89,7 +93,7 @@ def test_without_jit():
     loss = lambda f: lambda *args: jnp.sum(f(*args, resets=resets, reset_state=args[1])[1])
     want = jax.jit(jax.value_and_grad(loss(jl.lstm), (0, 1, 2)))(*args)
     for sequence in (jl.lstm, own):
-        run = over_devices(sequence, devices=jax.devices()[:2])
+        run = over_devices(sequence, devices=jax.devices()[:2], always=True)
         assert_close(jax.value_and_grad(loss(run), (0, 1, 2))(*args), want)
 
 
@@ -101,7 +105,7 @@ def test_masks_that_examples_share(own):
     every = np.arange(7 * 16 * 5).reshape(7, 16, 5) % 3 == 0
     masks = tuple(every[:, : 16 if n else 1].astype(xs.dtype) for n in own)
     dropped = 2.0 * every[0, : 16 if own[0] else 1].astype(xs.dtype)
-    run = over_devices(sequence, devices=jax.devices()[:2])
+    run = over_devices(sequence, devices=jax.devices()[:2], always=True)
     got, want = (
         value_and_cotangents(
             lambda params, state, xs, f=f: f(params, state, (xs, masks), consts=dropped),
@@ -114,7 +118,7 @@ def test_masks_that_examples_share(own):
 
 def test_complaints_are_told_in_the_sizes_that_were_given():
     params, state, xs = problem(CELLS["lstm"], (7, 16, 3, 5))
-    run = over_devices(devices=jax.devices()[:2])
+    run = over_devices(devices=jax.devices()[:2], always=True)
     wrong = {
         "`state.h` must be (12, 5): the batch axes of xs (7, 12, 3)": ((state, xs[:, :12]), {}),
         "`lengths` must be integers (16,)": ((state, xs), {"lengths": [1] * 8}),
