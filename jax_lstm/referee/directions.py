@@ -95,7 +95,7 @@ def compare_directions(
     seed: int = 0,
 ) -> Iterator[Row]:
     """As `compare_jvp` and `compare_hvp`, by kind "jvp" or "hvp"; yields rows as they are ready."""
-    if kind not in (JVP, HVP):
+    if not isinstance(kind, str) or kind not in (JVP, HVP):
         refuse("kind", '"jvp" or "hvp"', kind)
     check_functions("functions", functions)
     check_judged(args, names, seed)

@@ -6,6 +6,7 @@ what the rule belongs to. A mutant must be seen: by an error, or by another numb
 """
 
 import ast
+import contextlib
 import copy
 import functools
 import importlib
@@ -22,15 +23,18 @@ from jax_lstm.engine.forward_mode import make_jvp
 from jax_lstm.stages import TWINS, twins
 from tests.cells import test_peers
 from tests.cells.formulas import FORMULAS, numpy_run
-from tests.tables import CELLS, normal_like, problem
+from tests.tables import CELLS, normal_like, problem, quick_jit
 
 SIZES = {"T": 2, "B": 3, "D": 2, "H": 2, "V": 3}
 LSTM = importlib.import_module("jax_lstm.cells.lstm")
 STEP = 1e-30
 
 # What survives, and why it is the same function. {rule: {mutant: why}}
+UNREAD = "handed on to a function that does not read it"
 EQUIVALENT = {
-    "relu_jvp": {},
+    "step_jvp": {
+        f"prev at 3:37 → {other}": UNREAD for other in ("a_dot", "prev_dot", "slopes", "w")
+    },
 }
 
 
@@ -50,7 +54,7 @@ def places(tree):
             yield n, f"{ast.unparse(node)}: right alone", lambda node: node.right
         if isinstance(node, ast.UnaryOp):
             yield n, f"{ast.unparse(node)}: sign lost", lambda node: node.operand
-        if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        if isinstance(node, ast.Constant) and type(node.value) in (int, float):
             yield n, f"{node.value} + 1", lambda node: ast.Constant(node.value + 1)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in names:
             for other in names:
@@ -97,23 +101,26 @@ def mutants(rule):
         yield name, scope[rule.__name__]
 
 
-def agrees(found, want):
-    try:
-        found = found()
-        if jax.tree.structure(found) != jax.tree.structure(want):
-            return False
-        pairs = zip(jax.tree.leaves(found), jax.tree.leaves(want), strict=True)
-        return all(np.shape(a) == np.shape(b) and np.allclose(a, b, 1e-9, 1e-12) for a, b in pairs)
-    except Exception:
-        return False
-
-
 def survivors(rule, run, want):
-    """The mutants of a rule that nobody sees: `run(rule)` still answers `want`."""
-    assert agrees(lambda: run(rule), want), "unbroken"
+    """The mutants of a rule that nobody sees: `run(rule)` still answers `want`. What raises no
+    error and has the right shapes is compiled together, one program for all."""
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype), want)
+    left = {"unbroken": rule}
     every = list(mutants(rule))
-    alive = {name for name, mutant in every if agrees(functools.partial(run, mutant), want)}
-    return alive, len(every)
+    for name, mutant in every:
+        with contextlib.suppress(Exception):
+            found = jax.eval_shape(functools.partial(run, mutant))
+            if jax.tree.map(lambda x: (x.shape, x.dtype), found) == shapes:
+                left[name] = mutant
+    found = quick_jit(lambda: [run(mutant) for mutant in left.values()])()
+    alive = {name for name, x in zip(left, found, strict=True) if agrees(x, want)}
+    assert "unbroken" in alive
+    return alive - {"unbroken"}, len(every)
+
+
+def agrees(found, want):
+    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(want), strict=True)
+    return all(np.allclose(a, b, 1e-9, 1e-12) for a, b in pairs)
 
 
 # The rules, each with what it belongs to ------------------------------------------------------
@@ -155,7 +162,7 @@ def tangent_of_a_twin(name):
     args = twins.draw(twin, SIZES, np.random.default_rng(1))
     y = twin.stage(*args)
     given = jax.tree.map(jnp.asarray, (twins.residual_of(twin, args, y), y))
-    dots = normal_like(8, given)
+    given, dots = normal_like(9, given), normal_like(8, given)
     answers = lambda found: [x for x in found if x is not None]
     boxed = lambda found: found if isinstance(found, tuple) else (found,)
 
@@ -234,20 +241,22 @@ SECOND = [name for name in TWINS if hasattr(jl.stages, f"{name}_bwd_jvp")]
 
 def check(name, rule, run, want):
     alive, n = survivors(rule, run, want)
-    assert n or name in ("fork_jvp", "prepare_jvp") or n == 0
     assert alive == set(EQUIVALENT.get(name, ())), (name, n, alive)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TWINS)
 def test_every_mutant_of_a_tangent_is_seen(name):
     check(f"{name}_jvp", *tangent_of_a_stage(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SECOND)
 def test_every_mutant_of_a_twin_s_tangent_is_seen(name):
     check(f"{name}_bwd_jvp", *tangent_of_a_twin(name))
 
 
+@pytest.mark.slow
 def test_every_mutant_of_the_lstm_s_tangents_is_seen():
     for name, row in rules_of_the_lstm().items():
         check(name, *row)
