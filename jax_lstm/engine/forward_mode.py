@@ -172,7 +172,8 @@ def segment_jvp(plan, w, w_dot, fresh, fresh_dot, carry, steps, xs_dot):
     ks = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
     after, kept = run_segment(plan, w, fresh, all_of, (state, kept), ks, steps)
     opened = open_steps(plan, w, fresh, state, kept, steps)
-    one = jax.tree.map(lambda x: x[0], (opened.seen, opened.slopes))
+    zeros = lambda x: jnp.zeros(x.shape[1:], x.dtype)  # there may be no step
+    one = jax.tree.map(zeros, (opened.seen, opened.slopes))
     deltas = jax.tree.map(
         lambda d: jax.ShapeDtypeStruct((ks.size, *d.shape), d.dtype), some_delta(cell, w, *one)
     )

@@ -151,7 +151,8 @@ def run_tangents(plan, at, carry, steps, xs_dot):
     carry = state, room(cell, at.w, all_of, state, steps.xs)
     after, kept = run_segment(plan, at.w, at.fresh, all_of, carry, ks, steps)
     opened = open_steps(plan, at.w, at.fresh, state, kept, steps)
-    one = jax.tree.map(lambda x: x[0], (opened.seen, opened.slopes))
+    zeros = lambda x: jnp.zeros(x.shape[1:], x.dtype)  # there may be no step
+    one = jax.tree.map(zeros, (opened.seen, opened.slopes))
     deltas = jax.tree.map(
         lambda d: jax.ShapeDtypeStruct((ks.size, *d.shape), d.dtype), some_delta(cell, at.w, *one)
     )

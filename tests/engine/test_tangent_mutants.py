@@ -29,12 +29,10 @@ SIZES = {"T": 2, "B": 3, "D": 2, "H": 2, "V": 3}
 LSTM = importlib.import_module("jax_lstm.cells.lstm")
 STEP = 1e-30
 
-# What survives, and why it is the same function. {rule: {mutant: why}}
-UNREAD = "handed on to a function that does not read it"
+# What survives, and why it is the same function: {rule: {how its mutants' names begin: why}}.
 EQUIVALENT = {
-    "step_jvp": {
-        f"prev at 3:37 → {other}": UNREAD for other in ("a_dot", "prev_dot", "slopes", "w")
-    },
+    "step_jvp": {"prev at 3:37": "handed on to a function that does not read it"},
+    "layer_norm_jvp": {"x at 7:": "only its rank and dtype are read, and all have the same"},
 }
 
 
@@ -241,7 +239,9 @@ SECOND = [name for name in TWINS if hasattr(jl.stages, f"{name}_bwd_jvp")]
 
 def check(name, rule, run, want):
     alive, n = survivors(rule, run, want)
-    assert alive == set(EQUIVALENT.get(name, ())), (name, n, alive)
+    explained = tuple(EQUIVALENT.get(name, ()))
+    unexplained = {mutant for mutant in alive if not mutant.startswith(explained)}
+    assert not unexplained, (name, n, unexplained)
 
 
 @pytest.mark.slow
