@@ -191,6 +191,8 @@ FISHER = "(values, product) of losses and of their Fisher matrix; see `make_fish
 def prepare(cell, params, state, xs, tangents, consts, flags, reverse, residuals, unroll):
     """Through the doors: the plan, the arrays and their directions; of xs, None where it is held.
     It is None as well as zeros to a cell without tangents of its own."""
+    lengths, mask, resets, reset_state = flags
+    flags = lengths, mask, resets, reset_state
     plan, arrays = prepare_run(cell, params, state, xs, consts, *flags, reverse, residuals, unroll)
     params, _, fresh, state, steps = arrays
     *dots, xs_dot = check_tangents(tangents, params, fresh, state, steps.xs)
@@ -208,7 +210,7 @@ def in_order(found, resets_lead):
 
 
 def r_forward(plan, arrays, dots):
-    return forward(plan, *arrays, dots)
+    return forward(plan, *arrays, dots=dots)
 
 
 def r_backward(plan, resets_lead, residual, dys, dys_dot):
@@ -225,7 +227,7 @@ def value_and_cotangents(loss, state, hs):
 
 
 def hessian(plan, resets_lead, loss, arrays, dots):
-    ys, ys_dot, residual = forward(plan, *arrays, dots)
+    ys, ys_dot, residual = forward(plan, *arrays, dots=dots)
     of_outputs = functools.partial(value_and_cotangents, loss)
     (value, dys), (_, dys_dot) = jax.jvp(of_outputs, ys, ys_dot)
     both = backward_pair(plan, residual, dys, dys_dot)
@@ -235,7 +237,7 @@ def hessian(plan, resets_lead, loss, arrays, dots):
 def back_from_the_middle(plan, resets_lead, middle, arrays, dots):
     """Jᵀ M J θ̇: `middle(ys, ys_dot)` is what the loss has to say, and M ẏ."""
     xs_dot = jax.tree.map(jnp.zeros_like, arrays[-1].xs) if dots[-1] is None else dots[-1]
-    _, ys_dot = forward_mode(plan, *arrays, (*dots[:-1], xs_dot))
+    _, ys_dot = forward_mode(plan, *arrays, dots=(*dots[:-1], xs_dot))
     ys, residual = bptt.forward(plan, *arrays)
     value, dys = middle(ys, ys_dot)
     dparams, _, dfresh, dstate, dsteps = bptt.backward(plan, residual, dys)

@@ -200,6 +200,7 @@ def forward(plan, params, consts, fresh, state, steps, dots):
 
     pieces = cut((steps, xs_dot), steps_in_cache(plan, at.w, steps.xs))
     carry = state, widen(state_dot)
+    outs: Any
     (last, last_dot), outs = over_segments(segment, carry, pieces, plan.reverse)
     hs, hs_dot = join([hs for hs, _, _ in outs], (state[0], widen(state[0])))
     hs, hs_dot = clear_masked(steps.mask, (hs, cast_like(hs_dot, hs)))
