@@ -188,7 +188,7 @@ def forward(plan, params, consts, fresh, state, steps, dots):
     params_dot, fresh_dot, state_dot, xs_dot = dots
     if xs_dot is None and plan.cell.second is None:
         xs_dot = zeros_like(steps.xs)
-    if plan.cell.beside:  # masks beside xs are constants
+    if plan.cell.beside and xs_dot is not None:  # masks beside xs are constants
         xs_dot = xs_dot[0], zeros_like(xs_dot[1])
     widened = widen(fresh_dot)
     at = weights_of(plan, params, consts, fresh, state, steps, params_dot, widened)
