@@ -14,6 +14,7 @@ from jax_lstm.referee.comparison import (
 from jax_lstm.referee.custom_rules import check
 from jax_lstm.referee.deltas import taps
 from jax_lstm.referee.differences import compare_differences
+from jax_lstm.referee.directions import compare_directions, compare_hvp, compare_jvp
 from jax_lstm.referee.mutation import Mutant, MutationReport, mutation_test
 from jax_lstm.referee.report import Report, Row, failure, first_line, header
 from jax_lstm.referee.search import diagnose
@@ -41,6 +42,9 @@ __all__ = [
     "check",
     "compare",
     "compare_differences",
+    "compare_directions",
+    "compare_hvp",
+    "compare_jvp",
     "compare_routes",
     "diagnose",
     "distances",
