@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.kit import text
+import jax_lstm
+from experiments.kit import safety, text
 from experiments.kit.config import (
     BadInput,
     BaseConfig,
@@ -27,8 +28,10 @@ from experiments.kit.config import (
     Positive,
     check_memory,
 )
+from experiments.kit.routes import ROUTES
+from experiments.kit.task import Task
 from jax_lstm import init_lstm_state
-from jax_lstm.training.update import init_language_model, language_model_loss, make_update
+from jax_lstm.training.update import BITS, init_language_model, language_model_loss, make_update
 
 LOWEST = 0.01  # learning rate at the first and at the last step, relative to its peak
 
@@ -204,15 +207,54 @@ def updates_of(config, update, data):
         yield params, nats, float(norm), seconds
 
 
+# On the core ----------------------------------------------------------------------------------
+
+
+def window_update(config, route):
+    """An update on one window of the streams, some of which start anew."""
+    optimizer = safety.guard(make_optimizer(config), config.nonfinite)
+
+    def loss(params, state, anew, tokens, targets):
+        return language_model_loss(params, restart(state, anew), tokens, targets, route=route)
+
+    return optimizer, make_update(optimizer, loss)
+
+
+def task_of(config, data, directory, route=None):
+    """The training of a character model as a Task; the best so far is in params.safetensors."""
+    optimizer, update = window_update(config, route or ROUTES[config.gradient])
+
+    def start():
+        params, _, state = init_training(config, data)
+        return params, optimizer.init(params), state
+
+    def keep(params, step, nats):
+        notes = {"vocabulary": data.vocabulary, "step": step, "validation_nats": nats}
+        jax_lstm.save(directory / "params.safetensors", params._asdict(), notes=notes)
+
+    return Task(
+        start,
+        update,
+        batches=lambda: batches(config, data),
+        numbers=lambda nats: {"nats": nats, "bits": nats * BITS},
+        say=lambda nats: f"{nats * BITS:.3f} bits ({nats:.3f} nats) per character",
+        evaluate=lambda params, check: validate(params, data.held_out, config.window, check),
+        keep=keep,
+        size=config.window * config.streams,
+        unit="character",
+    )
+
+
 @jax.jit
 def window_loss(params, state, tokens, targets):
     return language_model_loss(params, state, tokens, targets)
 
 
-def validate(params, held_out, T):
+def validate(params, held_out, T, check=lambda: None):
     """Nats per character on all of the held-out streams, the state carried along them."""
     state, total = init_state(params, held_out.shape[1]), 0.0
     for tokens, targets in text.windows(held_out, T):
+        check()
         nats, state = window_loss(params, state, tokens, targets)
         total += float(nats) * targets.size
     return total / (held_out.size - held_out.shape[1])
