@@ -24,7 +24,6 @@ from typing import Annotated
 import jax
 from tyro.conf import arg
 
-import jax_lstm
 from experiments.char_lm import plots
 from experiments.char_lm.sample import prompt_of, sample
 from experiments.char_lm.summary import summarise, summary_table
@@ -48,7 +47,7 @@ from experiments.kit.config import (
 )
 from experiments.kit.routes import ROUTES
 from jax_lstm import lstm, over_devices
-from jax_lstm.training.update import AUTODIFF, BY_HAND, LanguageModel, language_model_loss
+from jax_lstm.training.update import AUTODIFF, BY_HAND, language_model_loss
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def experiment(config, routes, about, data, prompt, directory):
             written,
         )
 
-    params, _ = load(directory / "params.safetensors")
+    params, _ = lm.load(directory / "params.safetensors")
     sampled = prompt + sample(config, params, data.vocabulary, prompt)
     record.write(directory / "sample.txt", sampled.encode())
     print(f"\nA sample at temperature {config.temperature:g}, from the best parameters:\n")
@@ -163,14 +162,6 @@ def by_hand(residuals, devices=1):
     command.host_devices(devices)
     sequence = functools.partial(lstm, residuals=residuals)
     return BY_HAND._replace(sequence=over_devices(sequence, devices=jax.devices()[:devices]))
-
-
-def load(path):
-    """(LanguageModel, notes: vocabulary, step, validation_nats) from params.safetensors."""
-    tree, notes = jax_lstm.load(path)
-    if not isinstance(tree, dict) or set(tree) != set(LanguageModel._fields):
-        raise ValueError(f"{path} must hold {', '.join(LanguageModel._fields)} of a LanguageModel")
-    return LanguageModel(**tree), notes
 
 
 def main(argv=None):

@@ -31,7 +31,15 @@ from experiments.kit.config import (
 from experiments.kit.routes import ROUTES
 from experiments.kit.task import Task
 from jax_lstm import init_lstm_state
-from jax_lstm.training.update import BITS, init_language_model, language_model_loss, make_update
+from jax_lstm.cells.lstm import LSTMParams
+from jax_lstm.stages.readout import DenseParams
+from jax_lstm.training.update import (
+    BITS,
+    LanguageModel,
+    init_language_model,
+    language_model_loss,
+    make_update,
+)
 
 LOWEST = 0.01  # learning rate at the first and at the last step, relative to its peak
 
@@ -258,3 +266,23 @@ def validate(params, held_out, T, check=lambda: None):
         nats, state = window_loss(params, state, tokens, targets)
         total += float(nats) * targets.size
     return total / (held_out.size - held_out.shape[1])
+
+
+# Parameters on disk ---------------------------------------------------------------------------
+
+
+def load(path):
+    """(LanguageModel, notes: vocabulary, step, validation_nats) from params.safetensors."""
+    tree, notes = jax_lstm.load(path)
+    if not isinstance(tree, dict) or set(tree) != set(LanguageModel._fields):
+        raise ValueError(f"{path} must hold {', '.join(LanguageModel._fields)} of a LanguageModel")
+    return LanguageModel(**tree), notes
+
+
+def of_arrays(arrays):
+    """The LanguageModel in a checkpoint: the best so far, or else the last one."""
+    part = "best" if "best.embedding" in arrays else "training.params"
+    found = {k.removeprefix(f"{part}."): jnp.asarray(x) for k, x in arrays.items()}
+    rnn = LSTMParams(**{k: found[f"lstm.{k}"] for k in LSTMParams._fields})
+    readout = DenseParams(**{k: found[f"readout.{k}"] for k in DenseParams._fields})
+    return LanguageModel(found["embedding"], rnn, readout)

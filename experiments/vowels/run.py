@@ -15,38 +15,48 @@ of the channels are those of the utterances that are learnt from.
 
 Writes results/vowels/<run>/:
     config.json          what was asked for, sha256 of the files, versions
-    metrics.jsonl        every number as it came, by kind: step, accuracy
+    metrics.jsonl        every number as it came, by kind: gradient, step, nonfinite, accuracy
+    checkpoints/         what --resume goes on from
     params.safetensors   of all seeds, stacked, with the means and deviations of the channels
     summary.json, curves.png
 """
 
-import dataclasses
 import time
 from dataclasses import dataclass
 from typing import Annotated
 
+import jax
 import numpy as np
 from tyro.conf import arg
 
 import jax_lstm
-from experiments.kit import command, record, report
+from experiments.kit import (
+    check_gradients,
+    checkpoints,
+    command,
+    events,
+    record,
+    report,
+    training,
+)
 from experiments.kit.config import (
-    BaseConfig,
     Bounds,
     Count,
     CountOrZero,
+    Failed,
     Positive,
     Size,
+    TrainingConfig,
     check_memory,
 )
 from experiments.vowels import plots
 from experiments.vowels.classifier import SEGMENT
-from experiments.vowels.training import judge, train
+from experiments.vowels.training import judge, loss_of, task_of
 from experiments.vowels.utterances import FILES, pad, read, scales, split_utterances
 
 
 @dataclass(frozen=True)
-class Config(BaseConfig):
+class Config(TrainingConfig):
     """The options of vowels."""
 
     data: Annotated[
@@ -94,6 +104,7 @@ class Config(BaseConfig):
 
 def run(config):
     """The experiment, from a Config to its summary; everything else is in the folder it names."""
+    events.check_events(config)
     names = ["training"] if config.folds else list(FILES)
     files = {name: read(config.data, FILES[name]) for name in names}
     labels = files["training"].labels
@@ -102,8 +113,8 @@ def run(config):
     numbers = 8 * config.hidden * (config.hidden + data["training"].xs.shape[-1] + 1)
     size = 16 * len(split.seeds) * numbers  # with the gradient and Adam's two
     check_memory("--hidden", size, f"training {len(split.seeds)} classifiers")
-    directory = record.new_directory(config.results, "vowels", config.run)
-    with record.explain_interruption(directory):
+    directory = record.open_directory(config, "vowels")
+    with checkpoints.locked(directory), record.explain_interruption(directory):
         return experiment(config, files, data, split, directory)
 
 
@@ -114,7 +125,7 @@ def experiment(config, files, data, split, directory):
         "T": len(data["training"].xs),
         **report.machine(),
     }
-    record.write_json(directory / "config.json", {"config": dataclasses.asdict(config), **facts})
+    record.write_config(directory, config, "vowels", **facts)
     print(
         f"{sum(len(d.speakers) for d in data.values())} utterances, padded to T = {facts['T']}; "
         f"{len(split.seeds)} classifiers with H = {config.hidden} in each direction, "
@@ -122,7 +133,14 @@ def experiment(config, files, data, split, directory):
     )
     scale = scales(data["training"], split)
     labels = files["training"].labels
-    params = train(config, data["training"], labels, split, scale, directory)
+    task = task_of(config, data["training"], labels, split, scale)
+    begun = training.begin(config, task, directory)
+    _, *batch = first = next(task.batches())
+    if begun.fresh and not config.skip_check:
+        check(config, begun.training.params, scale, batch, directory)
+    program = training.compile_updates(config, task, first).program
+    with events.opened(config, directory, begun.step) as written:
+        params = training.train(config, task, directory, begun, program, events=written)
     notes = {"seeds": split.seeds, "labels": labels}
     tree = {"params": params, "scale": scale}
     jax_lstm.save(directory / "params.safetensors", tree, notes=notes)
@@ -143,6 +161,19 @@ def experiment(config, files, data, split, directory):
     print(summary_table(summary))
     print(f"\n{record.name_files(directory)}")
     return summary
+
+
+def check(config, params, scale, batch, directory):
+    """The first classifier's gradient on its first batch, by hand beside jax.grad."""
+    hand = "step" if config.gradient == "step" else "manual"
+    losses = {"by_hand": loss_of(hand), "autodiff": loss_of("auto")}
+    first, (xs, *rest) = jax.tree.map(lambda x: x[0], params), batch
+    of_first = (xs[:, 0], *(x[0] for x in rest))
+    rows = check_gradients.compare(losses, first, (), scale[0], *of_first)
+    record.append_lines(directory / "metrics.jsonl", [{"kind": "gradient", **row} for row in rows])
+    print(check_gradients.table(rows))
+    if not check_gradients.agree(rows):
+        raise Failed("the gradient by hand is not that of jax.grad")
 
 
 def summarise(directory, seconds):
