@@ -37,6 +37,7 @@ from experiments.kit import (
     training,
 )
 from experiments.kit import language_model as lm
+from experiments.kit.clipping import check_dh, limit_dh, read_dh
 from experiments.kit.config import (
     BadInput,
     Count,
@@ -82,6 +83,7 @@ class Config(lm.LanguageModelConfig, TrainingConfig):
 def run(config):
     """The experiment, from a Config to its summary; everything else is in the folder it names."""
     events.check_events(config)
+    check_dh(config)
     routes = routes_of(config)
     source = lm.read_text(config)
     data = lm.cut(config, source.characters)
@@ -104,18 +106,16 @@ def experiment(config, routes, about, data, prompt, directory):
     if not config.compare_steps:
         tasks = {trained: tasks[trained]}
     begun = training.begin(config, tasks[trained], directory)
-    rows = []
     if begun.fresh and not config.skip_check:
         losses = {k: functools.partial(language_model_loss, route=r) for k, r in routes.items()}
         rows = check_gradients.compare(losses, params, state, *batch[1:])
+        record.append_lines(metrics, [{"kind": "gradient", **row} for row in rows])
         print(f"{check_gradients.table(rows)}\n")
     updates = {name: training.compile_updates(config, task, batch) for name, task in tasks.items()}
     if begun.fresh:
-        lines = [{"kind": "gradient", **row} for row in rows]
         for name, (_, seconds, temp_bytes) in updates.items():
             told = {"route": name, "seconds": seconds, "temp_bytes": temp_bytes}
-            lines.append({"kind": "compiled", **told})
-        record.append_lines(metrics, lines)
+            record.append(metrics, kind="compiled", **told)
     programs = {name: compiled.program for name, compiled in updates.items()}
     with events.opened(config, directory, begun.step) as written:
         training.train(
@@ -149,18 +149,19 @@ def experiment(config, routes, about, data, prompt, directory):
 
 def routes_of(config):
     """{"by_hand": Route, "autodiff": Route}"""
-    hand = by_hand(config.residuals, config.devices)
+    sequence = lstm if config.dh is None else limit_dh(*read_dh(config.dh))
+    hand = by_hand(config.residuals, config.devices, sequence)
     return {"by_hand": ROUTES["step"] if config.gradient == "step" else hand, "autodiff": AUTODIFF}
 
 
-def by_hand(residuals, devices=1):
+def by_hand(residuals, devices=1, sequence=lstm):
     """The hand-written route, keeping `residuals` for its backward; its batch over devices."""
     if residuals not in ("full", "auto"):
         if not residuals.isdecimal() or int(residuals) == 0:
             raise BadInput("--residuals", f"must be full, auto or a number >= 1; got {residuals!r}")
         residuals = int(residuals)
     command.host_devices(devices)
-    sequence = functools.partial(lstm, residuals=residuals)
+    sequence = functools.partial(sequence, residuals=residuals)
     return BY_HAND._replace(sequence=over_devices(sequence, devices=jax.devices()[:devices]))
 
 

@@ -111,7 +111,7 @@ def save(directory, step, arrays, notes):
         for path in sorted({path.parent for path in files.values()} | {folder}):
             disk.sync_folder(path)
         sealed = {"sha256": digest(canonical(content)), "content": content}
-        disk.write(folder / f"{step:09d}.json", (json.dumps(sealed) + "\n").encode())
+        disk.write(folder / f"{step:09d}.json", json.dumps(sealed).encode())
     except Exception as error:  # orbax and tensorstore raise what they like
         shutil.rmtree(folder / name, ignore_errors=True)
         for left in folder.glob(f"{name}*"):

@@ -94,6 +94,15 @@ class TrainingConfig(BaseConfig):
     gradient: Gradient = "manual"
     """whose: 'manual', the whole sequence by hand; 'step', one step by hand and time by JAX;
     'auto', all of it by JAX"""
+    clip_by: Annotated[
+        Literal["global", "leaf", "gate", "adaptive", "example"], arg(metavar="WHAT")
+    ] = "global"
+    """what --clip bounds: 'global', the norm of the whole gradient; 'leaf', of each array; 'gate',
+    of each gate's part of an array; 'adaptive', of each unit's over its weights'; 'example', of
+    each example's gradient"""
+    dh: Annotated[str | None, arg(constructor=str, metavar="HOW", help_behavior_hint="")] = None
+    """'clip:X' or 'cut:X': numbers of dh_t beyond X are set to X or to zero within the backward; it
+    is no longer the true gradient, so it needs --skip-check"""
     skip_check: FreeSwitch = False
     """do not compare the gradient with jax.grad's on the model and the first batch"""
     dispatch: FreeCount = 8

@@ -18,6 +18,7 @@ import optax
 
 import jax_lstm
 from experiments.kit import safety, text
+from experiments.kit.clipping import clipping, per_example
 from experiments.kit.config import (
     BadInput,
     BaseConfig,
@@ -41,6 +42,7 @@ from jax_lstm.training.update import (
     make_update,
 )
 
+EXAMPLES = (0, 1, 1)  # axes of the streams in anew, tokens, targets
 LOWEST = 0.01  # learning rate at the first and at the last step, relative to its peak
 
 
@@ -162,8 +164,9 @@ def batches(config, data):
 # Updates --------------------------------------------------------------------------------------
 
 
-def make_optimizer(config):
-    """Adam; learning rate up a line and down a cosine; the gradient's global norm is bounded."""
+def make_optimizer(config, clip=None):
+    """Adam; learning rate up a line and down a cosine; the gradient's global norm is bounded, or
+    what `clip` bounds."""
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=LOWEST * config.learning_rate,
         peak_value=config.learning_rate,
@@ -171,7 +174,8 @@ def make_optimizer(config):
         decay_steps=1 + config.steps,
         end_value=LOWEST * config.learning_rate,
     )
-    return optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(schedule))
+    clip = optax.clip_by_global_norm(config.clip) if clip is None else clip
+    return optax.chain(clip, optax.adam(schedule))
 
 
 def init_training(config, data):
@@ -220,11 +224,13 @@ def updates_of(config, update, data):
 
 def window_update(config, route):
     """An update on one window of the streams, some of which start anew."""
-    optimizer = safety.guard(make_optimizer(config), config.nonfinite)
+    optimizer = safety.guard(make_optimizer(config, clipping(config)), config.nonfinite)
 
     def loss(params, state, anew, tokens, targets):
         return language_model_loss(params, restart(state, anew), tokens, targets, route=route)
 
+    if config.clip_by == "example":
+        loss = per_example(loss, EXAMPLES, config.clip)
     return optimizer, make_update(optimizer, loss)
 
 

@@ -85,7 +85,7 @@ class Run:
         self.metrics, self.training = directory / "metrics.jsonl", None
         self.pending = collections.deque()  # Steps, Evaluation and Save, in the order of the steps
         self.recent = collections.deque(maxlen=every or max(config.steps // 5, 1))
-        self.best, self.bad, self.evaluated = None, 0, False
+        self.best, self.bad = None, 0
         self.saved, self.saving, self.cancelled = None, None, False
         self.read, self.reading = (
             0,

@@ -92,12 +92,11 @@ def prefetched(iterator, pool):
 
 
 class Begun(NamedTuple):
-    """What a run goes on from: at step 0 of a new one there are no notes. `fresh`: metrics.jsonl
-    has no line yet."""
+    """What a run goes on from, and what its checkpoint says. `fresh`: metrics.jsonl has no line."""
 
     step: int
     training: Training
-    notes: dict | None
+    notes: dict
     fresh: bool
 
 
@@ -108,9 +107,8 @@ def begin(config, task, directory):
       Failed: no checkpoint is whole, or they are of something else.
     """
     training = Training(*jax.tree.map(jnp.copy, task.start()))  # donated: no buffer stands twice
-    beginning = Begun(0, training, None, True)
     if config.resume is None:
-        return beginning
+        return begin_anew(config, training, directory)
     say = lambda line: print(f"{directory}: {line}", flush=True)
     found = checkpoints.last_good(directory, say)
     metrics = directory / "metrics.jsonl"
@@ -119,7 +117,7 @@ def begin(config, task, directory):
             raise Failed(f"{directory} has steps in metrics.jsonl, and no checkpoint")
         say("no checkpoint was finished yet: it begins at step 0")
         record.cut_lines(metrics, 0)
-        return beginning
+        return begin_anew(config, training, directory)
     notes = found.notes
     if notes["config"] != record.config_hash(config) and not config.force:
         raise Failed(f"{directory}: the checkpoint is of other options; --force takes it")
@@ -134,6 +132,27 @@ def begin(config, task, directory):
     notes["best"] = notes["best"] and Best(*notes["best"], tree["best"])
     restored = jax.tree.map(jnp.array, tree["training"])
     return Begun(found.step, restored, notes, not notes["metrics_bytes"])
+
+
+def begin_anew(config, training, directory):
+    """Step 0, saved before anything that takes long."""
+    notes = notes_of(config, 0)
+    arrays = checkpoints.arrays_of({"training": training})
+    checkpoints.save(directory, 0, arrays, notes)
+    return Begun(0, training, notes, True)
+
+
+def notes_of(config, step, metrics_bytes=0, best=None, bad=0, evaluated=False):
+    """What a checkpoint says of a run besides its arrays."""
+    return {
+        "config": record.config_hash(config),
+        "version": jax_lstm.__version__,
+        "batches": step,
+        "metrics_bytes": metrics_bytes,
+        "best": best and [best.loss, best.step],
+        "bad": bad,
+        "evaluated": evaluated,
+    }
 
 
 def train(config, task, directory, begun, program, evaluate_every=0, events=None):
@@ -158,10 +177,9 @@ def train(config, task, directory, begun, program, evaluate_every=0, events=None
     """
     done, training, notes, _ = begun
     run = Run(config, task, directory, evaluate_every, events)
-    if notes is not None:
-        run.best, run.bad, run.evaluated = notes["best"], notes["bad"], notes["evaluated"]
-        if run.best is not None:
-            task.keep(run.best.params, run.best.step, run.best.loss)
+    run.best, run.bad, run.saved = notes["best"], notes["bad"], done
+    if run.best is not None:
+        task.keep(run.best.params, run.best.step, run.best.loss)
     every = (evaluate_every, config.checkpoint_every)
     with contextlib.ExitStack() as stack:
         run.request = stack.enter_context(stop.later())
@@ -171,9 +189,7 @@ def train(config, task, directory, begun, program, evaluate_every=0, events=None
         total = {"total": config.steps * task.size, "initial": done * task.size}
         bar = tqdm(**total, unit=task.unit, unit_scale=task.size > 1, disable=None)
         run.bar, run.training = stack.enter_context(bar), training
-        if notes is None:
-            save_later(run, Save(0, training), evaluated=task.evaluate is None)
-        if task.evaluate is not None and not run.evaluated:
+        if task.evaluate is not None and not notes["evaluated"]:
             evaluate_later(run, done)
         batches = dispatches(config, islice(task.batches(), done, None), done, every)
         for step, n, batch in prefetched(batches, prefetch):
@@ -270,15 +286,8 @@ def save_later(run, now, evaluated):
     """A checkpoint beside the updates that follow; all lines before it are written."""
     if run.saving is not None:
         run.saving.result()
-    notes = {
-        "config": record.config_hash(run.config),
-        "version": jax_lstm.__version__,
-        "batches": now.step,
-        "metrics_bytes": record.sync(run.metrics),
-        "best": run.best and [run.best.loss, run.best.step],
-        "bad": run.bad,
-        "evaluated": evaluated,
-    }
+    size = record.sync(run.metrics)
+    notes = notes_of(run.config, now.step, size, run.best, run.bad, evaluated)
     tree = {"training": now.training} | ({"best": run.best.params} if run.best else {})
     arrays = copied(tree) if now.training is run.training else tree
 

@@ -39,6 +39,7 @@ from experiments.kit import (
     report,
     training,
 )
+from experiments.kit.clipping import check_dh
 from experiments.kit.config import (
     Bounds,
     Count,
@@ -105,6 +106,7 @@ class Config(TrainingConfig):
 def run(config):
     """The experiment, from a Config to its summary; everything else is in the folder it names."""
     events.check_events(config)
+    check_dh(config)
     names = ["training"] if config.folds else list(FILES)
     files = {name: read(config.data, FILES[name]) for name in names}
     labels = files["training"].labels

@@ -6,10 +6,13 @@ import numpy as np
 import optax
 
 from experiments.kit import safety
+from experiments.kit.clipping import clipping, limit_dh, per_example, read_dh
 from experiments.kit.routes import SEQUENCES
 from experiments.kit.task import Task
 from experiments.vowels.classifier import init, logits, loss
 from jax_lstm.training.update import make_update
+
+EXAMPLES = (None, 1, 0, 0)  # axes of the utterances in scale, xs, lengths, speakers
 
 
 def batches(config, split):
@@ -21,12 +24,13 @@ def batches(config, split):
             yield np.take_along_axis(split.learns, orders[:, start : start + config.batch], 1)
 
 
-def loss_of(gradient):
+def loss_of(gradient, sequence=None):
     """`loss(params, carry, scale, *batch) -> (nats, carry)` of one classifier."""
+    sequence = sequence or SEQUENCES[gradient]
 
     def on_utterances(params, carry, scale, xs, lengths, speakers):
         xs = standardise(xs, scale)
-        return loss(params, xs, lengths, speakers, SEQUENCES[gradient]), carry
+        return loss(params, xs, lengths, speakers, sequence), carry
 
     return on_utterances
 
@@ -34,11 +38,14 @@ def loss_of(gradient):
 def task_of(config, training, labels, split, scale):
     """All classifiers side by side as a Task; everything has them along its first axis."""
     optimizer = optax.chain(
-        optax.clip_by_global_norm(config.clip),
+        clipping(config),
         optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps)),
     )
     optimizer = safety.guard(optimizer, config.nonfinite)
-    update = make_update(optimizer, loss_of(config.gradient))
+    loss = loss_of(config.gradient, None if config.dh is None else limit_dh(*read_dh(config.dh)))
+    if config.clip_by == "example":
+        loss = per_example(loss, EXAMPLES, config.clip)
+    update = make_update(optimizer, loss)
     D, V = training.xs.shape[-1], len(labels)
 
     @jax.jit
