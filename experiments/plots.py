@@ -11,6 +11,7 @@ from experiments.char_lm import plots as char_lm
 from experiments.gradient_flow import plots as gradient_flow
 from experiments.speed import plots as speed
 from experiments.vowels import plots as vowels
+from experiments.word_lm import plots as word_lm
 
 DRAW = {
     "char_lm": char_lm.draw,
@@ -18,6 +19,7 @@ DRAW = {
     "gradient_flow": gradient_flow.draw,
     "speed": speed.draw,
     "vowels": vowels.draw,
+    "word_lm": word_lm.draw,
 }
 
 

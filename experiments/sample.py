@@ -17,8 +17,9 @@ from experiments.char_lm import sample as char_lm
 from experiments.kit import checkpoints, command, record, stop
 from experiments.kit import language_model as lm
 from experiments.kit.config import BadInput, BaseConfig, Count, OptionalText, Positive
+from experiments.word_lm import sample as word_lm
 
-TEXTS = {"char_lm": char_lm.continue_text}
+TEXTS = {"char_lm": char_lm.continue_text, "word_lm": word_lm.continue_text}
 
 
 @dataclass(frozen=True)

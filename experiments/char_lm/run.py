@@ -21,7 +21,6 @@ import time
 from dataclasses import dataclass
 from typing import Annotated
 
-import jax
 from tyro.conf import arg
 
 from experiments.char_lm import plots
@@ -32,6 +31,7 @@ from experiments.kit import (
     checkpoints,
     command,
     events,
+    machines,
     record,
     report,
     training,
@@ -47,7 +47,7 @@ from experiments.kit.config import (
     TrainingConfig,
 )
 from experiments.kit.routes import ROUTES
-from jax_lstm import lstm, over_devices
+from jax_lstm import lstm
 from jax_lstm.training.update import AUTODIFF, BY_HAND, language_model_loss
 
 
@@ -58,9 +58,6 @@ class Config(lm.LanguageModelConfig, TrainingConfig):
     residuals: Annotated[str, arg(metavar="WHAT")] = "full"
     """what the hand-written gradient keeps of the forward: 'full' every step; 'auto', or a number
     K, the state every K steps, and the rest is computed again"""
-    devices: Count = 1
-    """host devices that the hand-written LSTM splits its batch over, where that pays: at least 8
-    streams for each, and H up to 256"""
     evaluate_every: Count = 200
     """steps between validations; the best parameters so far are kept"""
     compare_steps: CountOrZero = 100
@@ -84,6 +81,7 @@ def run(config):
     """The experiment, from a Config to its summary; everything else is in the folder it names."""
     events.check_events(config)
     check_dh(config)
+    machines.start(config)
     routes = routes_of(config)
     source = lm.read_text(config)
     data = lm.cut(config, source.characters)
@@ -128,13 +126,16 @@ def experiment(config, routes, about, data, prompt, directory):
             written,
         )
 
+    if not machines.is_first():
+        return {"gradients_agree": None}
+
     params, _ = lm.load(directory / "params.safetensors")
     sampled = prompt + sample(config, params, data.vocabulary, prompt)
     record.write(directory / "sample.txt", sampled.encode())
     print(f"\nA sample at temperature {config.temperature:g}, from the best parameters:\n")
     print("\n".join(f"    {line}" for line in sampled[:600].splitlines()), "\n")
 
-    if config.compare_steps:
+    if config.compare_steps and config.processes == 1:
         training.repeat(config, tasks, programs, metrics)
     summary = summarise(directory, time.perf_counter() - began)
     record.write_json(directory / "summary.json", summary)
@@ -150,19 +151,17 @@ def experiment(config, routes, about, data, prompt, directory):
 def routes_of(config):
     """{"by_hand": Route, "autodiff": Route}"""
     sequence = lstm if config.dh is None else limit_dh(*read_dh(config.dh))
-    hand = by_hand(config.residuals, config.devices, sequence)
+    hand = by_hand(config.residuals, sequence)
     return {"by_hand": ROUTES["step"] if config.gradient == "step" else hand, "autodiff": AUTODIFF}
 
 
-def by_hand(residuals, devices=1, sequence=lstm):
-    """The hand-written route, keeping `residuals` for its backward; its batch over devices."""
+def by_hand(residuals, sequence=lstm):
+    """The hand-written route, keeping `residuals` for its backward."""
     if residuals not in ("full", "auto"):
         if not residuals.isdecimal() or int(residuals) == 0:
             raise BadInput("--residuals", f"must be full, auto or a number >= 1; got {residuals!r}")
         residuals = int(residuals)
-    command.host_devices(devices)
-    sequence = functools.partial(sequence, residuals=residuals)
-    return BY_HAND._replace(sequence=over_devices(sequence, devices=jax.devices()[:devices]))
+    return BY_HAND._replace(sequence=functools.partial(sequence, residuals=residuals))
 
 
 def main(argv=None):

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 
 from experiments.kit import stop
+from experiments.kit.config import Failed
 from experiments.kit.errors import relative_error
-from experiments.kit.record import leaves
+from experiments.kit.record import append_lines, leaves
 from jax_lstm.referee.comparison import EPS, FACTOR, PRECISION, ROUNDING
 
 RUN_ONCE = {"xla_backend_optimization_level": 0}  # compiling is what such a program costs
@@ -91,6 +92,19 @@ def agree(rows):
         and row["by_hand_64"] <= FACTOR * row["autodiff_64"] + few
         for row in rows
     )
+
+
+def check(losses, directory, params, state, *batch):
+    """Compare, write the rows into the run's metrics.jsonl, print them.
+
+    Raises:
+      Failed: the two do not agree.
+    """
+    rows = compare(losses, params, state, *batch)
+    append_lines(directory / "metrics.jsonl", [{"kind": "gradient", **row} for row in rows])
+    print(f"{table(rows)}\n")
+    if not agree(rows):
+        raise Failed("the gradient by hand is not that of jax.grad")
 
 
 def table(rows):

@@ -51,7 +51,7 @@ def folder_of(directory):
 @contextlib.contextmanager
 def locked(directory, option="--resume"):
     """Hold the folder: the lock is the process's, and goes with it, however it ends."""
-    if sys.platform == "win32":
+    if sys.platform == "win32" or jax.process_index():
         yield
         return
     file = os.open(directory, os.O_RDONLY)

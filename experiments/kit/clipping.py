@@ -22,9 +22,9 @@ from jax_lstm.cells.lstm import LSTM, LSTMParams
 from jax_lstm.engine.routes import make_rnn
 
 
-def clipping(config):
-    """The optax transformation that --clip-by names, with the bound --clip."""
-    bound = config.clip
+def clipping(config, bound=None):
+    """The optax transformation that --clip-by names, with the bound --clip or another one."""
+    bound = config.clip if bound is None else bound
     return {
         "global": lambda: optax.clip_by_global_norm(bound),
         "leaf": lambda: optax.stateless(lambda g, _: jax.tree.map(shrink(bound), g)),
@@ -88,7 +88,8 @@ def per_example(loss, axes, bound):
 
         values, carries, grads = jax.vmap(of_one, in_axes=(0, *axes))(carry, *batch)
         leaves, tree = jax.tree.flatten(grads)
-        sums, _ = optax.per_example_global_norm_clip(leaves, bound)
+        with jax.numpy_dtype_promotion("standard"):
+            sums, _ = optax.per_example_global_norm_clip(leaves, bound)
         grads = jax.tree.unflatten(tree, [g / len(values) for g in sums])
         apart = jax.tree.map(lambda p, q, g: jnp.sum((p - q) * g), params, fixed, grads)
         return values.mean() + sum(jax.tree.leaves(apart)), carries

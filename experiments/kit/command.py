@@ -16,6 +16,8 @@ from experiments.kit import record, stop
 from experiments.kit.config import BadInput, Failed, flag
 from experiments.kit.record import SO_FAR
 
+FORMS = ("tiny", "quick", "medium")
+
 
 def host_devices(n):
     """As many host devices, before JAX's backend starts."""
@@ -31,10 +33,10 @@ def host_devices(n):
 def parse(Config, program, description, argv):
     """A Config from a command line: an option for each field.
 
-    `--tiny`, for the tests, and `--quick`, where there is one, are other settings to start from.
-    So is the folder of `--resume`, unless one of those stands beside it.
+    `--tiny`, for the tests, and the other FORMS that there are, are settings to start from. So is
+    the folder of `--resume`, unless one of those stands beside it.
     """
-    forms = {name: getattr(Config, name) for name in ("tiny", "quick") if hasattr(Config, name)}
+    forms = {name: getattr(Config, name) for name in FORMS if hasattr(Config, name)}
     start = next((form() for name, form in forms.items() if flag(name) in argv), None)
     config = parse_from(Config, start or Config(), forms, program, description, argv)
     folder = getattr(config, "resume", None)
@@ -83,9 +85,12 @@ def main(Config, run, program, description, argv=None):
         print(f"{program}: {where}{error.strerror or error}; {SO_FAR}", file=sys.stderr)
         return 1
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        said = str(error).split("\n")[0]
+        if jax.process_count() > 1:
+            print(f"{program}: another process is gone: {said:.300}; {SO_FAR}", file=sys.stderr)
+            return 1
         if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
             raise
-        said = str(error).split("\n")[0]
         print(f"{program}: not enough memory ({said:.200}); {SO_FAR}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:

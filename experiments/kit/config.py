@@ -115,6 +115,14 @@ class TrainingConfig(BaseConfig):
     checkpoint_every: FreeCountOrZero = 200
     """steps between checkpoints, in FOLDER/checkpoints; 0: only at the start, at the end and on a
     signal"""
+    devices: Annotated[int, Bounds(low=1, below=4097), Free()] = 1
+    """devices of each process that the examples are split over; on a CPU, threads of it"""
+    coordinator: OptionalAddress = None
+    """where the first of several processes listens"""
+    processes: Annotated[int, Bounds(low=1, below=65537), Free()] = 1
+    """how many there are, on one machine or on many"""
+    process: FreeCountOrZero = 0
+    """which of them this is, from 0 on; the first one writes"""
     nonfinite: Annotated[Literal["stop", "skip", "clip"], Free(), arg(metavar="POLICY")] = "stop"
     """what to do where a loss or a gradient is no number: 'stop' the run, 'skip' the update, 'clip'
     those numbers to zero"""

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 import jax_lstm
-from experiments.kit import safety, text
+from experiments.kit import machines, safety, text
 from experiments.kit.clipping import clipping, per_example
 from experiments.kit.config import (
     BadInput,
@@ -231,6 +231,7 @@ def window_update(config, route):
 
     if config.clip_by == "example":
         loss = per_example(loss, EXAMPLES, config.clip)
+    loss = machines.over(machines.mesh_of(config), loss, EXAMPLES)
     return optimizer, make_update(optimizer, loss)
 
 
@@ -252,6 +253,7 @@ def task_of(config, data, directory, route=None):
         batches=lambda: batches(config, data),
         numbers=lambda nats: {"nats": nats, "bits": nats * BITS},
         say=lambda nats: f"{nats * BITS:.3f} bits ({nats:.3f} nats) per character",
+        examples=EXAMPLES,
         evaluate=lambda params, check: validate(params, data.held_out, config.window, check),
         keep=keep,
         size=config.window * config.streams,

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import sys
+import tempfile
 from datetime import datetime
 from pathlib import Path
 
@@ -80,8 +81,14 @@ def config_of(Config, directory, experiment):
 
 
 def open_directory(config, experiment):
-    """The folder of a run: a new one, or that of --resume, whose options must be the same."""
+    """The folder of a run: a new one, or that of --resume, whose options must be the same.
+
+    Processes but the first have one that nobody looks at.
+    """
+    nobody_s = f"{experiment}_process_{config.process}_"
     if config.resume is None:
+        if config.process:
+            return Path(tempfile.mkdtemp(prefix=nobody_s))
         return new_directory(config.results, experiment, config.run)
     stored = config_of(type(config), config.resume, experiment)
     differ = [
@@ -91,11 +98,13 @@ def open_directory(config, experiment):
     ]
     if differ and not config.force:
         raise BadInput("--resume", f"{'; '.join(differ)}; --force takes what is asked for here")
-    return Path(config.resume)
+    return Path(tempfile.mkdtemp(prefix=nobody_s)) if config.process else Path(config.resume)
 
 
 def write_config(directory, config, experiment, **facts):
     """config.json of a new run; that of a run that goes on stays, and its data must be the same."""
+    if config.process:
+        return
     path = directory / "config.json"
     now = {"experiment": experiment, "config": dataclasses.asdict(config), **facts}
     if config.resume is not None and not config.force:

@@ -126,8 +126,11 @@ def run_main(module):
 
 
 def leave(status):
-    """End the process: at once where a signal asked for it, since threads may still compile."""
-    if status in [128 + signum for signum in SIGNALS]:
+    """End the process: at once where a signal asked for it, since threads may still compile, and
+    where other processes would be waited for that are gone."""
+    jax = sys.modules.get("jax")
+    together = jax is not None and jax.distributed.is_initialized()
+    if status in [128 + signum for signum in SIGNALS] or (status and together):
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()

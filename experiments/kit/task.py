@@ -22,6 +22,7 @@ class Task(NamedTuple):
     say: a loss -> words for people.
     evaluate: (params, check) -> a loss, the lower the better; it calls `check()` now and then,
       which raises where it is to end. None: nothing is held out.
+    examples: the axis of the examples in each array of a batch, or None.
     keep: (params, step, loss) -> None, called where an evaluation is the best so far.
     size, unit: what one update reads, for the rate.
     """
@@ -31,6 +32,7 @@ class Task(NamedTuple):
     batches: Callable[[], Iterator[tuple]]
     numbers: Callable[[Any], dict]
     say: Callable[[float], str]
+    examples: tuple[int | None, ...]
     evaluate: Callable | None = None
     keep: Callable | None = None
     size: int = 1
@@ -82,6 +84,7 @@ class Run:
 
     def __init__(self, config, task, directory, every, events):
         self.config, self.task, self.directory, self.events = config, task, directory, events
+        self.mesh, self.flags, self.agreed = None, collections.deque(), None
         self.metrics, self.training = directory / "metrics.jsonl", None
         self.pending = collections.deque()  # Steps, Evaluation and Save, in the order of the steps
         self.recent = collections.deque(maxlen=every or max(config.steps // 5, 1))
@@ -92,3 +95,7 @@ class Run:
             time.perf_counter(),
         )  # updates whose losses are read, since when
         self.clock = self.reading
+
+    def asked(self):
+        """The signal by which the run is to end here, or None; one that all processes know of."""
+        return self.request.signum if jax.process_count() == 1 else self.agreed

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -20,11 +21,11 @@ import numpy as np
 from tqdm import tqdm
 
 import jax_lstm
-from experiments.kit import checkpoints, record, safety, stop
+from experiments.kit import checkpoints, events, machines, record, safety, stop
 from experiments.kit.config import Failed
 from experiments.kit.progress import write_evaluation, write_steps
 from experiments.kit.task import Best, Evaluation, Run, Save, Steps, Training
-from jax_lstm.training.update import make_updates
+from jax_lstm.training.update import Step, make_updates
 
 IN_FLIGHT = 2  # dispatches that are not read yet, at most
 WAITING = 8  # what waits for an evaluation, at most
@@ -32,11 +33,6 @@ WAITING = 8  # what waits for an evaluation, at most
 
 class Cancelled(Exception):
     """An evaluation whose answer nobody waits for."""
-
-
-@jax.jit
-def copied(tree):
-    return jax.tree.map(jnp.copy, tree)
 
 
 # Programs ---------------------------------------------------------------------------------------
@@ -52,7 +48,15 @@ class Compiled(NamedTuple):
 
 def compile_updates(config, task, batch):
     """The Compiled updates of a task; `batch` is one of its batches."""
-    updates = jax.jit(make_updates(safety.guard_carry(task.update)), donate_argnums=(0, 1, 2))
+    mesh, options = machines.mesh_of(config), {}
+    machines.check_split(mesh, batch, task.examples)
+    if mesh is not None:
+        whole, rows = machines.at(mesh), machines.at(mesh, 0)
+        stacks = [machines.at(mesh, axis, 0 if axis is None else 1) for axis in task.examples]
+        options["in_shardings"] = (whole, whole, rows, whole, *stacks)
+        options["out_shardings"] = Step(whole, whole, rows, whole, whole)
+    guarded = make_updates(safety.guard_carry(task.update))
+    updates = jax.jit(guarded, donate_argnums=(0, 1, 2), **options)
     shape = lambda x: jax.ShapeDtypeStruct((config.dispatch, *x.shape), x.dtype)
     training = jax.eval_shape(task.start)
     n = jax.ShapeDtypeStruct((), jnp.int32)
@@ -70,13 +74,16 @@ def next_border(step, config, every):
     return min(borders)
 
 
-def dispatches(config, batches, step, every):
+def dispatches(config, task, step, every):
     """(step after it, updates, stacked batches) of each dispatch, up to the last step."""
+    batches, mesh = islice(task.batches(), step, None), machines.mesh_of(config)
     while step < config.steps:
         border = next_border(step, config, every)
         drawn = list(islice(batches, border - step))
         drawn += drawn[-1:] * (config.dispatch - len(drawn))  # what is not used is anything
-        yield border, border - step, tuple(np.stack(x) for x in zip(*drawn, strict=True))
+        stacks = [np.stack(x) for x in zip(*drawn, strict=True)]
+        n = machines.put(mesh, np.int32(border - step))
+        yield border, border - step, (n, *machines.put_batches(mesh, stacks, task.examples))
         step = border
 
 
@@ -109,21 +116,26 @@ def begin(config, task, directory):
     training = Training(*jax.tree.map(jnp.copy, task.start()))  # donated: no buffer stands twice
     if config.resume is None:
         return begin_anew(config, training, directory)
-    say = lambda line: print(f"{directory}: {line}", flush=True)
+    directory = Path(config.resume)  # of the first process, whichever this is
+    say = lambda line: machines.is_first() and print(f"{directory}: {line}", flush=True)
     found = checkpoints.last_good(directory, say)
     metrics = directory / "metrics.jsonl"
     if found is None:
         if metrics.exists() and record.read_lines(metrics, kind="step"):
             raise Failed(f"{directory} has steps in metrics.jsonl, and no checkpoint")
         say("no checkpoint was finished yet: it begins at step 0")
-        record.cut_lines(metrics, 0)
+        if machines.is_first():
+            record.cut_lines(metrics, 0)
+        machines.check_same("the step of the last checkpoint", 0)
         return begin_anew(config, training, directory)
     notes = found.notes
     if notes["config"] != record.config_hash(config) and not config.force:
         raise Failed(f"{directory}: the checkpoint is of other options; --force takes it")
     if notes["version"] != jax_lstm.__version__:
         say(f"the checkpoint is of jax_lstm {notes['version']}, this is {jax_lstm.__version__}")
-    record.cut_lines(metrics, notes["metrics_bytes"])
+    machines.check_same("the step of the last checkpoint", found.step)
+    if machines.is_first():
+        record.cut_lines(metrics, notes["metrics_bytes"])
     like = {"training": training}
     if notes["best"] is not None:
         like["best"] = training.params
@@ -138,7 +150,8 @@ def begin_anew(config, training, directory):
     """Step 0, saved before anything that takes long."""
     notes = notes_of(config, 0)
     arrays = checkpoints.arrays_of({"training": training})
-    checkpoints.save(directory, 0, arrays, notes)
+    if machines.is_first():
+        checkpoints.save(directory, 0, arrays, notes)
     return Begun(0, training, notes, True)
 
 
@@ -177,8 +190,11 @@ def train(config, task, directory, begun, program, evaluate_every=0, events=None
     """
     done, training, notes, _ = begun
     run = Run(config, task, directory, evaluate_every, events)
-    run.best, run.bad, run.saved = notes["best"], notes["bad"], done
-    if run.best is not None:
+    run.mesh = machines.mesh_of(config)
+    run.copied = machines.copier(run.mesh)
+    run.best, run.bad = notes["best"], notes["bad"]
+    run.saved = done if notes["evaluated"] or task.evaluate is None else None
+    if run.best is not None and machines.is_first():
         task.keep(run.best.params, run.best.step, run.best.loss)
     every = (evaluate_every, config.checkpoint_every)
     with contextlib.ExitStack() as stack:
@@ -188,35 +204,65 @@ def train(config, task, directory, begun, program, evaluate_every=0, events=None
         stack.callback(setattr, run, "cancelled", True)
         total = {"total": config.steps * task.size, "initial": done * task.size}
         bar = tqdm(**total, unit=task.unit, unit_scale=task.size > 1, disable=None)
-        run.bar, run.training = stack.enter_context(bar), training
+        run.bar = stack.enter_context(bar)
+        run.training = Training(*machines.put_training(run.mesh, training))
         if task.evaluate is not None and not notes["evaluated"]:
             evaluate_later(run, done)
-        batches = dispatches(config, islice(task.batches(), done, None), done, every)
-        for step, n, batch in prefetched(batches, prefetch):
-            if run.request.signum is not None:
+        for step, n, batch in prefetched(dispatches(config, task, done, every), prefetch):
+            if run.asked() is not None:
                 break
-            answer = program(*run.training, np.int32(n), *batch)
+            answer = program(*run.training, *batch)
             run.training, done = Training(*answer[:3]), step
             run.pending.append(Steps(step, n, *answer[3:]))
             last = step == config.steps
             if task.evaluate is not None and (last or is_due(step, evaluate_every)):
                 evaluate_later(run, step)
             if last or is_due(step, config.checkpoint_every):
-                run.pending.append(Save(step, copied(run.training)))
+                run.pending.append(Save(step, run.copied(run.training)))
+            if jax.process_count() > 1:
+                hear(run)
             settle(run)
         finish(run, done)
-    return run.training.params
+    return run.copied(run.training.params)
+
+
+def hear(run):
+    """What signals the processes have heard, with a delay: all of them end at the same step."""
+    run.flags.append(machines.agree(run.mesh, run.request.signum or 0))
+    if len(run.flags) > IN_FLIGHT:
+        run.agreed = int(run.flags.popleft().addressable_data(0)) or None
+
+
+def carry_out(config, task, directory, check, evaluate_every=0):
+    """Begin, check, compile and train; what the lines of that are is in metrics.jsonl.
+
+    Args:
+      check: (params, carry, batch) -> None, called on the first batch before anything is trained.
+
+    Returns:
+      params: those after the last update.
+    """
+    begun, batch = begin(config, task, directory), next(task.batches())
+    if begun.fresh and not config.skip_check:
+        check(begun.training.params, begun.training.carry, batch)
+    program, *told = compile_updates(config, task, batch)
+    if begun.fresh:
+        told = dict(zip(Compiled._fields[1:], told, strict=True))
+        record.append(directory / "metrics.jsonl", kind="compiled", route=config.gradient, **told)
+    with events.opened(config, directory, begun.step) as written:
+        return train(config, task, directory, begun, program, evaluate_every, written)
 
 
 def repeat(config, tasks, programs, metrics):
     """The first steps from the same seed, each dispatch along every route: losses and times."""
     steps = min(config.compare_steps, config.steps)
     config, task = dataclasses.replace(config, steps=steps), next(iter(tasks.values()))
-    runs = {name: Training(*jax.tree.map(jnp.copy, t.start())) for name, t in tasks.items()}
-    for step, n, batch in dispatches(config, task.batches(), 0, ()):
+    mesh, fresh = machines.mesh_of(config), lambda t: jax.tree.map(jnp.copy, t.start())
+    runs = {name: Training(*machines.put_training(mesh, fresh(t))) for name, t in tasks.items()}
+    for step, n, batch in dispatches(config, task, 0, ()):
         for name, program in programs.items():
             began = time.perf_counter()
-            answer = program(*runs[name], np.int32(n), *batch)
+            answer = program(*runs[name], *batch)
             losses = np.asarray(answer.loss)[:n].tolist()
             seconds = (time.perf_counter() - began) / n
             runs[name] = Training(*answer[:3])
@@ -236,10 +282,12 @@ def is_due(step, every):
 
 def evaluate_later(run, step):
     """An evaluation of what the training is now, beside the updates that follow."""
-    training = copied(run.training)
+    training = run.copied(run.training)
+    if not machines.is_first():
+        return
 
     def check():
-        if run.cancelled or run.request.signum is not None:
+        if run.cancelled or run.asked() is not None:
             raise Cancelled
 
     loss = run.beside.submit(run.task.evaluate, training.params, check)
@@ -272,26 +320,30 @@ def settle(run, to_the_end=False):
 
 def finish(run, done):
     """Write all that is under way; on a signal, save, and say so by Stopped."""
+    last = run.copied(run.training)
     ended = settle(run, to_the_end=True)
     if ended is not None:
         save_later(run, Save(ended.step, ended.training), evaluated=False)
     elif run.saved != done:
-        save_later(run, Save(done, run.training), evaluated=True)
+        save_later(run, Save(done, last), evaluated=True)
     if run.saving is not None:
         run.saving.result()
+    if run.asked() is not None:
+        raise stop.Stopped(run.asked())
     run.request.check()
 
 
 def save_later(run, now, evaluated):
     """A checkpoint beside the updates that follow; all lines before it are written."""
+    if not machines.is_first():
+        return
     if run.saving is not None:
         run.saving.result()
     size = record.sync(run.metrics)
     notes = notes_of(run.config, now.step, size, run.best, run.bad, evaluated)
     tree = {"training": now.training} | ({"best": run.best.params} if run.best else {})
-    arrays = copied(tree) if now.training is run.training else tree
 
     def save():
-        checkpoints.save(run.directory, now.step, checkpoints.arrays_of(arrays), notes)
+        checkpoints.save(run.directory, now.step, checkpoints.arrays_of(tree), notes)
 
     run.saved, run.saving = now.step, run.beside.submit(save)

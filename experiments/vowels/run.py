@@ -15,7 +15,8 @@ of the channels are those of the utterances that are learnt from.
 
 Writes results/vowels/<run>/:
     config.json          what was asked for, sha256 of the files, versions
-    metrics.jsonl        every number as it came, by kind: gradient, step, nonfinite, accuracy
+    metrics.jsonl        every number as it came, by kind: gradient, compiled, step, nonfinite,
+                         accuracy
     checkpoints/         what --resume goes on from
     params.safetensors   of all seeds, stacked, with the means and deviations of the channels
     summary.json, curves.png
@@ -35,6 +36,7 @@ from experiments.kit import (
     checkpoints,
     command,
     events,
+    machines,
     record,
     report,
     training,
@@ -44,7 +46,6 @@ from experiments.kit.config import (
     Bounds,
     Count,
     CountOrZero,
-    Failed,
     Positive,
     Size,
     TrainingConfig,
@@ -107,6 +108,7 @@ def run(config):
     """The experiment, from a Config to its summary; everything else is in the folder it names."""
     events.check_events(config)
     check_dh(config)
+    machines.start(config)
     names = ["training"] if config.folds else list(FILES)
     files = {name: read(config.data, FILES[name]) for name in names}
     labels = files["training"].labels
@@ -136,13 +138,18 @@ def experiment(config, files, data, split, directory):
     scale = scales(data["training"], split)
     labels = files["training"].labels
     task = task_of(config, data["training"], labels, split, scale)
-    begun = training.begin(config, task, directory)
-    _, *batch = first = next(task.batches())
-    if begun.fresh and not config.skip_check:
-        check(config, begun.training.params, scale, batch, directory)
-    program = training.compile_updates(config, task, first).program
-    with events.opened(config, directory, begun.step) as written:
-        params = training.train(config, task, directory, begun, program, events=written)
+
+    def check(params, carry, batch):
+        """The first classifier's gradient on its first batch, by hand beside jax.grad."""
+        hand = "step" if config.gradient == "step" else "manual"
+        losses = {"by_hand": loss_of(hand), "autodiff": loss_of("auto")}
+        first, (scale, xs, *rest) = jax.tree.map(lambda x: x[0], params), batch
+        of_first = (scale[0], xs[:, 0], *(x[0] for x in rest))
+        check_gradients.check(losses, directory, first, carry, *of_first)
+
+    params = training.carry_out(config, task, directory, check)
+    if not machines.is_first():
+        return None
     notes = {"seeds": split.seeds, "labels": labels}
     tree = {"params": params, "scale": scale}
     jax_lstm.save(directory / "params.safetensors", tree, notes=notes)
@@ -163,19 +170,6 @@ def experiment(config, files, data, split, directory):
     print(summary_table(summary))
     print(f"\n{record.name_files(directory)}")
     return summary
-
-
-def check(config, params, scale, batch, directory):
-    """The first classifier's gradient on its first batch, by hand beside jax.grad."""
-    hand = "step" if config.gradient == "step" else "manual"
-    losses = {"by_hand": loss_of(hand), "autodiff": loss_of("auto")}
-    first, (xs, *rest) = jax.tree.map(lambda x: x[0], params), batch
-    of_first = (xs[:, 0], *(x[0] for x in rest))
-    rows = check_gradients.compare(losses, first, (), scale[0], *of_first)
-    record.append_lines(directory / "metrics.jsonl", [{"kind": "gradient", **row} for row in rows])
-    print(check_gradients.table(rows))
-    if not check_gradients.agree(rows):
-        raise Failed("the gradient by hand is not that of jax.grad")
 
 
 def summarise(directory, seconds):

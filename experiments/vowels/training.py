@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.kit import safety
+from experiments.kit import machines, safety
 from experiments.kit.clipping import clipping, limit_dh, per_example, read_dh
 from experiments.kit.routes import SEQUENCES
 from experiments.kit.task import Task
@@ -45,6 +45,7 @@ def task_of(config, training, labels, split, scale):
     loss = loss_of(config.gradient, None if config.dh is None else limit_dh(*read_dh(config.dh)))
     if config.clip_by == "example":
         loss = per_example(loss, EXAMPLES, config.clip)
+    loss = machines.over(machines.mesh_of(config), loss, EXAMPLES)
     update = make_update(optimizer, loss)
     D, V = training.xs.shape[-1], len(labels)
 
@@ -64,6 +65,7 @@ def task_of(config, training, labels, split, scale):
         batches=drawn,
         numbers=lambda nats: {"nats": nats},
         say=lambda nats: f"{nats:.4f} nats",
+        examples=(None, 2, 1, 1),  # behind the classifiers
     )
 
 

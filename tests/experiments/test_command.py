@@ -15,6 +15,7 @@ EXPERIMENTS = {
     "gradient_flow": "experiments.gradient_flow.run",
     "speed": "experiments.speed.run",
     "vowels": "experiments.vowels.run",
+    "word_lm": "experiments.word_lm.run",
 }
 
 
@@ -46,7 +47,7 @@ def default_in(text):
 
 def test_help_explains_every_option(experiment, capsys):
     fields = dataclasses.fields(experiment.Config)
-    forms = {"--tiny"} | ({"--quick"} if hasattr(experiment.Config, "quick") else set())
+    forms = {flag(form) for form in command.FORMS if hasattr(experiment.Config, form)}
     for argv, start in (([], experiment.Config()), (["--tiny"], experiment.Config.tiny())):
         options = options_of(experiment, argv, capsys)
         assert set(options) == {flag(field.name) for field in fields} | forms | {"--help"}

@@ -42,8 +42,8 @@ def task_of(config, directory, signals=None, poison=()):
     optimizer = safety.guard(optax.adam(0.1), config.nonfinite)
 
     def start():
-        params = {"w": jnp.ones(3), "d": jnp.ones(())}
-        return params, optimizer.init(params), jnp.zeros(3)
+        params = {"w": jnp.ones(3, np.float32), "d": jnp.ones((), np.float32)}
+        return params, optimizer.init(params), jnp.zeros(3, np.float32)
 
     def batches():
         rng = np.random.default_rng(config.seed)
@@ -52,7 +52,7 @@ def task_of(config, directory, signals=None, poison=()):
                 os.kill(os.getpid(), signals.pop("batch")[1])
                 time.sleep(0.05)
             xs = rng.normal(size=3).astype(np.float32)
-            yield (np.where(n in poison, np.float32("nan"), xs),)
+            yield (np.where(n in poison, np.float32(np.nan), xs),)
 
     def evaluate(params, check):
         if "evaluation" in signals:
@@ -68,7 +68,8 @@ def task_of(config, directory, signals=None, poison=()):
 
     numbers = lambda nats: {"nats": nats}
     say = lambda nats: f"{nats:.3f} nats"
-    return Task(start, make_update(optimizer, loss_of), batches, numbers, say, evaluate, keep)
+    update = make_update(optimizer, loss_of)
+    return Task(start, update, batches, numbers, say, (0,), evaluate, keep)
 
 
 PROGRAMS = {}

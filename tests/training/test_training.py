@@ -141,7 +141,8 @@ def test_symbols_out_of_range_are_named(name, symbol):
 def test_updates_in_one_call_are_updates_one_by_one():
     """To the bit, however they are gathered; who wants extra arguments gets the loss."""
     seen = optax.GradientTransformationExtraArgs(
-        lambda params: jnp.zeros(()), lambda grads, state, params=None, *, value: (grads, value)
+        lambda params: jnp.zeros((), np.float32),
+        lambda grads, state, params=None, *, value: (grads, value),
     )
 
     def loss(params, state, x):
@@ -155,8 +156,8 @@ def test_updates_in_one_call_are_updates_one_by_one():
     xs = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
 
     def run(*counts):
-        params = jnp.ones(4)
-        carried, losses, at = (params, optimizer.init(params), jnp.zeros(4)), [], 0
+        params, state = jnp.ones(4, np.float32), jnp.zeros(4, np.float32)
+        carried, losses, at = (params, optimizer.init(params), state), [], 0
         for n in counts:
             stack = np.zeros((4, 4), np.float32)
             stack[:n] = xs[at : at + n]
@@ -169,7 +170,7 @@ def test_updates_in_one_call_are_updates_one_by_one():
     assert_same(run(2, 3, 1), run(4, 2))
     params, opt_state, _, losses = run(4, 2)
     assert float(opt_state[0]) == losses[-1]
-    by_hand, at = jnp.ones(4), jnp.zeros(4)
+    by_hand, at = np.ones(4), np.zeros(4)
     for x, got in zip(xs, losses, strict=True):
         at = 0.9 * at + x
         np.testing.assert_allclose(got, ((by_hand * x - at) ** 2).mean(), rtol=1e-6)
