@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import jax
 from tyro.conf import Positional, arg
 
+import jax_lstm
 from experiments.char_lm import sample as char_lm
 from experiments.kit import checkpoints, command, record, stop
-from experiments.kit import language_model as lm
-from experiments.kit.config import BadInput, BaseConfig, Count, OptionalText, Positive
+from experiments.kit.config import BadInput, BaseConfig, Count, Failed, OptionalText, Positive
 from experiments.word_lm import sample as word_lm
 
-TEXTS = {"char_lm": char_lm.continue_text, "word_lm": word_lm.continue_text}
+TEXTS = {"char_lm": char_lm, "word_lm": word_lm}
 
 
 @dataclass(frozen=True)
@@ -46,21 +47,24 @@ def run(config):
     experiment = found.get("experiment", folder.absolute().parent.name)
     if experiment not in TEXTS:
         raise BadInput("FOLDER", f"{folder} is of {experiment}, which writes no text")
-    params = params_of(folder)
-    print(TEXTS[experiment](config, found, params))
+    model = TEXTS[experiment]
+    params = params_of(folder, jax.eval_shape(lambda: model.init_params(found)))
+    print(model.continue_text(config, found, params))
 
 
-def params_of(folder):
+def params_of(folder, like):
     """The best parameters of a run so far."""
     path = folder / "params.safetensors"
     try:
-        return lm.load(path)[0]
-    except (OSError, ValueError) as error:
+        return checkpoints.tree_of(checkpoints.arrays_of(jax_lstm.load(path)[0]), like, path)
+    except (OSError, ValueError, Failed) as error:
         print(f"{error}; the last checkpoint is used", file=sys.stderr)
     found = checkpoints.last_good(folder, lambda line: print(line, file=sys.stderr))
     if found is None:
         raise BadInput("FOLDER", f"{folder} has no parameters yet")
-    return lm.of_arrays(found.arrays)
+    best = "best." if any(name.startswith("best.") for name in found.arrays) else "training.params."
+    named = {k.removeprefix(best): x for k, x in found.arrays.items() if k.startswith(best)}
+    return checkpoints.tree_of(named, like, folder)
 
 
 def main(argv=None):

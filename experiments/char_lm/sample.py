@@ -10,6 +10,7 @@ from experiments.kit import text
 from experiments.kit.config import BadInput
 from jax_lstm import init_lstm_state, lstm, lstm_cell
 from jax_lstm.stages.readout import dense, embedding
+from jax_lstm.training.update import init_language_model
 
 
 def prompt_of(config, vocabulary, characters):
@@ -26,6 +27,12 @@ def check_prompt(prompt, vocabulary):
     if not prompt:
         raise BadInput("--prompt", "must not be empty")
     return prompt
+
+
+def init_params(found):
+    """Parameters of the form that a run has; `found` is its config.json."""
+    config, V = found["config"], len(found["vocabulary"])
+    return init_language_model(jax.random.key(0), V, config["embedding"], config["hidden"])
 
 
 def continue_text(config, found, params):

@@ -136,11 +136,12 @@ def flag(name):
 
 
 def options_that_count(Config):
-    """Names of the options that say what a run is, and not how it is done."""
-    hints = typing.get_type_hints(Config, include_extras=True)
+    """Names of the options that say what a run is, and not how it is done: what is Free in a class
+    is so in those made of it, whatever its default is there."""
     free = {
         name
-        for name, hint in hints.items()
+        for kind in Config.__mro__
+        for name, hint in typing.get_type_hints(kind, include_extras=True).items()
         if any(isinstance(x, Free) for x in getattr(hint, "__metadata__", ()))
     }
     return [field.name for field in dataclasses.fields(Config) if field.name not in free]

@@ -32,8 +32,6 @@ from experiments.kit.config import (
 from experiments.kit.routes import ROUTES
 from experiments.kit.task import Task
 from jax_lstm import init_lstm_state
-from jax_lstm.cells.lstm import LSTMParams
-from jax_lstm.stages.readout import DenseParams
 from jax_lstm.training.update import (
     BITS,
     LanguageModel,
@@ -285,12 +283,3 @@ def load(path):
     if not isinstance(tree, dict) or set(tree) != set(LanguageModel._fields):
         raise ValueError(f"{path} must hold {', '.join(LanguageModel._fields)} of a LanguageModel")
     return LanguageModel(**tree), notes
-
-
-def of_arrays(arrays):
-    """The LanguageModel in a checkpoint: the best so far, or else the last one."""
-    part = "best" if "best.embedding" in arrays else "training.params"
-    found = {k.removeprefix(f"{part}."): jnp.asarray(x) for k, x in arrays.items()}
-    rnn = LSTMParams(**{k: found[f"lstm.{k}"] for k in LSTMParams._fields})
-    readout = DenseParams(**{k: found[f"readout.{k}"] for k in DenseParams._fields})
-    return LanguageModel(found["embedding"], rnn, readout)

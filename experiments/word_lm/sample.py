@@ -1,7 +1,5 @@
 """What a trained word model writes."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +8,12 @@ from experiments.kit.config import BadInput
 from experiments.kit.routes import ROUTES
 from experiments.word_lm import model
 from experiments.word_lm.words import END, words_of
+
+
+def init_params(found):
+    """Parameters of the form that a run has; `found` is its config.json."""
+    config, V = found["config"], len(found["vocabulary"])
+    return model.init(jax.random.key(0), V, config["hidden"], config["layers"], config["scale"])
 
 
 def continue_text(config, found, params):
@@ -29,7 +33,7 @@ def continue_text(config, found, params):
     return " ".join([*given, *(vocabulary[n] for n in drawn)]).replace(END, "\n")
 
 
-@functools.partial(jax.jit)
+@jax.jit
 def generate(params, tokens, temperature, keys):
     """Read the tokens (n, 1), then draw one token per key, each from softmax(y / temperature)."""
     y, states = model.logits(params, model.init_state(params, 1), tokens, ROUTES["manual"])

@@ -65,7 +65,7 @@ def test_clipping_example_by_example():
 
     rng = np.random.default_rng(1)
     xs, carry = (jnp.asarray(rng.normal(size=s).astype(np.float32)) for s in ((2, 5, 3), (5, 3)))
-    w, scale = jnp.ones(3), jnp.float32(1.5)
+    w, scale = jnp.ones(3, np.float32), jnp.float32(1.5)
     run = lambda loss: jax.value_and_grad(loss, has_aux=True)(w, carry, xs, scale)
     (value, after), got = run(per_example(loss, (1, None), BOUND))
     (want, want_after), true = run(loss)
