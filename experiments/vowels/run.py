@@ -83,7 +83,7 @@ class Config(TrainingConfig):
         ),
     ] = None
     seeds: Count = 5
-    """classifiers, one for each of so many seeds from --seed on, trained side by side"""
+    """classifiers, trained side by side: one for each of so many seeds in a row"""
     folds: CountOrZero = 0
     """if not 0, cross-validate a setting on the training utterances, in so many parts; the test
     utterances are not read"""

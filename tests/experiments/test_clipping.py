@@ -61,7 +61,7 @@ def test_clipping_example_by_example():
 
     def loss(w, carry, xs, scale):
         carry = carry + xs.sum(0)
-        return (w * carry * scale).sum(-1).mean(), carry
+        return (w[None] * carry * scale).sum(-1).mean(), carry
 
     rng = np.random.default_rng(1)
     xs, carry = (jnp.asarray(rng.normal(size=s).astype(np.float32)) for s in ((2, 5, 3), (5, 3)))
