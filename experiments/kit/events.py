@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import os
 
 from experiments.kit.config import BadInput
 
@@ -33,7 +34,9 @@ def opened(config, directory, step=0):
         return
     import tensorboardX
 
-    writer = tensorboardX.SummaryWriter(str(directory / "events"), purge_step=step + 1)
+    writer = tensorboardX.SummaryWriter(
+        str(directory / "events"), purge_step=step + 1, filename_suffix=f".{step}.{os.getpid()}"
+    )
     try:
         yield Events(writer)
     finally:
