@@ -95,21 +95,35 @@ def monkeypatch(monkeypatch):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Every cell has every test; those of cells beyond `FIRST` are slow."""
+    """Cells beyond `FIRST` come later: one case in `SHARE` of each of their tests is slow, and the
+    rest is `every`. Which one differs from cell to cell, so that together they meet all cases."""
     from tests.tables import CELLS, FIRST
 
-    later = CELLS.keys() - set(FIRST)
-
-    def is_later(value):
-        """The name of a cell, one of its cases, "gru, lengths", one of its functions, its row or
-        its record."""
-        name = getattr(getattr(value, "cell", value), "name", value)
-        if not isinstance(name, str):
-            return False
-        name = name.partition(" ")[0].strip(",").removeprefix("init_").removesuffix("_autodiff")
-        return any(name in (k, f"{k}_cell", f"{k}_state", f"{k}_parallel") for k in later)
-
+    later = [name for name in CELLS if name not in FIRST]
+    cases = {}  # {test: {what it is given beside the cell: number}}
     for item in items:
-        given = getattr(item, "callspec", None)
-        if given and any(is_later(value) for value in given.params.values()):
-            item.add_marker(pytest.mark.slow)
+        given = dict(item.callspec.params) if hasattr(item, "callspec") else {}
+        cell = {k: cell_of(value, later) for k, value in given.items()}
+        if not any(cell.values()):
+            continue
+        rest = tuple(repr(value) for k, value in given.items() if not cell[k])
+        rest += tuple(sorted(str(given[k]).partition(" ")[2] for k in cell if cell[k]))
+        seen = cases.setdefault(item.nodeid.partition("[")[0], {})
+        number = seen.setdefault(rest, len(seen))
+        turn = later.index(next(filter(None, cell.values())))
+        item.own_markers[:] = [mark for mark in item.own_markers if mark.name != "slow"]
+        item.add_marker(pytest.mark.slow if (number - turn) % SHARE == 0 else pytest.mark.every)
+
+
+SHARE = 4
+
+
+def cell_of(value, names):
+    """The name of the cell whose name, case ("gru, lengths"), function, row or record it is."""
+    name = getattr(getattr(value, "cell", value), "name", value)
+    if not isinstance(name, str):
+        return None
+    name = name.partition(" ")[0].strip(",").removeprefix("init_").removesuffix("_autodiff")
+    short = {name, name.removesuffix("_cell"), name.removesuffix("_state")}
+    short |= {name.removesuffix("_parallel")}
+    return next((k for k in names if k in short), None)

@@ -145,6 +145,39 @@ def light_gru(N, p, s, x):
     return (z * s.h + (1 - z) * N.relu(a_n),)
 
 
+def ugrnn(N, p, s, x):
+    a_z, a_n = split(N, N.dot(x, p.W) + N.dot(s.h, p.U) + p.b, 2)
+    z = N.sigmoid(a_z)
+    return (z * s.h + (1 - z) * N.np.tanh(a_n),)
+
+
+def ran(N, p, s, x):
+    a_i, a_f, a_g = split(N, N.dot(x, p.W), 3)
+    u_i, u_f = split(N, N.dot(s.h, p.U) + p.b, 2)
+    c = N.sigmoid(a_i + u_i) * a_g + N.sigmoid(a_f + u_f) * s.c
+    return N.np.tanh(c), c
+
+
+def cfn(N, p, s, x):
+    a_f, a_i, a_g = split(N, N.dot(x, p.W) + p.b, 3)
+    u_f, u_i = split(N, N.dot(s.h, p.U), 2)
+    return (N.sigmoid(a_f + u_f) * N.np.tanh(s.h) + N.sigmoid(a_i + u_i) * N.np.tanh(a_g),)
+
+
+def scrn(N, p, s, x):
+    context = 0.05 * N.dot(x, p.B) + 0.95 * s.s
+    return N.sigmoid(N.dot(x, p.A) + N.dot(context, p.P) + N.dot(s.h, p.R) + p.b), context
+
+
+def clockwork(N, p, s, x):
+    H = p.U.shape[0]
+    period = np.array([1, 2, 4, 8])[np.arange(H) * 4 // H]
+    U = N.np.where(period[:, None] >= period[None], p.U, 0 * p.U)
+    n = N.np.tanh(N.dot(x, p.W) + N.dot(s.h, U) + p.b)
+    t = N.np.real(s.t)
+    return N.np.where(N.np.mod(t, period.astype(t.dtype)) == 0, n, s.h), s.t + 1
+
+
 def janet(N, p, s, x):
     a_f, a_g = split(N, N.dot(x, p.W) + N.dot(s.h, p.U) + p.b, 2)
     return (N.sigmoid(a_f) * s.h + (1 - N.sigmoid(a_f - 1)) * N.np.tanh(a_g),)
@@ -263,7 +296,7 @@ FORMULAS = {
         *(peephole_lstm, lstm_nig, lstm_nfg, lstm_nog, lstm_niaf, lstm_noaf, lstm_cifg, lstm_fgr),
         *(gru_reset_before, mgu, light_gru, janet, fast_grnn, min_gru, min_lstm, ind_rnn),
         *(antisymmetric_rnn, indy_lstm, elementwise_lstm, multiplicative_lstm, layer_norm_lstm),
-        *(slstm, mlstm, cornn, lem),
+        *(slstm, mlstm, cornn, lem, ugrnn, ran, cfn, scrn, clockwork),
     )
 }
 

@@ -49,6 +49,11 @@ PARAMETERS = {
     "mlstm": lambda D, H: (D + 1) * (2 * 2 + 2 * H + 2),  # K = 2
     "cornn": lambda D, H: D * H + 2 * H * H + H,
     "lem": lambda D, H: 4 * (D * H + H) + 4 * H * H,
+    "clockwork": lambda D, H: D * H + H * H + H,
+    "ugrnn": lambda D, H: 2 * (D * H + H * H + H),
+    "ran": lambda D, H: 3 * D * H + 2 * (H * H + H),
+    "cfn": lambda D, H: 3 * (D * H + H) + 2 * H * H,
+    "scrn": lambda D, H: 2 * D * H + 2 * H * H + H,
 }
 
 
