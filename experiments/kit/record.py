@@ -20,6 +20,8 @@ from experiments.kit.config import BadInput, Failed, flag, options_that_count
 from jax_lstm.files import disk
 from jax_lstm.files.disk import write
 
+# Options that say nothing of a run: others go on with it, elsewhere
+OF_A_PROCESS = {"resume": None, "force": False, "coordinator": None, "processes": 1, "process": 0}
 SO_FAR = "what was written before it can be read"
 
 
@@ -77,7 +79,7 @@ def config_of(Config, directory, experiment):
     names = {field.name for field in dataclasses.fields(Config)}
     for name in stored.keys() - names:
         raise BadInput("--resume", f"{path}: there is no option {flag(name)} any more")
-    return Config(**stored | {"resume": str(directory), "force": False})
+    return Config(**stored | OF_A_PROCESS | {"resume": str(directory)})
 
 
 def open_directory(config, experiment):
@@ -115,7 +117,7 @@ def write_config(directory, config, experiment, **facts):
                     "--resume", f"the data are not those of {path} ({name}); --force takes them"
                 )
         return
-    now["config"] |= {"resume": None, "force": False}
+    now["config"] |= OF_A_PROCESS
     write_json(path, now)
 
 

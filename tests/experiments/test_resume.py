@@ -186,14 +186,14 @@ def test_options_that_differ_are_refused_unless_forced(tmp_path):
 
 
 def test_resume_needs_nothing_else(tmp_path):
-    config = Toy(results=str(tmp_path), run="a", seed=3, steps=2)
+    config = Toy(results=str(tmp_path), run="a", seed=3, steps=2, coordinator="a:1", processes=2)
     directory = record.open_directory(config, "toy")
     record.write_config(directory, config, "toy")
 
     def parse(*argv):
         return command.parse(Toy, "python -m experiments.toy", "", argv)
 
-    stored = dataclasses.replace(config, resume=str(directory))
+    stored = dataclasses.replace(config, resume=str(directory), coordinator=None, processes=1)
     assert parse("--resume", str(directory)) == stored
     free = parse(f"--resume={directory}", "--dispatch", "2", "--nonfinite", "skip")
     assert free == dataclasses.replace(stored, dispatch=2, nonfinite="skip")
