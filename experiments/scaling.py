@@ -45,8 +45,8 @@ class Config(lm.LanguageModelConfig, TrainingConfig):
     streams: Count = 32
     rounds: Count = 10
     """dispatches of each that are timed, in turn"""
-    steps: Count = 400
-    """with --profile: updates"""
+    steps: Count = 40
+    """with --profile: updates; a profile holds about a million events"""
     profile: bool = False
     """read the host's share off a profile of the runner"""
 
