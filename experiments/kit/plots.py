@@ -24,7 +24,8 @@ def write_picture(path, figure, **options):
 
 
 def column(lines, key):
-    return np.array([line[key] for line in lines])
+    """Numbers of the lines; what is none, null, is NaN."""
+    return np.array([line[key] for line in lines], float)
 
 
 def smooth(values, n):

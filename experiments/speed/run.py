@@ -36,12 +36,12 @@ import jax.numpy as jnp
 from tyro.conf import arg
 
 from experiments.kit import command, record, timing
-from experiments.kit.command import Failed
 from experiments.kit.config import (
     BadInput,
     BaseConfig,
     Bounds,
     Count,
+    Failed,
     OptionalFile,
     OptionalName,
     Positive,

@@ -12,10 +12,12 @@ from experiments.kit.config import BadInput, BaseConfig, Bounds, check_bounds, f
 EXPERIMENTS = {
     "char_lm": "experiments.char_lm.run",
     "compare_gradients": "experiments.compare_gradients",
+    "gradbench": "experiments.gradbench.run",
     "gradient_flow": "experiments.gradient_flow.run",
     "speed": "experiments.speed.run",
     "vowels": "experiments.vowels.run",
     "zoo": "experiments.zoo.run",
+    "word_lm": "experiments.word_lm.run",
 }
 
 
@@ -47,7 +49,7 @@ def default_in(text):
 
 def test_help_explains_every_option(experiment, capsys):
     fields = dataclasses.fields(experiment.Config)
-    forms = {"--tiny"} | ({"--quick"} if hasattr(experiment.Config, "quick") else set())
+    forms = {flag(form) for form in command.FORMS if hasattr(experiment.Config, form)}
     for argv, start in (([], experiment.Config()), (["--tiny"], experiment.Config.tiny())):
         options = options_of(experiment, argv, capsys)
         assert set(options) == {flag(field.name) for field in fields} | forms | {"--help"}
