@@ -56,9 +56,15 @@ def switched(*names):
     return lambda problem: gradient_of(problem, *names)
 
 
+def states_of(problem):
+    states = MUTANTS["lstm"].states
+    assert states is not None, "the LSTM's table has its states"
+    return states(problem)
+
+
 def products(problem, das):
     """dW, dU and db of deltas (T, B, 4H)."""
-    before = np.stack([state["h"] for state in MUTANTS["lstm"].states(problem)])
+    before = np.stack([state["h"] for state in states_of(problem)])
     sums = {"dW": np.einsum("tbd,tbn->dn", problem.xs, das)}
     return sums | {"dU": np.einsum("tbh,tbn->hn", before, das), "db": das.sum((0, 1))}
 
@@ -91,7 +97,7 @@ def bias_of_another_gate(problem):
 
 def unsloped(problem):
     """dh_{t-1} from the gates' cotangents before their slopes, step by step."""
-    gates, states = gates_of(problem), MUTANTS["lstm"].states(problem)
+    gates, states = gates_of(problem), states_of(problem)
     slopes = gates * (1 - gates)
     slopes[..., block(2)] = 1 - gates[..., block(2)] ** 2
     d, das = dict(problem.dlast), []

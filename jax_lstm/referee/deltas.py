@@ -205,8 +205,8 @@ def by_hand(cell, inside, consts, args, dy):
         named = inside.deltas(delta) if inside.deltas else plain_deltas(inside, dstate, z, delta)
         d |= {f"d{k}": x for k, x in (told | named).items()}
         d |= {f"d{k}_prev": x for k, x in dstate._asdict().items()}
-        one = jax.tree.map(lambda x: x[None], (at(xs, t), seen[t], saved[t]))
-        found[t] = d | of_weights(cell, args, w, *one, delta)
+        x, before, kept = jax.tree.map(lambda x: x[None], (at(xs, t), seen[t], saved[t]))
+        found[t] = d | of_weights(cell, args, w, x, before, kept, delta)
     return found
 
 
