@@ -1,6 +1,7 @@
 """The family beside formulas written out once more: complex steps in NumPy; and its counts."""
 
 import ast
+import functools
 import importlib
 import math
 import re
@@ -108,13 +109,18 @@ def files_that_name(cell):
     """The files of the package whose code, docstrings aside, says a cell's name: as a function, as
     a record, as a word."""
     own = {cell, cell.upper(), f"init_{cell}", f"{cell}_cell", f"{cell}_autodiff"}
-    found = set()
+    return {path for path, words in words_by_file().items() if own & words}
+
+
+@functools.cache
+def words_by_file():
+    found = {}
     for path in PACKAGE.rglob("*.py"):
+        words = found[str(path.relative_to(PACKAGE))] = set()
         for node in ast.walk(ast.parse(path.read_text())):
-            names = {getattr(node, field, None) for field in ("id", "attr", "name", "value")}
-            names |= {(getattr(node, "module", None) or "").rpartition(".")[2]}
-            if own & {name for name in names if isinstance(name, str)}:
-                found.add(str(path.relative_to(PACKAGE)))
+            words |= {getattr(node, field, None) for field in ("id", "attr", "name")}
+            words |= {x for x in [getattr(node, "value", None)] if isinstance(x, str)}
+            words |= {(getattr(node, "module", None) or "").rpartition(".")[2]}
     return found
 
 
