@@ -28,6 +28,7 @@ def test_there_are_eight_and_more_and_each_has_a_source():
     assert [x.name for x in museum.EXHIBITS if not x.threads] == ["coursera"]
 
 
+@pytest.mark.slow
 def test_the_page_is_what_the_command_writes(capsys):
     """After a change of what diagnose says: jax-lstm museum --markdown > docs/museum.md."""
     assert main(["museum", "--markdown"]) == 0
