@@ -60,7 +60,8 @@ def test_help_explains_every_option(experiment, capsys):
             kind, *words = re.sub(r"\(default: .*", "", text).split()
             assert len(words) >= (1 if kind.isupper() else 0), field.name
             if value is not None:
-                assert default_in(text) == str(value), field.name
+                said = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+                assert default_in(text) == said, field.name
 
 
 def test_a_setting_to_start_from_and_what_is_asked_for(experiment):

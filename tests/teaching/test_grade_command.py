@@ -34,7 +34,7 @@ def test_points_of_each_file_the_line_of_an_error_and_json(files, tmp_path, caps
     (wrong,) = [g for g in found[2]["grades"] if g["verdict"] == "WRONG"]
     assert wrong["says"].endswith(f"'no_such_name' is not defined, line {line}")
     assert "is not Python, line 1" in found[3]["error"]
-    assert "--mutant 'dc not carried'" in said
+    assert "--mutant 'dc of h alone'" in said
     assert all(f"== {file}" in said for file in files)
     assert main(["grade", files[3]]) == 2
 
