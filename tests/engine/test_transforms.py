@@ -29,11 +29,12 @@ from tests.tables import CELLS, assert_close, problem
 
 
 def field(subject, program, mode):
-    """A field of docs/support.md, quick or slow."""
+    """A field of docs/support.md: quick, slow, or of every case."""
     modes = ("full", 2) if subject == "lstm" else ("full",)
     quick = PROGRAMS[program].jitted and subject in CELLS and mode in modes
     quick |= subject == "lstm" and (mode == "full" or "export" in program)
-    marks = () if quick else pytest.mark.slow
+    rare = pytest.mark.slow if subject == "lstm" or mode == "full" else pytest.mark.every
+    marks = () if quick else rare
     return pytest.param(
         subject, program, mode, marks=marks, id=f"{subject}-{program}-{label(mode)}"
     )
