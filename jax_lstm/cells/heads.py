@@ -76,6 +76,7 @@ def in_heads(cell: AnyCell, n_heads: int) -> AnyCell:
         weights_bwd=partial(weights_bwd, *told),
         step_jvp=None,
         weights_jvp=None,
+        saved_jvp=None,
         affine=None,
         diagonal=None,
         options=(*cell.options, ("n_heads", n)),

@@ -12,7 +12,7 @@ engine gives no t: a clock is a field of the state whose cotangent is zero.
 """
 
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeAlias, TypeVar
 
 Params = TypeVar("Params", bound=tuple[Any, ...])
 State = TypeVar("State", bound=tuple[Any, ...])
@@ -26,7 +26,43 @@ def own_saved(w, prevs, saved):
     return saved
 
 
-class Cell(NamedTuple, Generic[Params, State]):
+class Record(NamedTuple, Generic[Params, State]):
+    """The fields of a `Cell`."""
+
+    name: str
+    params: type[Params]
+    state: type[State]
+    project: Callable[..., Any]
+    step: Callable[..., Any]
+    step_bwd: Callable[..., Any]
+    weights_bwd: Callable[..., Any]
+    shapes: tuple[tuple[str, str], ...] = ()
+    fields: tuple[tuple[str, str], ...] = ()
+    gates: tuple[str, ...] = ()
+    init: Callable[..., Params] | None = None
+    init_state: Callable[..., State] | None = None
+    prepare: Callable[..., Any] = own_params
+    slopes: Callable[..., Any] = own_saved
+    step_for_jax: Callable[..., Any] | None = None
+    step_jvp: Callable[..., Any] | None = None
+    weights_jvp: Callable[..., Any] | None = None
+    saved_jvp: Callable[..., Any] | None = None
+    prepare_bwd: Callable[..., Any] | None = None
+    affine: Callable[..., Any] | None = None
+    consts: str | None = None
+    beside: tuple[str, ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
+    sizes: tuple[tuple[str, str], ...] = ()
+    kept: tuple[str, ...] | None = None
+    diagonal: tuple[str, ...] | None = None
+
+
+# What a derivative of forward mode is made of, and what may be left out where one of these changes
+OF_A_STEP = ("prepare", "project", "step", "slopes", "step_bwd", "weights_bwd", "prepare_bwd")
+TANGENTS = ("step_jvp", "weights_jvp", "saved_jvp")
+
+
+class Cell(Record[Params, State]):
     """What a cell says of itself. Hashable, as JAX caches by it: tuples of pairs, no dicts. It can
     be pickled where its functions can be.
 
@@ -71,32 +107,16 @@ class Cell(NamedTuple, Generic[Params, State]):
     kept: the fields that zoneout may hold; None: all of them.
     """
 
-    name: str
-    params: type[Params]
-    state: type[State]
-    project: Callable[..., Any]
-    step: Callable[..., Any]
-    step_bwd: Callable[..., Any]
-    weights_bwd: Callable[..., Any]
-    shapes: tuple[tuple[str, str], ...] = ()
-    fields: tuple[tuple[str, str], ...] = ()
-    gates: tuple[str, ...] = ()
-    init: Callable[..., Params] | None = None
-    init_state: Callable[..., State] | None = None
-    prepare: Callable[..., Any] = own_params
-    slopes: Callable[..., Any] = own_saved
-    step_for_jax: Callable[..., Any] | None = None
-    step_jvp: Callable[..., Any] | None = None
-    weights_jvp: Callable[..., Any] | None = None
-    saved_jvp: Callable[..., Any] | None = None
-    prepare_bwd: Callable[..., Any] | None = None
-    affine: Callable[..., Any] | None = None
-    consts: str | None = None
-    beside: tuple[str, ...] = ()
-    options: tuple[tuple[str, Any], ...] = ()
-    sizes: tuple[tuple[str, str], ...] = ()
-    kept: tuple[str, ...] | None = None
-    diagonal: tuple[str, ...] | None = None
+    __slots__ = ()
+
+    def _replace(self, **changes: Any) -> Self:
+        """The record with some fields changed. The tangents of another step are another's: where a
+        function of the step changes, those that are not given are left out, and so derived."""
+        old = TANGENTS if any(name in changes for name in OF_A_STEP) else ()
+        old = (*old, "step_for_jax") if "step" in changes else old
+        return super()._replace(**{**dict.fromkeys(old), **changes})
+
+    __replace__ = _replace  # of `copy.replace`
 
 
 AnyCell: TypeAlias = Cell[Any, Any]
