@@ -12,7 +12,7 @@ engine gives no t: a clock is a field of the state whose cotangent is zero.
 """
 
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, Self, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 Params = TypeVar("Params", bound=tuple[Any, ...])
 State = TypeVar("State", bound=tuple[Any, ...])
@@ -26,8 +26,51 @@ def own_saved(w, prevs, saved):
     return saved
 
 
-class Record(NamedTuple, Generic[Params, State]):
-    """The fields of a `Cell`."""
+class Cell(NamedTuple, Generic[Params, State]):
+    """What a cell says of itself. Hashable, as JAX caches by it: tuples of pairs, no dicts. It can
+    be pickled where its functions can be.
+
+    name: the key everywhere, say "lstm".
+    params, state: NamedTuple types.
+
+    project(w, xs) -> zs                  what does not depend on the state, for any leading axes
+    step(w, prev, z) -> state, saved      saved: any pytree
+    step_bwd(w, prev, slopes, dstate) -> dprev, delta     only what is sequential
+    weights_bwd(w, xs, prevs, saved, deltas) -> dparams, dxs     additive over segments of time
+
+    shapes: of the parameters in letters, (("W", "D,4H"), ("U", "H,4H"), ("b", "4H")).
+    fields: of the state without its batch axes, (("h", "H"), ("c", "wide H")).
+    gates: names of the blocks of a delta's last axis, side by side.
+    init(key, D, H, ..., dtype=) -> params.
+    init_state(params, batch_shape) -> state; None: zeros of `fields`.
+    prepare(params, consts) -> w          once, before the loop; the default is w = params. consts,
+        what belongs to a whole sequence (masks of recurrent dropout), fold into w here, and
+        nothing else ever sees them.
+    slopes(w, prevs, saved) -> slopes     derivatives that need no cotangent, for any leading axes,
+        a segment at once; always what `step_bwd` gets. The default is `saved`.
+    step_for_jax: the plain step for JAX to differentiate, where the fast one would be unfair to
+        it; None: `step`.
+    step_jvp(w, prev, slopes, prev_dot, delta_dot) -> state_dot, and
+    weights_jvp(w, xs, prevs, saved, params_dot, xs_dot) -> delta_dots: forward mode, see
+        forward_mode.py; None: the transposes of `step_bwd` and `weights_bwd`.
+    saved_jvp(w, prevs, saved, prevs_dot, delta_dots) -> saved_dot, for any leading axes: what a
+        second derivative wants besides, see tangents.py; None: JAX's, of `step`. `_replace` leaves
+        out all three where it changes the step, see `replaced`.
+    prepare_bwd(params, dw) -> dparams, None     the twin of `prepare`, where that is a stage; what
+        `weights_bwd` returns as dparams is then dw.
+    affine(w, zs) -> a, b                 of h_t = a h_{t-1} + b. No route reads it yet.
+    diagonal: the fields of the state through which a unit sees its own past, and that of no other
+        unit: the exact gradient of an endless stream is then cheap, see online.py. Every parameter
+        whose influence lasts has the units in its last axis alone. None: units see each other.
+    consts: the field of the state over which consts are a mask, (..., H) broadcastable to it;
+        "any": whatever the cell likes; None: it takes none, and the doors refuse them.
+    beside: fields of the state for each of which a mask per step comes beside xs, which are then a
+        pair (xs, masks), masks a tuple in this order.
+    options: pairs (name, value) of a cell that `make_...` made: two of unlike options are unlike.
+    sizes: letters beyond D and H, and the argument of `init` that sets each,
+        (("R", "projection_size"),).
+    kept: the fields that zoneout may hold; None: all of them.
+    """
 
     name: str
     params: type[Params]
@@ -57,66 +100,22 @@ class Record(NamedTuple, Generic[Params, State]):
     diagonal: tuple[str, ...] | None = None
 
 
-# What a derivative of forward mode is made of, and what may be left out where one of these changes
+# What the tangents of a step belong to: where one of these changes, they are another step's
 OF_A_STEP = ("prepare", "project", "step", "slopes", "step_bwd", "weights_bwd", "prepare_bwd")
 TANGENTS = ("step_jvp", "weights_jvp", "saved_jvp")
+same_but = Cell._replace
 
 
-class Cell(Record[Params, State]):
-    """What a cell says of itself. Hashable, as JAX caches by it: tuples of pairs, no dicts. It can
-    be pickled where its functions can be.
+def replaced(cell: Cell[Params, State], **changes: Any) -> Cell[Params, State]:
+    """`cell._replace`: the record with some fields changed. Where a function of the step changes,
+    the tangents that are not given are left out, and so derived; with `step`, `step_for_jax`."""
+    old = TANGENTS if any(name in changes for name in OF_A_STEP) else ()
+    old = (*old, "step_for_jax") if "step" in changes else old
+    return same_but(cell, **{**dict.fromkeys(old), **changes})
 
-    name: the key everywhere, say "lstm".
-    params, state: NamedTuple types.
 
-    project(w, xs) -> zs                  what does not depend on the state, for any leading axes
-    step(w, prev, z) -> state, saved      saved: any pytree
-    step_bwd(w, prev, slopes, dstate) -> dprev, delta     only what is sequential
-    weights_bwd(w, xs, prevs, saved, deltas) -> dparams, dxs     additive over segments of time
-
-    shapes: of the parameters in letters, (("W", "D,4H"), ("U", "H,4H"), ("b", "4H")).
-    fields: of the state without its batch axes, (("h", "H"), ("c", "wide H")).
-    gates: names of the blocks of a delta's last axis, side by side.
-    init(key, D, H, ..., dtype=) -> params.
-    init_state(params, batch_shape) -> state; None: zeros of `fields`.
-    prepare(params, consts) -> w          once, before the loop; the default is w = params. consts,
-        what belongs to a whole sequence (masks of recurrent dropout), fold into w here, and
-        nothing else ever sees them.
-    slopes(w, prevs, saved) -> slopes     derivatives that need no cotangent, for any leading axes,
-        a segment at once; always what `step_bwd` gets. The default is `saved`.
-    step_for_jax: the plain step for JAX to differentiate, where the fast one would be unfair to
-        it; None: `step`.
-    step_jvp(w, prev, slopes, prev_dot, delta_dot) -> state_dot, and
-    weights_jvp(w, xs, prevs, saved, params_dot, xs_dot) -> delta_dots: forward mode, see
-        forward_mode.py; None: the transposes of `step_bwd` and `weights_bwd`.
-    saved_jvp(w, prevs, saved, prevs_dot, delta_dots) -> saved_dot, for any leading axes: what a
-        second derivative wants besides, see tangents.py; None: JAX's, of `step`.
-    prepare_bwd(params, dw) -> dparams, None     the twin of `prepare`, where that is a stage; what
-        `weights_bwd` returns as dparams is then dw.
-    affine(w, zs) -> a, b                 of h_t = a h_{t-1} + b. No route reads it yet.
-    diagonal: the fields of the state through which a unit sees its own past, and that of no other
-        unit: the exact gradient of an endless stream is then cheap, see online.py. Every parameter
-        whose influence lasts has the units in its last axis alone. None: units see each other.
-    consts: the field of the state over which consts are a mask, (..., H) broadcastable to it;
-        "any": whatever the cell likes; None: it takes none, and the doors refuse them.
-    beside: fields of the state for each of which a mask per step comes beside xs, which are then a
-        pair (xs, masks), masks a tuple in this order.
-    options: pairs (name, value) of a cell that `make_...` made: two of unlike options are unlike.
-    sizes: letters beyond D and H, and the argument of `init` that sets each,
-        (("R", "projection_size"),).
-    kept: the fields that zoneout may hold; None: all of them.
-    """
-
-    __slots__ = ()
-
-    def _replace(self, **changes: Any) -> Self:
-        """The record with some fields changed. The tangents of another step are another's: where a
-        function of the step changes, those that are not given are left out, and so derived."""
-        old = TANGENTS if any(name in changes for name in OF_A_STEP) else ()
-        old = (*old, "step_for_jax") if "step" in changes else old
-        return super()._replace(**{**dict.fromkeys(old), **changes})
-
-    __replace__ = _replace  # of `copy.replace`
+for method in ("_replace", "__replace__"):  # the second is that of `copy.replace`
+    setattr(Cell, method, replaced)
 
 
 AnyCell: TypeAlias = Cell[Any, Any]

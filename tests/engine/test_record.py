@@ -245,7 +245,9 @@ def test_tangents_of_a_step_that_was_replaced_are_left_out():
     tangents = ("step_jvp", "weights_jvp", "saved_jvp")
     assert all(getattr(jl.LSTM, k) for k in tangents)
     assert jl.LSTM._replace(name="mine")[1:] == jl.LSTM[1:]
-    changed = {k: step for k in ("prepare", "project", "step", "slopes", "step_bwd", "weights_bwd")}
+    changed = dict.fromkeys(
+        ("prepare", "project", "step", "slopes", "step_bwd", "weights_bwd"), step
+    )
     for name, function in changed.items():
         cell = jl.LSTM._replace(**{name: function})
         assert type(cell) is Cell
