@@ -21,7 +21,6 @@ Writes results/compare_gradients/<run>/:
 """
 
 import dataclasses
-import functools
 import sys
 import time
 from dataclasses import dataclass
@@ -36,7 +35,8 @@ from tyro.conf import arg
 from experiments.kit import command, plots, record, report
 from experiments.kit import language_model as lm
 from experiments.kit.config import BadInput, Bounds, Count, Positive, Size
-from jax_lstm import lstm_cell, tbptt
+from experiments.kit.routes import ROUTES
+from jax_lstm import tbptt
 from jax_lstm.training.update import AUTODIFF, BITS, BY_HAND
 
 MARGIN = 4.0
@@ -103,16 +103,11 @@ def experiment(config, routes, about, data, directory):
 # The routes -----------------------------------------------------------------------------------
 
 
-def one_step_at_a_time(params, state, xs):
-    """A sequence of steps by hand: JAX's scan, our step."""
-    return jax.lax.scan(functools.partial(lstm_cell, params), state, xs)
-
-
 def routes_of(config):
     """{name: Route}; autodiff is what the others are compared with."""
     routes = {
         "by hand": BY_HAND,
-        "one step by hand": BY_HAND._replace(sequence=one_step_at_a_time),
+        "one step by hand": ROUTES["step"],
         AUTO: AUTODIFF,
     }
     for part in config.truncate.split(","):

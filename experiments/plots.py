@@ -3,14 +3,18 @@
 A run that was interrupted will do.
 """
 
+import contextlib
 import sys
 from pathlib import Path
 
 from experiments import compare_gradients
 from experiments.char_lm import plots as char_lm
 from experiments.gradient_flow import plots as gradient_flow
+from experiments.kit import record
 from experiments.speed import plots as speed
 from experiments.vowels import plots as vowels
+from experiments.word_lm import plots as word_lm
+from experiments.zoo import plots as zoo
 
 DRAW = {
     "char_lm": char_lm.draw,
@@ -18,12 +22,18 @@ DRAW = {
     "gradient_flow": gradient_flow.draw,
     "speed": speed.draw,
     "vowels": vowels.draw,
+    "zoo": zoo.draw,
+    "word_lm": word_lm.draw,
 }
 
 
 def draw_again(directory):
-    """The pictures of a run's folder, results/EXPERIMENT/run, from what it wrote."""
-    DRAW.get(directory.absolute().parent.name, char_lm.draw)(directory)
+    """The pictures of a run's folder, from what it wrote: of the experiment that its config.json
+    names, or else of results/EXPERIMENT/run."""
+    name = directory.absolute().parent.name
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        name = record.read_json(directory / "config.json").get("experiment", name)
+    DRAW.get(name, char_lm.draw)(directory)
 
 
 if __name__ == "__main__":

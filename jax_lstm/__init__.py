@@ -2,6 +2,15 @@
 
 from jax_lstm import interop, referee, stages, training
 from jax_lstm.analysis.attribution import Attribution, attribute
+from jax_lstm.analysis.curvature import (
+    Curvature,
+    Spectrum,
+    TraceEstimate,
+    curvature,
+    gate_blocks,
+    hutchinson,
+    lanczos,
+)
 from jax_lstm.analysis.flow import (
     GradientNorms,
     JacobianNorms,
@@ -11,6 +20,7 @@ from jax_lstm.analysis.flow import (
     jacobian_norms,
     jacobians,
 )
+from jax_lstm.analysis.lyapunov import lyapunov_exponents
 from jax_lstm.analysis.opened import Linearised, linearised_elman, linearised_lstm, make_linearised
 from jax_lstm.analysis.states import States, Trace, make_states, make_trace
 from jax_lstm.cells import family
@@ -22,6 +32,7 @@ from jax_lstm.engine.forward_mode import make_jvp
 from jax_lstm.engine.made import partial
 from jax_lstm.engine.online import Online, OnlineStream, make_online
 from jax_lstm.engine.parallel import make_parallel_rnn
+from jax_lstm.engine.products import make_fisher, make_gauss_newton, make_hvp, make_rop
 from jax_lstm.engine.routes import make_cell, make_rnn, routes
 from jax_lstm.files import exported
 from jax_lstm.files.checkpoint import load, save
@@ -67,6 +78,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Attribution",
     "Cell",
+    "Curvature",
     "DenseParams",
     "GradientNorms",
     "JacobianNorms",
@@ -75,15 +87,18 @@ __all__ = [
     "MemoryRow",
     "Online",
     "OnlineStream",
+    "Spectrum",
     "StackParams",
     "States",
     "Stream",
     "Trace",
+    "TraceEstimate",
     "Traced",
     "Window",
     "attribute",
     "binary_cross_entropy_with_logits",
     "binary_cross_entropy_with_logits_autodiff",
+    "curvature",
     "dense",
     "dense_autodiff",
     "diagnose",
@@ -94,7 +109,9 @@ __all__ = [
     "embedding",
     "embedding_autodiff",
     "forget_products",
+    "gate_blocks",
     "gradient_norms",
+    "hutchinson",
     "init_dense",
     "init_embedding",
     "init_stack",
@@ -103,15 +120,21 @@ __all__ = [
     "interop",
     "jacobian_norms",
     "jacobians",
+    "lanczos",
     "linearised_elman",
     "linearised_lstm",
     "load",
+    "lyapunov_exponents",
     "make_cell",
+    "make_fisher",
+    "make_gauss_newton",
+    "make_hvp",
     "make_jvp",
     "make_linearised",
     "make_online",
     "make_parallel_rnn",
     "make_rnn",
+    "make_rop",
     "make_states",
     "make_trace",
     "memory_plan",

@@ -1,8 +1,6 @@
 """`python -m experiments.char_lm`: see run.py."""
 
-import sys
-
-from experiments.char_lm.run import main
+from experiments.kit import stop
 
 if __name__ == "__main__":
-    sys.exit(main())
+    stop.run_main("experiments.char_lm.run")

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from experiments.char_lm import check_gradients
-from experiments.kit import record
+from experiments.kit import check_gradients, record
+from experiments.kit.plots import column
 from experiments.kit.report import clock
 from jax_lstm.training.update import BITS
 
@@ -18,30 +18,31 @@ def summarise(directory, seconds):
         for kind in ("step", "validation", "gradient", "compiled", "repeat")
     )
     config = record.read_json(directory / "config.json")
+    trained = "autodiff" if config["config"].get("gradient") == "auto" else "by_hand"
     best = min(validations, key=lambda line: line["nats"])
     size = config["config"]["window"] * config["config"]["streams"]
-    tail = [line["bits"] for line in steps[-100:]]
+    tail = column(steps[-100:], "bits")
     return {
         "text": config["text"],
         "parameters": config["parameters"],
         "steps": len(steps),
         "characters": len(steps) * size,
         "uniform_bits": math.log2(len(config["vocabulary"])),
-        "training_bits": sum(tail) / len(tail),
+        "training_bits": float(np.nanmean(tail)),
         "validation_bits": best["bits"],
         "validation_nats": best["nats"],
         "validation_step": best["step"],
         "last_validation_nats": validations[-1]["nats"],
         "characters_per_second": len(steps) * size / sum(line["seconds"] for line in steps),
-        "gradients_agree": check_gradients.agree(rows),
-        "gradients_relative": max(row["relative"] for row in rows),
-        "gradients_relative_float64": max(row["float64"] for row in rows),
-        "repeat": compare_repeats(steps, compilations, repeats) if repeats else None,
+        "gradients_agree": check_gradients.agree(rows) if rows else None,
+        "gradients_relative": max((row["relative"] for row in rows), default=None),
+        "gradients_relative_float64": max((row["float64"] for row in rows), default=None),
+        "repeat": compare_repeats(trained, steps, compilations, repeats) if repeats else None,
         "seconds": seconds,
     }
 
 
-def compare_repeats(steps, compilations, repeats):
+def compare_repeats(trained, steps, compilations, repeats):
     """How far the two loss curves are apart, and what a step of each costs."""
     nats, seconds = (
         {
@@ -50,7 +51,7 @@ def compare_repeats(steps, compilations, repeats):
         }
         for key in ("nats", "seconds")
     )
-    first = np.array([line["nats"] for line in steps[: len(nats["by_hand"])]])
+    first = column(steps[: len(nats["by_hand"])], "nats")
     apart = np.abs(nats["by_hand"] - nats["autodiff"]) * BITS
     costs = {
         line["route"]: {
@@ -66,7 +67,7 @@ def compare_repeats(steps, compilations, repeats):
         "bits_apart_largest": float(apart.max()),
         "bits_apart_mean": float(apart.mean()),
         "bits_apart_last": float(apart[-1]),
-        "bits_apart_by_hand_again": float(np.abs(nats["by_hand"] - first).max() * BITS),
+        "bits_apart_by_hand_again": float(np.abs(nats[trained] - first).max() * BITS),
         **costs,
     }
 
@@ -79,10 +80,15 @@ def summary_table(summary):
         f"{summary['validation_step']} (no model: {summary['uniform_bits']:.2f} bits)",
         f"training, last steps  {summary['training_bits']:.4f} bits per character",
         f"speed                 {summary['characters_per_second']:,.0f} characters per second",
-        f"gradients             {'agree' if summary['gradients_agree'] else 'DISAGREE'}; by norm "
-        f"{summary['gradients_relative']:.1e} apart, {summary['gradients_relative_float64']:.1e} "
-        "in float64",
     ]
+    if summary["gradients_agree"] is None:
+        lines.append("gradients             not compared (--skip-check)")
+    else:
+        lines.append(
+            f"gradients             {'agree' if summary['gradients_agree'] else 'DISAGREE'}; by "
+            f"norm {summary['gradients_relative']:.1e} apart, "
+            f"{summary['gradients_relative_float64']:.1e} in float64"
+        )
     if both := summary["repeat"]:
         hand, auto = both["by_hand"], both["autodiff"]
         lines += [

@@ -21,9 +21,9 @@ import jax
 import numpy as np
 
 from experiments.gradbench import problem, serve, wavefront
-from experiments.kit import command, record
+from experiments.kit import command, record, report
 from experiments.kit.config import BaseConfig, Bounds, Count, OptionalFile, Positive
-from experiments.speed.timing import environment, interleave, load
+from experiments.kit.timing import hardware, interleave, load
 
 PROGRAMS = {
     "objective": wavefront.objective,
@@ -92,7 +92,8 @@ def run(config):
     """The experiment, from a Config to what is in table.json."""
     directory = record.new_directory(config.results, "gradbench", config.run)
     serve.one_core()
-    found = {"config": dataclasses.asdict(config), **environment(), "load": load(), "sizes": []}
+    found = {"config": dataclasses.asdict(config), "hardware": hardware(), **report.machine()}
+    found |= {"load": load(), "sizes": []}
     with record.explain_interruption(directory), jax.enable_x64(True):
         for layers in config.layers:
             for steps in config.characters:

@@ -1,8 +1,6 @@
 """`python -m experiments.gradient_flow`: see run.py."""
 
-import sys
-
-from experiments.gradient_flow.run import main
+from experiments.kit import stop
 
 if __name__ == "__main__":
-    sys.exit(main())
+    stop.run_main("experiments.gradient_flow.run")

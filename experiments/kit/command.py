@@ -12,13 +12,11 @@ import jax
 import tyro
 from tyro.conf import arg
 
-from experiments.kit.config import BadInput, flag
+from experiments.kit import record, stop
+from experiments.kit.config import BadInput, Failed, flag
+from experiments.kit.record import SO_FAR
 
-SO_FAR = "what was written before it can be read"
-
-
-class Failed(Exception):
-    """The run was done and its answer is no: one line, and exit status 1."""
+FORMS = ("tiny", "quick", "medium")
 
 
 def host_devices(n):
@@ -35,10 +33,21 @@ def host_devices(n):
 def parse(Config, program, description, argv):
     """A Config from a command line: an option for each field.
 
-    `--tiny`, for the tests, and `--quick`, where there is one, are other settings to start from.
+    `--tiny`, for the tests, and the other FORMS that there are, are settings to start from. So is
+    the folder of `--resume`, unless one of those stands beside it.
     """
-    forms = {name: getattr(Config, name) for name in ("tiny", "quick") if hasattr(Config, name)}
-    start = next((form() for name, form in forms.items() if flag(name) in argv), Config())
+    forms = {name: getattr(Config, name) for name in FORMS if hasattr(Config, name)}
+    start = next((form() for name, form in forms.items() if flag(name) in argv), None)
+    config = parse_from(Config, start or Config(), forms, program, description, argv)
+    folder = getattr(config, "resume", None)
+    if folder is None or start is not None:
+        return config
+    stored = record.config_of(Config, folder, program.rpartition(".")[2])
+    return parse_from(Config, stored, forms, program, description, argv)
+
+
+def parse_from(Config, start, forms, program, description, argv):
+    """The Config of the options, which the values of another one stand in for."""
     one = [tyro.conf.create_mutex_group(required=False)] if len(forms) > 1 else []
     flags = []
     for name, form in forms.items():
@@ -54,7 +63,8 @@ def parse(Config, program, description, argv):
 
 
 def main(Config, run, program, description, argv=None):
-    """Parse, run, and turn what went wrong into an exit status: 2 bad input, 130 Ctrl-C.
+    """Parse, run, and turn what went wrong into an exit status: 2 bad input, 130 Ctrl-C, 143
+    SIGTERM.
 
     1 is a loss that is no number, Failed, a disk that is full, or memory that does not suffice.
     """
@@ -62,7 +72,8 @@ def main(Config, run, program, description, argv=None):
         if isinstance(stream, io.TextIOWrapper):  # a sample may hold what a terminal cannot show
             stream.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
-        run(parse(Config, program, description, sys.argv[1:] if argv is None else argv))
+        with stop.at_once():
+            run(parse(Config, program, description, sys.argv[1:] if argv is None else argv))
     except BadInput as error:
         print(f"{program}: {error}\n{program} --help explains every option", file=sys.stderr)
         raise SystemExit(2) from None
@@ -74,12 +85,15 @@ def main(Config, run, program, description, argv=None):
         print(f"{program}: {where}{error.strerror or error}; {SO_FAR}", file=sys.stderr)
         return 1
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        said = str(error).split("\n")[0]
+        if jax.process_count() > 1:
+            print(f"{program}: another process is gone: {said:.300}; {SO_FAR}", file=sys.stderr)
+            return 1
         if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
             raise
-        said = str(error).split("\n")[0]
         print(f"{program}: not enough memory ({said:.200}); {SO_FAR}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print(f"{program}: interrupted", file=sys.stderr)
-        return 130
+        return getattr(error, "status", 130)
     return 0

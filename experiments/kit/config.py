@@ -10,7 +10,7 @@ import operator
 import os
 import typing
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from tyro.conf import arg
 
@@ -22,12 +22,20 @@ class BadInput(ValueError):
         super().__init__(f"argument {option}: {complaint}")
 
 
+class Failed(Exception):
+    """The run was done and its answer is no, or it cannot go on: one line, and exit status 1."""
+
+
 class Bounds(NamedTuple):
     """What a number must be, besides finite."""
 
     low: float | None = None
     above: float | None = None
     below: float | None = None
+
+
+class Free(NamedTuple):
+    """Of an option that --resume may give anew: it says how a run is done, and not what it is."""
 
 
 Size = Bounds(below=2**31)  # of what an array can have along an axis
@@ -37,11 +45,21 @@ Positive = Annotated[float, Bounds(above=0)]
 Fraction = Annotated[float, Bounds(above=0, below=1)]
 FractionOrZero = Annotated[float, Bounds(low=0, below=1)]
 Seed = Annotated[int, Bounds(low=0, below=2**63)]
+Gradient = Annotated[Literal["manual", "step", "auto"], arg(metavar="WHOSE")]
 Folder = Annotated[str, arg(metavar="FOLDER")]
 # What may be left out; the help says what happens then
 OptionalName = Annotated[str | None, arg(constructor=str, metavar="NAME", help_behavior_hint="")]
 OptionalFile = Annotated[str | None, arg(constructor=str, metavar="FILE", help_behavior_hint="")]
 OptionalText = Annotated[str | None, arg(constructor=str, metavar="TEXT", help_behavior_hint="")]
+OptionalFolder = Annotated[
+    str | None, Free(), arg(constructor=str, metavar="FOLDER", help_behavior_hint="")
+]
+OptionalAddress = Annotated[
+    str | None, Free(), arg(constructor=str, metavar="HOST:PORT", help_behavior_hint="")
+]
+FreeCount = Annotated[int, Bounds(low=1), Size, Free()]
+FreeCountOrZero = Annotated[int, Bounds(low=0), Size, Free()]
+FreeSwitch = Annotated[bool, Free()]
 
 
 @dataclass(frozen=True)
@@ -50,9 +68,9 @@ class BaseConfig:
 
     seed: Seed = 0
     """of everything that is drawn at random, such as parameters and the order of the data"""
-    results: Folder = "results"
+    results: Annotated[Folder, Free()] = "results"
     """where <experiment>/<run> is written"""
-    run: OptionalName = None
+    run: Annotated[OptionalName, Free()] = None
     """name of a new run (default: date and time)"""
 
     def __post_init__(self):
@@ -69,9 +87,64 @@ class BaseConfig:
         return cls()
 
 
+@dataclass(frozen=True)
+class TrainingConfig(BaseConfig):
+    """What every training can be asked for."""
+
+    gradient: Gradient = "manual"
+    """whose: 'manual', the whole sequence by hand; 'step', one step by hand and time by JAX;
+    'auto', all of it by JAX"""
+    clip_by: Annotated[
+        Literal["global", "leaf", "gate", "adaptive", "example"], arg(metavar="WHAT")
+    ] = "global"
+    """what --clip bounds: 'global', the norm of the whole gradient; 'leaf', of each array; 'gate',
+    of each gate's part of an array; 'adaptive', of each unit's over its weights'; 'example', of
+    each example's gradient"""
+    dh: Annotated[str | None, arg(constructor=str, metavar="HOW", help_behavior_hint="")] = None
+    """'clip:X' or 'cut:X': numbers of dh_t beyond X are set to X or to zero within the backward; it
+    is no longer the true gradient, so it needs --skip-check"""
+    skip_check: FreeSwitch = False
+    """do not compare the gradient with jax.grad's on the model and the first batch"""
+    dispatch: FreeCount = 8
+    """updates that are handed to the device at once; it changes no number"""
+    resume: OptionalFolder = None
+    """go on with the run in this folder, from its last whole checkpoint; its options stand there,
+    and another one given beside this is an error"""
+    force: FreeSwitch = False
+    """with --resume: take the options and the data that differ from those of the folder"""
+    checkpoint_every: FreeCountOrZero = 200
+    """steps between checkpoints, in FOLDER/checkpoints; 0: only at the start, at the end and on a
+    signal"""
+    devices: Annotated[int, Bounds(low=1, below=4097), Free()] = 1
+    """devices of each process that the examples are split over; on a CPU, threads of it"""
+    coordinator: OptionalAddress = None
+    """where the first of several processes listens"""
+    processes: Annotated[int, Bounds(low=1, below=65537), Free()] = 1
+    """how many there are, on one machine or on many"""
+    process: FreeCountOrZero = 0
+    """which of them this is, from 0 on; the first one writes"""
+    nonfinite: Annotated[Literal["stop", "skip", "clip"], Free(), arg(metavar="POLICY")] = "stop"
+    """what to do where a loss or a gradient is no number: 'stop' the run, 'skip' the update, 'clip'
+    those numbers to zero"""
+    tensorboard: FreeSwitch = False
+    """write event files for TensorBoard as well (by the package tensorboardX)"""
+
+
 def flag(name):
     """A field's option."""
     return "--" + name.replace("_", "-")
+
+
+def options_that_count(Config):
+    """Names of the options that say what a run is, and not how it is done: what is Free in a class
+    is so in those made of it, whatever its default is there."""
+    free = {
+        name
+        for kind in Config.__mro__
+        for name, hint in typing.get_type_hints(kind, include_extras=True).items()
+        if any(isinstance(x, Free) for x in getattr(hint, "__metadata__", ()))
+    }
+    return [field.name for field in dataclasses.fields(Config) if field.name not in free]
 
 
 def check_bounds(option, value, bounds):

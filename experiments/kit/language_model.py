@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.kit import text
+import jax_lstm
+from experiments.kit import machines, safety, text
+from experiments.kit.clipping import clipping, per_example
 from experiments.kit.config import (
     BadInput,
     BaseConfig,
@@ -27,9 +29,18 @@ from experiments.kit.config import (
     Positive,
     check_memory,
 )
+from experiments.kit.routes import ROUTES
+from experiments.kit.task import Task
 from jax_lstm import init_lstm_state
-from jax_lstm.training.update import init_language_model, language_model_loss, make_update
+from jax_lstm.training.update import (
+    BITS,
+    LanguageModel,
+    init_language_model,
+    language_model_loss,
+    make_update,
+)
 
+EXAMPLES = (0, 1, 1)  # axes of the streams in anew, tokens, targets
 LOWEST = 0.01  # learning rate at the first and at the last step, relative to its peak
 
 
@@ -151,8 +162,9 @@ def batches(config, data):
 # Updates --------------------------------------------------------------------------------------
 
 
-def make_optimizer(config):
-    """Adam; learning rate up a line and down a cosine; the gradient's global norm is bounded."""
+def make_optimizer(config, clip=None):
+    """Adam; learning rate up a line and down a cosine; the gradient's global norm is bounded, or
+    what `clip` bounds."""
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=LOWEST * config.learning_rate,
         peak_value=config.learning_rate,
@@ -160,7 +172,8 @@ def make_optimizer(config):
         decay_steps=1 + config.steps,
         end_value=LOWEST * config.learning_rate,
     )
-    return optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(schedule))
+    clip = optax.clip_by_global_norm(config.clip) if clip is None else clip
+    return optax.chain(clip, optax.adam(schedule))
 
 
 def init_training(config, data):
@@ -204,15 +217,69 @@ def updates_of(config, update, data):
         yield params, nats, float(norm), seconds
 
 
+# On the core ----------------------------------------------------------------------------------
+
+
+def window_update(config, route):
+    """An update on one window of the streams, some of which start anew."""
+    optimizer = safety.guard(make_optimizer(config, clipping(config)), config.nonfinite)
+
+    def loss(params, state, anew, tokens, targets):
+        return language_model_loss(params, restart(state, anew), tokens, targets, route=route)
+
+    if config.clip_by == "example":
+        loss = per_example(loss, EXAMPLES, config.clip)
+    loss = machines.over(machines.mesh_of(config), loss, EXAMPLES)
+    return optimizer, make_update(optimizer, loss)
+
+
+def task_of(config, data, directory, route=None):
+    """The training of a character model as a Task; the best so far is in params.safetensors."""
+    optimizer, update = window_update(config, route or ROUTES[config.gradient])
+
+    def start():
+        params, _, state = init_training(config, data)
+        return params, optimizer.init(params), state
+
+    def keep(params, step, nats):
+        notes = {"vocabulary": data.vocabulary, "step": step, "validation_nats": nats}
+        jax_lstm.save(directory / "params.safetensors", params._asdict(), notes=notes)
+
+    return Task(
+        start,
+        update,
+        batches=lambda: batches(config, data),
+        numbers=lambda nats: {"nats": nats, "bits": nats * BITS},
+        say=lambda nats: f"{nats * BITS:.3f} bits ({nats:.3f} nats) per character",
+        examples=EXAMPLES,
+        evaluate=lambda params, check: validate(params, data.held_out, config.window, check),
+        keep=keep,
+        size=config.window * config.streams,
+        unit="character",
+    )
+
+
 @jax.jit
 def window_loss(params, state, tokens, targets):
     return language_model_loss(params, state, tokens, targets)
 
 
-def validate(params, held_out, T):
+def validate(params, held_out, T, check=lambda: None):
     """Nats per character on all of the held-out streams, the state carried along them."""
     state, total = init_state(params, held_out.shape[1]), 0.0
     for tokens, targets in text.windows(held_out, T):
+        check()
         nats, state = window_loss(params, state, tokens, targets)
         total += float(nats) * targets.size
     return total / (held_out.size - held_out.shape[1])
+
+
+# Parameters on disk ---------------------------------------------------------------------------
+
+
+def load(path):
+    """(LanguageModel, notes: vocabulary, step, validation_nats) from params.safetensors."""
+    tree, notes = jax_lstm.load(path)
+    if not isinstance(tree, dict) or set(tree) != set(LanguageModel._fields):
+        raise ValueError(f"{path} must hold {', '.join(LanguageModel._fields)} of a LanguageModel")
+    return LanguageModel(**tree), notes

@@ -10,8 +10,8 @@ from jax_lstm.files.disk import write
 HAND, AUTO, TRUTH, PALE = "#1f6feb", "#d9480f", "#2b8a3e", "#a9c7f7"
 
 
-def save(path, picture, *args):
-    figure = Figure(figsize=(11, 4.6), layout="constrained", dpi=120)
+def save(path, picture, *args, size=(11, 4.6)):
+    figure = Figure(figsize=size, layout="constrained", dpi=120)
     picture(figure, *args)
     write_picture(path, figure)
 
@@ -24,7 +24,8 @@ def write_picture(path, figure, **options):
 
 
 def column(lines, key):
-    return np.array([line[key] for line in lines])
+    """Numbers of the lines; what is none, null, is NaN."""
+    return np.array([line[key] for line in lines], float)
 
 
 def smooth(values, n):

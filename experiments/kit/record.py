@@ -5,16 +5,24 @@ beside its place and then moved there, so it is either the old one or the new on
 """
 
 import contextlib
+import dataclasses
+import hashlib
 import json
+import os
 import sys
+import tempfile
 from datetime import datetime
 from pathlib import Path
 
 import jax
 
-from experiments.kit.config import BadInput
+from experiments.kit.config import BadInput, Failed, flag, options_that_count
 from jax_lstm.files import disk
 from jax_lstm.files.disk import write
+
+# Options that say nothing of a run: others go on with it, elsewhere
+OF_A_PROCESS = {"resume": None, "force": False, "coordinator": None, "processes": 1, "process": 0}
+SO_FAR = "what was written before it can be read"
 
 
 def new_directory(results, experiment, run=None):
@@ -48,7 +56,88 @@ def explain_interruption(directory):
         for path in sorted(directory.iterdir()):
             print(f"  {path}  ({path.stat().st_size} bytes)", file=sys.stderr)
         print(f"Its pictures: python -m experiments.plots {directory}", file=sys.stderr)
+        if (directory / "checkpoints").is_dir():
+            print(f"To go on: --resume {directory}", file=sys.stderr)
         raise
+
+
+# A run that goes on ----------------------------------------------------------------------------
+
+
+def config_of(Config, directory, experiment):
+    """The Config that stands in the folder of a run, for --resume."""
+    path = Path(directory) / "config.json"
+    try:
+        found = read_json(path)
+    except OSError as error:
+        raise BadInput("--resume", f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise BadInput("--resume", str(error)) from None
+    stored = found.get("config") if isinstance(found, dict) else None
+    if not isinstance(stored, dict) or found.get("experiment") != experiment:
+        raise BadInput("--resume", f"{path} is not that of a run of {experiment} with checkpoints")
+    names = {field.name for field in dataclasses.fields(Config)}
+    for name in stored.keys() - names:
+        raise BadInput("--resume", f"{path}: there is no option {flag(name)} any more")
+    return Config(**stored | OF_A_PROCESS | {"resume": str(directory)})
+
+
+def open_directory(config, experiment):
+    """The folder of a run: a new one, or that of --resume, whose options must be the same.
+
+    Processes but the first have one that nobody looks at.
+    """
+    nobody_s = f"{experiment}_process_{config.process}_"
+    if config.resume is None:
+        if config.process:
+            return Path(tempfile.mkdtemp(prefix=nobody_s))
+        return new_directory(config.results, experiment, config.run)
+    stored = config_of(type(config), config.resume, experiment)
+    differ = [
+        f"{flag(name)} is {getattr(stored, name)!r} there, {getattr(config, name)!r} here"
+        for name in options_that_count(type(config))
+        if getattr(stored, name) != getattr(config, name)
+    ]
+    if differ and not config.force:
+        raise BadInput("--resume", f"{'; '.join(differ)}; --force takes what is asked for here")
+    return Path(tempfile.mkdtemp(prefix=nobody_s)) if config.process else Path(config.resume)
+
+
+def write_config(directory, config, experiment, **facts):
+    """config.json of a new run; that of a run that goes on stays, and its data must be the same."""
+    if config.process:
+        return
+    path = directory / "config.json"
+    now = {"experiment": experiment, "config": dataclasses.asdict(config), **facts}
+    if config.resume is not None and not config.force:
+        then = read_json(path)
+        for name in ("text", "files"):
+            if then.get(name) != json.loads(json.dumps(now.get(name))):
+                raise BadInput(
+                    "--resume", f"the data are not those of {path} ({name}); --force takes them"
+                )
+        return
+    now["config"] |= OF_A_PROCESS
+    write_json(path, now)
+
+
+def config_hash(config):
+    """sha256 of the options that say what a run is."""
+    told = {name: getattr(config, name) for name in options_that_count(type(config))}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def cut_lines(path, size):
+    """Lines that a checkpoint knows nothing of go: they come again.
+
+    Raises:
+      Failed: the file is shorter than it was.
+    """
+    there = path.stat().st_size if path.exists() else 0
+    if there < size:
+        raise Failed(f"{path} has {there} bytes; it had {size} at the checkpoint")
+    if there > size:
+        os.truncate(path, size)
 
 
 def name_files(directory):
@@ -73,7 +162,21 @@ def read_json(path):
 
 def append(path, **line):
     """One more line of JSON, whole or not at all."""
-    disk.append(path, (json.dumps(line, allow_nan=False) + "\n").encode())
+    append_lines(path, [line])
+
+
+def append_lines(path, lines):
+    """More lines of JSON, all of them or none."""
+    disk.append(path, "".join(json.dumps(x, allow_nan=False) + "\n" for x in lines).encode())
+
+
+def sync(path):
+    """Bytes of a file, which then are on the disk and not on their way; 0 where there is none."""
+    if not path.exists():
+        return 0
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        return os.fstat(file.fileno()).st_size
 
 
 def read_lines(path, **kind):

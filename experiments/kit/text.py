@@ -29,20 +29,20 @@ def make_text(characters, **source):
     return Text(characters, {**source, "characters": len(characters), "sha256": sha256})
 
 
-def from_file(path):
-    """A UTF-8 file as it is."""
+def from_file(path, option="--text"):
+    """A UTF-8 file as it is; `option` is the one to blame."""
     try:
         data = disk.read(path)
     except OSError as error:
-        raise BadInput("--text", f"cannot read {path}: {error.strerror}") from None
+        raise BadInput(option, f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:  # a device has no end
-        raise BadInput("--text", str(error)) from None
+        raise BadInput(option, str(error)) from None
     if not data:
-        raise BadInput("--text", f"{path} is empty")
+        raise BadInput(option, f"{path} is empty")
     try:
         return make_text(data.decode("utf-8"), file=str(path))
     except UnicodeDecodeError as error:
-        raise BadInput("--text", f"{path} is not UTF-8: {error}") from None
+        raise BadInput(option, f"{path} is not UTF-8: {error}") from None
 
 
 def from_standard_library(megabytes):

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import jax_lstm as jl
+from experiments.kit import timing
 from experiments.kit.errors import relative_error
 from experiments.kit.language_model import LanguageModelConfig, make_optimizer
-from experiments.speed import timing
 from experiments.speed.contestants import CONTESTANTS, OURS, Problem, problem
 from experiments.speed.programs import Disagrees, gradient, name_leaves
 from jax_lstm.training.update import (

@@ -35,19 +35,19 @@ from typing import Annotated
 import jax.numpy as jnp
 from tyro.conf import arg
 
-from experiments.kit import command, record
-from experiments.kit.command import Failed
+from experiments.kit import command, record, timing
 from experiments.kit.config import (
     BadInput,
     BaseConfig,
     Bounds,
     Count,
+    Failed,
     OptionalFile,
     OptionalName,
     Positive,
 )
 from experiments.speed import compare as speed_compare
-from experiments.speed import end_to_end, programs, timing
+from experiments.speed import end_to_end, environment, programs
 from experiments.speed import plots as speed_plots
 from experiments.speed import profile as speed_profile
 from experiments.speed import tables as speed_tables
@@ -132,8 +132,8 @@ def run(config):
     directory = record.new_directory(config.results, "speed", config.run)
     result = {
         "config": dataclasses.asdict(config),
-        "environment": timing.environment(),
-        "peak": timing.peak((256,) if config.sizes == "S0" else (512, 1024, 2048)),
+        "environment": environment.environment(),
+        "peak": environment.peak((256,) if config.sizes == "S0" else (512, 1024, 2048)),
         "cases": [],
     }
     print(f"{result['environment']}\nwriting {directory}")

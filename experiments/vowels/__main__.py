@@ -1,8 +1,6 @@
 """`python -m experiments.vowels`: see run.py."""
 
-import sys
-
-from experiments.vowels.run import main
+from experiments.kit import stop
 
 if __name__ == "__main__":
-    sys.exit(main())
+    stop.run_main("experiments.vowels.run")

@@ -28,20 +28,22 @@ def init(key, D, H, V):
     )
 
 
-def logits(params, xs, lengths):
+def logits(params, xs, lengths, sequence=lstm):
     """y = mean over an utterance's own steps of [forward; reverse], times W, plus b.
+
+    `sequence` is `lstm`, or another route to its gradient with these options.
 
     Segments of a fixed length, and padding to a multiple of it: every sum over time has the same
     terms in the same order for any padding, but for zeros.
     """
     state = init_lstm_state(params.forward, xs.shape[1:-1])
     options = {"lengths": lengths, "residuals": SEGMENT}
-    _, forward = lstm(params.forward, state, xs, **options)
-    _, reverse = lstm(params.reverse, state, xs, reverse=True, **options)
+    _, forward = sequence(params.forward, state, xs, **options)
+    _, reverse = sequence(params.reverse, state, xs, reverse=True, **options)
     hs = jnp.concatenate([forward, reverse], axis=-1)
     parts = hs.reshape((-1, SEGMENT, *hs.shape[1:])).sum(1)
     return dense(params.readout, parts.sum(0) / lengths.astype(hs.dtype)[:, None])
 
 
-def loss(params, xs, lengths, speakers):
-    return softmax_cross_entropy(logits(params, xs, lengths), speakers).mean()
+def loss(params, xs, lengths, speakers, sequence=lstm):
+    return softmax_cross_entropy(logits(params, xs, lengths, sequence), speakers).mean()

@@ -15,38 +15,50 @@ of the channels are those of the utterances that are learnt from.
 
 Writes results/vowels/<run>/:
     config.json          what was asked for, sha256 of the files, versions
-    metrics.jsonl        every number as it came, by kind: step, accuracy
+    metrics.jsonl        every number as it came, by kind: gradient, compiled, step, nonfinite,
+                         accuracy
+    checkpoints/         what --resume goes on from
     params.safetensors   of all seeds, stacked, with the means and deviations of the channels
     summary.json, curves.png
 """
 
-import dataclasses
 import time
 from dataclasses import dataclass
 from typing import Annotated
 
+import jax
 import numpy as np
 from tyro.conf import arg
 
 import jax_lstm
-from experiments.kit import command, record, report
+from experiments.kit import (
+    check_gradients,
+    checkpoints,
+    command,
+    events,
+    machines,
+    record,
+    report,
+    training,
+)
+from experiments.kit.clipping import check_dh
 from experiments.kit.config import (
-    BaseConfig,
     Bounds,
     Count,
     CountOrZero,
     Positive,
     Size,
+    TrainingConfig,
     check_memory,
 )
 from experiments.vowels import plots
 from experiments.vowels.classifier import SEGMENT
-from experiments.vowels.training import judge, train
+from experiments.vowels.training import judge, loss_of, task_of
 from experiments.vowels.utterances import FILES, pad, read, scales, split_utterances
 
 
 @dataclass(frozen=True)
-class Config(BaseConfig):
+class Config(TrainingConfig):
     """The options of vowels."""
 
     data: Annotated[
@@ -71,7 +83,7 @@ class Config(BaseConfig):
         ),
     ] = None
     seeds: Count = 5
-    """classifiers, one for each of so many seeds from --seed on, trained side by side"""
+    """classifiers, trained side by side: one for each of so many seeds in a row"""
     folds: CountOrZero = 0
     """if not 0, cross-validate a setting on the training utterances, in so many parts; the test
     utterances are not read"""
@@ -94,6 +106,9 @@ class Config(BaseConfig):
 
 def run(config):
     """The experiment, from a Config to its summary; everything else is in the folder it names."""
+    events.check_events(config)
+    check_dh(config)
+    machines.start(config)
     names = ["training"] if config.folds else list(FILES)
     files = {name: read(config.data, FILES[name]) for name in names}
     labels = files["training"].labels
@@ -102,8 +117,8 @@ def run(config):
     numbers = 8 * config.hidden * (config.hidden + data["training"].xs.shape[-1] + 1)
     size = 16 * len(split.seeds) * numbers  # with the gradient and Adam's two
     check_memory("--hidden", size, f"training {len(split.seeds)} classifiers")
-    directory = record.new_directory(config.results, "vowels", config.run)
-    with record.explain_interruption(directory):
+    directory = record.open_directory(config, "vowels")
+    with checkpoints.locked(directory), record.explain_interruption(directory):
         return experiment(config, files, data, split, directory)
 
 
@@ -114,7 +129,7 @@ def experiment(config, files, data, split, directory):
         "T": len(data["training"].xs),
         **report.machine(),
     }
-    record.write_json(directory / "config.json", {"config": dataclasses.asdict(config), **facts})
+    record.write_config(directory, config, "vowels", **facts)
     print(
         f"{sum(len(d.speakers) for d in data.values())} utterances, padded to T = {facts['T']}; "
         f"{len(split.seeds)} classifiers with H = {config.hidden} in each direction, "
@@ -122,7 +137,19 @@ def experiment(config, files, data, split, directory):
     )
     scale = scales(data["training"], split)
     labels = files["training"].labels
-    params = train(config, data["training"], labels, split, scale, directory)
+    task = task_of(config, data["training"], labels, split, scale)
+
+    def check(params, carry, batch):
+        """The first classifier's gradient on its first batch, by hand beside jax.grad."""
+        hand = "step" if config.gradient == "step" else "manual"
+        losses = {"by_hand": loss_of(hand), "autodiff": loss_of("auto")}
+        first, (scale, xs, *rest) = jax.tree.map(lambda x: x[0], params), batch
+        of_first = (scale[0], xs[:, 0], *(x[0] for x in rest))
+        check_gradients.check(losses, directory, first, carry, *of_first)
+
+    params = training.carry_out(config, task, directory, check)
+    if not machines.is_first():
+        return None
     notes = {"seeds": split.seeds, "labels": labels}
     tree = {"params": params, "scale": scale}
     jax_lstm.save(directory / "params.safetensors", tree, notes=notes)

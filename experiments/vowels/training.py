@@ -1,16 +1,18 @@
 """Classifiers of several seeds, trained and judged side by side."""
 
-import math
-import time
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tqdm import tqdm
 
-from experiments.kit import record
+from experiments.kit import machines, safety
+from experiments.kit.clipping import clipping, limit_dh, per_example, read_dh
+from experiments.kit.routes import SEQUENCES
+from experiments.kit.task import Task
 from experiments.vowels.classifier import init, logits, loss
+from jax_lstm.training.update import make_update
+
+EXAMPLES = (None, 1, 0, 0)  # axes of the utterances in scale, xs, lengths, speakers
 
 
 def batches(config, split):
@@ -22,50 +24,49 @@ def batches(config, split):
             yield np.take_along_axis(split.learns, orders[:, start : start + config.batch], 1)
 
 
-def train(config, training, labels, split, scale, directory):
-    """All classifiers side by side; their parameters, stacked."""
+def loss_of(gradient, sequence=None):
+    """`loss(params, carry, scale, *batch) -> (nats, carry)` of one classifier."""
+    sequence = sequence or SEQUENCES[gradient]
+
+    def on_utterances(params, carry, scale, xs, lengths, speakers):
+        xs = standardise(xs, scale)
+        return loss(params, xs, lengths, speakers, sequence), carry
+
+    return on_utterances
+
+
+def task_of(config, training, labels, split, scale):
+    """All classifiers side by side as a Task; everything has them along its first axis."""
     optimizer = optax.chain(
-        optax.clip_by_global_norm(config.clip),
+        clipping(config),
         optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps)),
     )
+    optimizer = safety.guard(optimizer, config.nonfinite)
+    loss = loss_of(config.gradient, None if config.dh is None else limit_dh(*read_dh(config.dh)))
+    if config.clip_by == "example":
+        loss = per_example(loss, EXAMPLES, config.clip)
+    loss = machines.over(machines.mesh_of(config), loss, EXAMPLES)
+    update = make_update(optimizer, loss)
     D, V = training.xs.shape[-1], len(labels)
 
-    def update(params, opt_state, scale, *batch):
-        xs, lengths, speakers = batch
-        nats, dparams = jax.value_and_grad(loss)(params, standardise(xs, scale), lengths, speakers)
-        with jax.numpy_dtype_promotion("standard"):  # as training.make_update has it
-            updates, opt_state = optimizer.update(dparams, opt_state, params)
-            return optax.apply_updates(params, updates), opt_state, nats
-
     @jax.jit
-    def fresh(seeds):
+    def start(seeds):
         params = jax.vmap(lambda seed: init(jax.random.key(seed), D, config.hidden, V))(seeds)
-        return params, jax.vmap(optimizer.init)(params)
+        return params, jax.vmap(optimizer.init)(params), ()
 
-    updates = jax.jit(jax.vmap(update, in_axes=(0, 0, 0, 1, 0, 0)), donate_argnums=(0, 1))
-    params, opt_state = fresh(jnp.asarray(split.seeds))
-    metrics, recent = directory / "metrics.jsonl", []
-    with tqdm(total=config.steps, unit="step", disable=None) as bar:
-        for step, chosen in zip(range(1, config.steps + 1), batches(config, split), strict=False):
-            began = time.perf_counter()
-            batch = (
-                training.xs[:, chosen],
-                training.lengths[chosen],
-                training.speakers[chosen],
-            )
-            params, opt_state, nats = updates(params, opt_state, scale, *batch)
-            nats = np.asarray(nats).tolist()
-            if not all(map(math.isfinite, nats)):
-                raise FloatingPointError(f"a loss is {nats}; try a lower --learning-rate")
-            record.append(
-                metrics, kind="step", step=step, nats=nats, seconds=time.perf_counter() - began
-            )
-            recent = [*recent[-19:], sum(nats) / len(nats)]
-            bar.set_postfix_str(f"{sum(recent) / len(recent):.4f} nats", refresh=False)
-            bar.update()
-            if step % max(config.steps // 5, 1) == 0:
-                tqdm.write(f"step {step}/{config.steps}: {sum(recent) / len(recent):.4f} nats")
-    return params
+    def drawn():
+        for chosen in batches(config, split):
+            xs, lengths = training.xs[:, chosen], training.lengths[chosen]
+            yield scale, xs, lengths, training.speakers[chosen]
+
+    return Task(
+        start=lambda: start(jnp.asarray(split.seeds)),
+        update=jax.vmap(update, in_axes=(0, 0, None, 0, 1, 0, 0)),
+        batches=drawn,
+        numbers=lambda nats: {"nats": nats},
+        say=lambda nats: f"{nats:.4f} nats",
+        examples=(None, 2, 1, 1),  # behind the classifiers
+    )
 
 
 def standardise(xs, scale):

@@ -77,6 +77,7 @@ def in_heads(cell: AnyCell, n_heads: int) -> AnyCell:
         step_jvp=None,
         weights_jvp=None,
         saved_jvp=None,
+        second=None,
         affine=None,
         diagonal=None,
         options=(*cell.options, ("n_heads", n)),

@@ -112,6 +112,7 @@ def surround(cell: AnyCell, around: Around, **changes: Any) -> AnyCell:
         step_jvp=None,
         weights_jvp=None,
         saved_jvp=None,
+        second=None,
         affine=None,
         diagonal=None,
         **changes,

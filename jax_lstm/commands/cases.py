@@ -16,6 +16,8 @@ import numpy as np
 import jax_lstm
 from jax_lstm import referee
 from jax_lstm.cells import CELLS
+from jax_lstm.engine.forward_mode import make_jvp
+from jax_lstm.engine.products import make_hvp
 from jax_lstm.engine.routes import init_state, make_cell, make_rnn
 from jax_lstm.engine.shapes import is_wide, shape_of
 from jax_lstm.notation import wide
@@ -50,7 +52,7 @@ def beside(title, route, against, *, names, args, seed):
 
 def differences(sequence, args, seed):
     """A sequence beside differences of its values, at the arguments `args(dtype)`."""
-    title, names, _, by_hand, by_jax, route, against = sequence
+    title, names, _, by_hand, by_jax, route, against, _ = sequence
 
     def rows(dtype):
         return referee.compare_differences(
@@ -120,7 +122,8 @@ def public_cases(size, seed):
 class AskedSequence(NamedTuple):
     """A sequence asked for something, by hand and by JAX, and the routes to their gradients.
 
-    names: of the arguments. padding: the mask, where there is one.
+    names: of the arguments. padding: the mask, where there is one. options: as they are given to
+    the functions by hand.
     """
 
     title: str
@@ -130,6 +133,7 @@ class AskedSequence(NamedTuple):
     by_jax: Callable[..., Any]
     route: Callable[..., Any]
     against: Callable[..., Any]
+    options: dict[str, Any]
 
 
 def sequences(name, T, B, seed):
@@ -163,7 +167,8 @@ def sequences(name, T, B, seed):
         by_hand = with_options(rnn, hand)
         by_jax = with_options(rnn_autodiff, auto)
         route, against = referee.pullback(by_hand), referee.pullback(by_jax) if auto else plain
-        yield AskedSequence(name + title, names, auto.get("mask"), by_hand, by_jax, route, against)
+        asked = name + title, names, auto.get("mask"), by_hand, by_jax, route, against
+        yield AskedSequence(*asked, hand)
 
 
 def with_options(rnn, options):
@@ -190,9 +195,11 @@ def cell_cases(name, size, seed):
     yield beside(f"{name}_cell", *routes, names=("params", "state", "x"), args=step, seed=seed)
 
     every = list(sequences(name, T, B, seed))
-    for title, names, padding, _, _, *routes in every:
+    for title, names, padding, _, _, *routes, _ in every:
         args = functools.partial(arguments, (T, B), names=names, padding=padding)
         yield beside(title, *routes, names=names, args=args, seed=seed)
+    args = functools.partial(arguments, (T, B), names=every[-1].names, padding=every[-1].padding)
+    yield from direction_cases(cell, every[-1], args, seed)
 
     def scan(params, state, xs):
         return jax.lax.scan(functools.partial(step_by_hand, params), state, xs)
@@ -200,7 +207,7 @@ def cell_cases(name, size, seed):
     def last(rnn):
         return referee.pullback(lambda *args: rnn(*args)[0])
 
-    _, names, _, _, _, *plain = every[0]
+    _, names, _, _, _, *plain, _ = every[0]
     for title, leading, routes in (
         (f"{name}_cell in lax.scan", (T, B), (referee.pullback(scan), plain[1])),
         (f"{name}, last state alone", (T, B), (last(rnn), last(rnn_autodiff))),
@@ -217,6 +224,37 @@ def cell_cases(name, size, seed):
             names = sequence.names
             args = functools.partial(sequence_args, cell, D, H, (T, B), seed=seed, names=names)
             yield differences(sequence, args, seed)
+
+
+def direction_cases(cell, sequence, args, seed):
+    """The tangent of a sequence, and the product of a loss's Hessian with a direction."""
+
+    def asked(product, *more):
+        def run(args, dots):
+            fresh = args[3] if len(args) > 3 else None
+            options = sequence.options | {"reset_state": fresh}
+            return product(*args[:3], dots, *more, **options)[-2:]
+
+        return run
+
+    def loss(state, hs):
+        return sum(jnp.sin(x).astype(wide(x.dtype)).sum() for x in jax.tree.leaves((state, hs)))
+
+    by_jax = sequence.by_jax
+    for kind, ours, function in (
+        ("jvp", asked(make_jvp(cell)), by_jax),
+        ("hvp", asked(make_hvp(cell), loss), lambda *args: loss(*by_jax(*args))),
+    ):
+        title = f"{cell.name}, {kind}"
+        routes = {title: ours, f"jax.{kind}": function}
+        yield Case(
+            title,
+            functools.partial(direction_rows, kind, routes, args, sequence.names, seed),
+        )
+
+
+def direction_rows(kind, routes, args, names, seed, dtype):
+    return referee.compare_directions(kind, routes, args(dtype), names=names, seed=seed)
 
 
 def cases(cells, size, seed):

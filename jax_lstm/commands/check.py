@@ -2,6 +2,8 @@
 
 import argparse
 import platform
+import runpy
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +19,26 @@ from jax_lstm.commands.options import names_of, say, seed, size, writable, write
 def add(parsers):
     parser = parsers.add_parser(
         "check",
-        help="compare every hand-written gradient with jax.vjp and with differences",
+        help="compare every hand-written gradient with jax.vjp and differences; or yours",
         description="Every stage twin, then every cotangent of the sequence with all its options, "
-        "beside jax.vjp; a tiny layer beside central differences and complex steps.",
-        epilog="Exit status: 0 when every row says PASS, 1 on any FAIL, 2 on bad input.",
+        "beside jax.vjp; a tiny layer beside central differences and complex steps. With "
+        "FILE.py:NAME, a function of yours instead, by jax_lstm.referee.check: the file is run.",
+        epilog="Exit status: 0 when every row says PASS, 1 on any FAIL, 2 on bad input; of a "
+        "function of yours 0 right, 1 wrong, 3 too noisy to say.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    parser.add_argument(
+        "function",
+        nargs="?",
+        metavar="FILE.py:NAME",
+        default=argparse.SUPPRESS,
+        help="a function of yours with a rule of its own",
+    )
+    for option, what in (
+        ("arguments", "the tuple of its arguments in FILE.py; without it, NAME_args"),
+        ("reference", "what it should be, a function in FILE.py that JAX differentiates"),
+    ):
+        parser.add_argument(f"--{option}", metavar="NAME", default=argparse.SUPPRESS, help=what)
     parser.add_argument(
         "--dtype",
         dest="dtypes",
@@ -64,8 +80,12 @@ def add(parsers):
     parser.set_defaults(run=run)
 
 
-def run(cells, dtypes, size, seed, json_file=None):
+def run(cells, dtypes, size, seed, json_file=None, function=None, arguments=None, reference=None):
     """Run every case at every dtype, print rows as they are ready; exit status 1 on any FAIL."""
+    if function is not None:
+        return judge(function, arguments, reference, seed, json_file)
+    if arguments or reference:
+        raise ValueError("--arguments and --reference are of a function: name FILE.py:NAME")
     facts = {
         **machine(),
         "cells": cells,
@@ -86,6 +106,27 @@ def run(cells, dtypes, size, seed, json_file=None):
     say("", f"{len(rows)} rows{empty}, {len(bad)} failed: {'PASS' if report else 'FAIL'}")
     write(json_file, report.to_json(**facts))
     return 0 if report else 1
+
+
+def judge(function, arguments, reference, seed, json_file):
+    """A function of somebody's file; exit status 0, 1 or 3."""
+    file, _, name = function.rpartition(":")
+    if not file or not Path(file).is_file():
+        raise ValueError(f"a function is named FILE.py:NAME; got {function!r}")
+    try:
+        things = runpy.run_path(file)
+    except Exception as error:  # it is somebody's
+        raise ValueError(f"{file} cannot be run: {referee.first_line(error)}") from None
+    wanted = [name, arguments or f"{name}_args", *([reference] if reference else [])]
+    missing = [k for k in wanted if k not in things]
+    if missing:
+        raise ValueError(f"{file} has no {', '.join(missing)}")
+    f, args, *rest = (things[k] for k in wanted)
+    args = args if isinstance(args, tuple) else (args,)
+    report = referee.check(f, *args, reference=rest[0] if rest else None, seed=seed)
+    say(report)
+    write(json_file, report.to_json(function=function))
+    return report.status()
 
 
 def machine():

@@ -6,12 +6,12 @@ import sys
 
 import jax_lstm
 from jax_lstm import referee
-from jax_lstm.commands import check, diagnose, exercise, grade, inspect, trace
+from jax_lstm.commands import check, diagnose, exercise, grade, inspect, museum, trace
 from jax_lstm.commands.options import plainly
 from jax_lstm.printing import shorten
 
 MOST_SAID = 4000  # characters of a complaint, which may name what is in a file
-COMMANDS = check, diagnose, exercise, grade, trace, inspect
+COMMANDS = check, diagnose, museum, exercise, grade, trace, inspect
 
 
 def parser():

@@ -26,6 +26,28 @@ def own_saved(w, prevs, saved):
     return saved
 
 
+class Second(NamedTuple):
+    """Values and tangents of a cell's backward, by hand, for derivatives of second order. See
+    second_order.py. xs_dot is None where xs are held.
+
+    prepare_jvp(params, params_dot, consts) -> w_dot
+    step_jvp(w, prev, slopes, prev_dot, delta_dot) -> state_dot, more_dot     as `Cell.step_jvp`;
+        more_dot: whatever else of the step `slopes_jvp` wants.
+    slopes_jvp(w, xs, prevs, saved, w_dot, xs_dot, prevs_dot, more_dots) -> saved_dot, slopes_dot
+        for any number of steps at once.
+    step_bwd_jvp(w, prev, slopes, dstate, w_dot, prev_dot, slopes_dot, dstate_dot)
+        -> (dprev, delta), (dprev_dot, delta_dot)     only what is sequential
+    weights_bwd_jvp(w, xs, prevs, saved, deltas, w_dot, xs_dot, prevs_dot, saved_dot, deltas_dot)
+        -> dparams_dot, dxs_dot     additive over segments of time
+    """
+
+    prepare_jvp: Callable[..., Any]
+    step_jvp: Callable[..., Any]
+    slopes_jvp: Callable[..., Any]
+    step_bwd_jvp: Callable[..., Any]
+    weights_bwd_jvp: Callable[..., Any]
+
+
 class Cell(NamedTuple, Generic[Params, State]):
     """What a cell says of itself. Hashable, as JAX caches by it: tuples of pairs, no dicts. It can
     be pickled where its functions can be.
@@ -54,8 +76,9 @@ class Cell(NamedTuple, Generic[Params, State]):
     weights_jvp(w, xs, prevs, saved, params_dot, xs_dot) -> delta_dots: forward mode, see
         forward_mode.py; None: the transposes of `step_bwd` and `weights_bwd`.
     saved_jvp(w, prevs, saved, prevs_dot, delta_dots) -> saved_dot, for any leading axes: what a
-        second derivative wants besides, see tangents.py; None: JAX's, of `step`. `_replace` leaves
-        out all three where it changes the step, see `replaced`.
+        second derivative wants besides, see tangents.py; None: JAX's, of `step`.
+    second: a `Second`; None: JAX's tangents of the cell's own hand-written functions.
+        `_replace` leaves out all of these where it changes the step, see `replaced`.
     prepare_bwd(params, dw) -> dparams, None     the twin of `prepare`, where that is a stage; what
         `weights_bwd` returns as dparams is then dw.
     affine(w, zs) -> a, b                 of h_t = a h_{t-1} + b. No route reads it yet.
@@ -90,6 +113,7 @@ class Cell(NamedTuple, Generic[Params, State]):
     step_jvp: Callable[..., Any] | None = None
     weights_jvp: Callable[..., Any] | None = None
     saved_jvp: Callable[..., Any] | None = None
+    second: Second | None = None
     prepare_bwd: Callable[..., Any] | None = None
     affine: Callable[..., Any] | None = None
     consts: str | None = None
@@ -102,7 +126,7 @@ class Cell(NamedTuple, Generic[Params, State]):
 
 # What the tangents of a step belong to: where one of these changes, they are another step's
 OF_A_STEP = ("prepare", "project", "step", "slopes", "step_bwd", "weights_bwd", "prepare_bwd")
-TANGENTS = ("step_jvp", "weights_jvp", "saved_jvp")
+TANGENTS = ("step_jvp", "weights_jvp", "saved_jvp", "second")
 same_but = Cell._replace
 
 

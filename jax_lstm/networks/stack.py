@@ -271,8 +271,8 @@ def _stack(
             inputs = tuple(joints.concatenate(x, xs) for x in inputs)
         if n > 0 and between is not None and between[n - 1] is not None:
             inputs = tuple(joints.drop(x, between[n - 1]) for x in inputs)
-        ran = [direction(n, d, of(inputs, d)) for d in range(len(layer))]
-        lasts_of_layer, outputs_of_layer = zip(*ran, strict=True)
+        came_out = [direction(n, d, of(inputs, d)) for d in range(len(layer))]
+        lasts_of_layer, outputs_of_layer = zip(*came_out, strict=True)
         hs = merge_directions(joints, merge[n], tuple(first(y) for y in outputs_of_layer))
         around = tuple(of(below, d) for d in range(len(hs)))
         below = tuple(map(joints.add, hs, around)) if residual[n] else hs

@@ -88,21 +88,28 @@ def compare_routes(
     """As `compare`, for routes `(args, dy) -> (y, dargs)`; yields rows as they are ready."""
     check_functions("routes", routes)
     check_judged(args, names, seed)
-    *others, against = routes
-    names, dtype = leaf_names(args, names), lowest_dtype(args)
+    *_, against = routes
     dys = random_cotangents(lambda *args: routes[against](args, None)[0], args, seed)
-    own = along(routes[against], args, dys)
+    yield from judge_routes(routes, args, dys, args, leaf_names(args, names))
+
+
+def judge_routes(routes, args, directions, like, names, value="value"):
+    """Every route but the last beside it, along all directions at once: a row for the first of what
+    a route returns, and one per array of the second, which are those of `like`."""
+    *others, against = routes
+    dtype = lowest_dtype(args)
+    own = along(routes[against], args, directions, like)
     with precisely():
-        want = along(routes[against], exactly(args), exactly(dys))
+        want = along(routes[against], exactly(args), exactly(directions), exactly(like))
     for name in others:
         try:
-            got = along(routes[name], args, dys)
+            got = along(routes[name], args, directions, like)
         except Exception as error:  # a broken rule may raise anything: it is the one on trial
             yield failure(name, "all", against, str(dtype), first_line(error))
             continue
         judged = {"route": name, "against": against, "dtype": dtype}
-        value = ROUNDING._replace(worst=np.inf)  # it has one draw: an element may be 0 by chance
-        yield from judge(["value"], got[:1], want[:1], own[:1], value, **judged)
+        one = ROUNDING._replace(worst=np.inf)  # it has one draw: an element may be 0 by chance
+        yield from judge([value], got[:1], want[:1], own[:1], one, **judged)
         yield from judge(names, got[1:], want[1:], own[1:], ROUNDING, **judged)
 
 
@@ -136,15 +143,17 @@ def twins(stage: Callable[..., Tree], stage_bwd: Callable[..., Tree]) -> Route:
     return route
 
 
-def along(route, args, dys):
+def along(route, args, dys, like=None):
     """Value and cotangents along every dy: a list (value, *leaves) of numpy (draws, ...).
+
+    like: whose shapes and dtypes the cotangents have; None: args.
 
     Raises:
       ValueError: a cotangent has another shape than its array, or fewer bits.
     """
     route = quick_jit(route)
     runs = [route(args, dy) for dy in dys]
-    wanted, found = floating(args)[0], runs[0][1]
+    wanted, found = floating(args if like is None else like)[0], runs[0][1]
     got, want = [[np.shape(x) for x in leaves] for leaves in (found, wanted)]
     if got != want:
         raise ValueError(f"cotangents have shapes {got}; their arrays have {want}")

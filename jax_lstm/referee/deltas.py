@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_lstm.doors import refuse
+from jax_lstm.referee.blame import blame_weights
 from jax_lstm.referee.comparison import (
     EPS,
     FACTOR,
@@ -88,7 +89,8 @@ def taps(
     auto = quick_jit(lambda args, dy: by_jax(cell, inside, consts, args, dy))
     dys = random_cotangents(lambda *args: run(cell, inside, consts, args), args, seed)
     with precisely():
-        want = [auto(exactly(args), dy) for dy in exactly(dys)]
+        exact = exactly(args), exactly(dys)
+        want = [auto(exact[0], dy) for dy in exact[1]]
     beside, got = ([f(args, dy) for dy in dys] for f in (auto, hand))
     if own and own.gates and not any(name.startswith("dz") for name in order):
         raise ValueError(
@@ -99,6 +101,11 @@ def taps(
     first = next((tap.t for tap in found if not tap.ok), None)
     wrong = {tap.name for tap in found if tap.t == first and not tap.ok}
     blame = (inside.blame or blame_function)(wrong) if wrong else None
+    if blame == AFTER and not inside.step_bwd:
+        with precisely():
+            one = exact[0], exact[1][0], first
+            ways = (lambda *step: of_weights(cell, exact[0], *step)), like_z
+            blame = blame_weights(cell, consts, *one, want[0][first], *ways)
     unordered = () if inside.deltas else tuple(name for name in order if name.startswith("dz"))
     return TapReport(tuple(found), str(dtype), blame or "", unordered)
 
@@ -127,11 +134,14 @@ def check_gates(cell, gates, consts, args, asked):
         raise ValueError(f"`gates` must have names of their own; got {gates}")
 
 
+AFTER = "in weights_bwd"
+
+
 def blame_function(names):
     """Which of a cell's functions it was, as far as that shows."""
     after = [name for name in names if name == "dx" or name.startswith(("dparams", "dx["))]
     if len(after) == len(names):
-        return "in weights_bwd"
+        return AFTER
     before = [name for name in names if name not in after and not name.endswith("_prev")]
     return "in step_bwd, the delta" if before else "in step_bwd, what it hands to t-1"
 
@@ -170,8 +180,7 @@ def forward(cell, consts, args):
 
 def by_hand(cell, inside, consts, args, dy):
     """[{name: cotangent}] per time step: what `step_bwd` and `weights_bwd` say."""
-    params, _, xs = args
-    dstate, dhs = dy
+    xs, (dstate, dhs) = args[2], dy
     w, seen, saved, _ = forward(cell, consts, args)
     found: list[dict[str, Any]] = [{}] * len(seen)
     for t in reversed(range(len(seen))):
@@ -196,12 +205,17 @@ def by_hand(cell, inside, consts, args, dy):
         named = inside.deltas(delta) if inside.deltas else plain_deltas(inside, dstate, z, delta)
         d |= {f"d{k}": x for k, x in (told | named).items()}
         d |= {f"d{k}_prev": x for k, x in dstate._asdict().items()}
-        one = jax.tree.map(lambda x: x[None], (at(xs, t), seen[t], saved[t], delta))
-        dw, dx = cell.weights_bwd(w, *one)
-        dparams = of_params(cell, params, dw)
-        d |= leaves_of("x", at(dx, 0)) | leaves_of("params", dparams)
-        found[t] = d
+        x, before, kept = jax.tree.map(lambda x: x[None], (at(xs, t), seen[t], saved[t]))
+        found[t] = d | of_weights(cell, args, w, x, before, kept, delta)
     return found
+
+
+def of_weights(cell, args, w, xs, prevs, saved, delta):
+    """{name: cotangent} of one step's inputs and weights, by `weights_bwd`; time is in front of all
+    but delta."""
+    dw, dx = cell.weights_bwd(w, xs, prevs, saved, jax.tree.map(lambda x: x[None], delta))
+    dparams = of_params(cell, args[0], dw)
+    return leaves_of("x", at(dx, 0)) | leaves_of("params", dparams)
 
 
 def of_params(cell, params, dw):
@@ -211,14 +225,17 @@ def of_params(cell, params, dw):
 
 
 def plain_deltas(inside, state, z, delta):
-    """A delta that looks like z is taken for dz, block by block, and so is the first of several; of
-    any other nothing is known."""
+    """{name: block} of what looks like z; of any other delta nothing is known."""
+    found = like_z(z, delta)
+    return {} if found is None else blocks_of(inside, state, found)
+
+
+def like_z(z, delta):
+    """A delta that looks like z is taken for dz, and so is the first of several; or None."""
     want = [x.shape for x in jax.tree.leaves(z)]
     first = delta[0] if isinstance(delta, tuple) and delta else delta
-    for found in (delta, first):
-        if want and [x.shape for x in jax.tree.leaves(found)] == want:
-            return blocks_of(inside, state, found)
-    return {}
+    alike = [d for d in (delta, first) if [x.shape for x in jax.tree.leaves(d)] == want]
+    return alike[0] if want and alike else None
 
 
 def blocks_of(inside, state, z):

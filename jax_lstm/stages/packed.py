@@ -9,9 +9,11 @@ from jax_lstm.notation import GATES
 from jax_lstm.stages.step import (
     sigmoid,
     sigmoid_bwd,
+    sigmoid_bwd_jvp,
     sigmoid_jvp,
     tanh,
     tanh_bwd,
+    tanh_bwd_jvp,
     tanh_jvp,
 )
 from jax_lstm.stages.twins import row
@@ -95,6 +97,14 @@ def gates_jvp(residual: Gates, a_dot: Array) -> Gates:
         sigmoid_jvp(f, f_dot),
         tanh_jvp(g, g_dot),
         sigmoid_jvp(o, o_dot),
+    )
+
+
+def gates_bwd_jvp(residual: Gates, dgates: Gates, residual_dot: Gates, dgates_dot: Gates) -> Array:
+    """da_dot, each block through the tangent of its nonlinearity's twin      (2't)"""
+    i, f, g, o = zip(residual, dgates, residual_dot, dgates_dot, strict=True)
+    return jnp.concatenate(
+        [sigmoid_bwd_jvp(*i), sigmoid_bwd_jvp(*f), tanh_bwd_jvp(*g), sigmoid_bwd_jvp(*o)], axis=-1
     )
 
 

@@ -2,6 +2,8 @@
 
 `stage_bwd` answers in reverse, for a cotangent dL/dy. `stage_jvp` answers forward, for tangents:
 ẋ is the derivative of x along a direction that the caller chose, and x_dot in the code.
+`stage_bwd_jvp` is the tangent of the twin, what a second derivative needs: it gets what the twin
+gets, and the tangents of both in the same order.
 
 The forward of an LSTM step, top to bottom, and its reverse, bottom to top:
 
@@ -29,7 +31,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jax_lstm.notation import Numbers, wide
-from jax_lstm.stages.sums import sum_of_products
+from jax_lstm.stages.sums import contract, sum_of_products
 from jax_lstm.stages.twins import row
 
 
@@ -70,6 +72,21 @@ def linear_jvp(residual: tuple[Array, Array], tangents: tuple[Array, Array]) -> 
     return linear(x_dot, W) + linear(x, W_dot)
 
 
+def linear_bwd_jvp(
+    residual: tuple[Array, Array], dy: Array, residual_dot: tuple[Array, Array], dy_dot: Array
+) -> tuple[Array, Array]:
+    """dx_dot = dy_dot Wᵀ + dy Ẇᵀ      dW_dot = Σ ẋᵀ dy + xᵀ dy_dot           (1't)"""
+    (x, W), (x_dot, W_dot) = residual, residual_dot
+    dx_dot = linear_bwd_input(W, dy_dot) + linear_bwd_input(W_dot, dy)
+    return dx_dot, linear_bwd_weight_jvp(x, dy, x_dot, dy_dot)
+
+
+def linear_bwd_weight_jvp(x: Array, dy: Array, x_dot: Array, dy_dot: Array) -> Array:
+    """dW_dot = Σ ẋᵀ dy + xᵀ dy_dot        one sum over both                  (1'Wt)"""
+    x, y = jnp.stack([x_dot, x.astype(dy.dtype)]), jnp.stack([dy, dy_dot])
+    return contract(x, y, range(y.ndim - 1))
+
+
 def align(x: Array, y: Array) -> Array:
     """x with axes of size 1 in front, as many as y has: one says aloud where it is broadcast."""
     missing = jnp.ndim(y) - jnp.ndim(x)
@@ -102,6 +119,13 @@ def bias_jvp(residual: object, tangents: tuple[Array, Array]) -> Array:
     return bias(y_dot, b_dot)
 
 
+def bias_bwd_jvp(
+    residual: object, da: Array, residual_dot: object, da_dot: Array
+) -> tuple[Array, Array]:
+    """dy_dot = da_dot      db_dot = Σ_examples da_dot                        (1'bt)"""
+    return bias_bwd(None, da_dot)
+
+
 def sigmoid(a: Array) -> Array:
     """The logistic function.
 
@@ -126,6 +150,11 @@ def sigmoid_jvp(s: Array, a_dot: Array) -> Array:
     return sigmoid_bwd(s, a_dot)
 
 
+def sigmoid_bwd_jvp(s: Array, ds: Array, s_dot: Array, ds_dot: Array) -> Array:
+    """da_dot = ds_dot ⊙ s ⊙ (1 - s) + ds ⊙ ṡ ⊙ (1 - 2s)                      (2't)"""
+    return sigmoid_bwd(s, ds_dot) + ds * s_dot * (1 - 2 * s)
+
+
 def tanh(a: Array) -> Array:
     """The hyperbolic tangent.
 
@@ -148,6 +177,11 @@ def tanh_bwd(t: Array, dt: Array) -> Array:
 def tanh_jvp(t: Array, a_dot: Array) -> Array:
     """ṫ = ȧ ⊙ (1 - t²)         each number by itself: the twin's equation    (2t)"""
     return tanh_bwd(t, a_dot)
+
+
+def tanh_bwd_jvp(t: Array, dt: Array, t_dot: Array, dt_dot: Array) -> Array:
+    """da_dot = dt_dot ⊙ (1 - t²) - 2 dt ⊙ t ⊙ ṫ                              (2't)"""
+    return tanh_bwd(t, dt_dot) - 2 * dt * t * t_dot
 
 
 def cell_state(f: Array, c_prev: Array, i: Array, g: Array) -> Array:
@@ -185,6 +219,23 @@ def cell_state_jvp(
     return f_dot * c_prev + f * c_prev_dot + i_dot * g + i * g_dot
 
 
+def cell_state_bwd_jvp(
+    residual: tuple[Array, Array, Array, Array],
+    dc: Array,
+    residual_dot: tuple[Array, Array, Array, Array],
+    dc_dot: Array,
+) -> tuple[Array, Array, Array, Array]:
+    """df_dot = dc_dot ⊙ c_prev + dc ⊙ ċ_prev, and so on: a product each      (3't)"""
+    f, c_prev, i, g = residual
+    f_dot, c_prev_dot, i_dot, g_dot = residual_dot
+    return (
+        dc_dot * c_prev + dc * c_prev_dot,
+        dc_dot * f + dc * f_dot,
+        dc_dot * g + dc * g_dot,
+        dc_dot * i + dc * i_dot,
+    )
+
+
 def hidden_state(o: Array, c: Array) -> Array:
     """Show part of the cell to the outside.
 
@@ -216,6 +267,18 @@ def hidden_state_jvp(residual: tuple[Array, Array], tangents: tuple[Array, Array
     return o_dot * s + o * tanh_jvp(s, c_dot)
 
 
+def hidden_state_bwd_jvp(
+    residual: tuple[Array, Array], dh: Array, residual_dot: tuple[Array, Array], dh_dot: Array
+) -> tuple[Array, Array]:
+    """do_dot = dh_dot ⊙ s + dh ⊙ ṡ,  s = tanh(c);  dc_dot is that of dc = (dh ⊙ o) through (2')
+    (4't)"""
+    (o, c), (o_dot, c_dot) = residual, residual_dot
+    s = tanh(c)
+    s_dot = tanh_jvp(s, c_dot)
+    dc_dot = tanh_bwd_jvp(s, dh * o, s_dot, dh_dot * o + dh * o_dot)
+    return dh_dot * s + dh * s_dot, dc_dot
+
+
 def fork(x: Array, n: int) -> tuple[Array, ...]:
     """One value, used n times: the stage that derivations forget.
 
@@ -242,6 +305,13 @@ def fork_bwd(residual: object, dxs: Sequence[Array]) -> tuple[Array, None]:
 def fork_jvp(residual: object, x_dot: Array, n: int) -> tuple[Array, ...]:
     """ẋ_1 = ẋ_2 = ... = ẋ_n = ẋ                                              (Ft)"""
     return fork(x_dot, n)
+
+
+def fork_bwd_jvp(
+    residual: object, dxs: Sequence[Array], residual_dot: object, dxs_dot: Sequence[Array]
+) -> tuple[Array, None]:
+    """dx_dot = dx_1_dot + dx_2_dot + ... + dx_n_dot                          (F't)"""
+    return fork_bwd(None, dxs_dot)
 
 
 ROWS = {

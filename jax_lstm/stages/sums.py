@@ -39,14 +39,14 @@ def sum_of_products(x: Array, y: Array) -> Array:
     few = is_symbolic_dim(rows) or rows <= PART
     if few or D * y.shape[-1] > SMALL or (axes < 2 and not merged):
         return contract(x, y, range(axes))
-    best = min(PARTS, math.cbrt(2 * rows))  # where n + R / n² is least
+    best = min(PARTS, math.cbrt(2 * int(rows)))  # where n + R / n² is least
     if merged:
-        m = largest_divisor(rows, best)
+        m = largest_divisor(int(rows), best)
         x, y = (z.reshape((m, rows // m, z.shape[-1])) for z in (x, y))
         return contract(x, y, (1,), (0,)).sum(0)
     steps, examples = y.shape[:2]
     n = examples if examples <= PARTS else math.gcd(examples, PARTS)  # groups: each device's
-    m = largest_divisor(steps, best / n)
+    m = largest_divisor(int(steps), best / n)
 
     def parts(z):
         return z.reshape((m, steps // m, n, examples // n, *z.shape[2:]))

@@ -30,12 +30,23 @@ EPS = 64.0  # times eps of the dtype and the largest number: the rounding of a t
 LOOP_EPS = 4096.0  # likewise, of a few steps
 
 
+LOOP_POINTS = 3  # of the loop; a twin has one
+
+
 class Grade(NamedTuple):
-    """A twin's name; RIGHT, WRONG or MISSING; and what is to be said about it."""
+    """A twin's name; RIGHT, WRONG or MISSING; and what is to be said about it.
+
+    mistake: of a loop that makes mistakes of the table, the first one's name, for `trace --mutant`.
+    """
 
     name: str
     verdict: str
     says: str = ""
+    mistake: str = ""
+
+    def worth(self):
+        """Points for a right one."""
+        return LOOP_POINTS if self.name == LOOP else 1
 
 
 class Grades(tuple[Grade, ...]):
@@ -47,6 +58,14 @@ class Grades(tuple[Grade, ...]):
     def __bool__(self):
         return len(self) > 0 and all(g.verdict == RIGHT for g in self)
 
+    def points(self):
+        """(points, of how many): one for a twin, three for the loop over time."""
+        return sum(g.worth() for g in self if g.verdict == RIGHT), sum(g.worth() for g in self)
+
+    def mistake(self):
+        """The name of the loop's mistake, for `trace --mutant`; "" where none is known."""
+        return next((g.mistake for g in self if g.mistake), "")
+
     def sentence(self):
         count = {v: sum(g.verdict == v for g in self) for v in (RIGHT, WRONG, MISSING)}
         parts = [f"{count[RIGHT]} of {len(self)} right"]
@@ -54,7 +73,7 @@ class Grades(tuple[Grade, ...]):
         return ", ".join(parts)
 
     def tables(self):
-        return [printing.Sheet((), tuple(map(tuple, self)), sides="<<<", widths=(16, 7))]
+        return [printing.Sheet((), tuple(g[:3] for g in self), sides="<<<", widths=(16, 7))]
 
     def table(self):
         return str(self.tables()[0])
@@ -193,21 +212,23 @@ def loop_grade(ask, wrong_twins):
         diagnosis = diagnose(gradient, problem)
     except NoGradient as error:
         verdict, said = error.args
-        return Grade(LOOP, verdict, f"{with_right}{said}{hint(said, problem)}" if said else "")
+        return Grade(LOOP, verdict, f"{with_right}{hinted(said, problem)}" if said else "")
     except Exception as error:
         return Grade(LOOP, WRONG, printable(with_right + str(error).split("\n")[0]))
     if diagnosis and (said := deltas_fault(ask, problem)):
         return Grade(LOOP, WRONG, f"{with_right}{said}")
     if diagnosis:
         return Grade(LOOP, RIGHT, with_right.removesuffix(": "))
-    return Grade(LOOP, WRONG, with_right + diagnosis.sentence().replace("\n", "; "))
+    said = with_right + diagnosis.sentence().replace("\n", "; ")
+    names = diagnosis.explanations[0].names if diagnosis.explanations else ()
+    return Grade(LOOP, WRONG, said, names[0] if names else "")
 
 
-def hint(said, problem):
-    """Of a KeyError whose key is a delta."""
-    key = re.fullmatch(r"raises KeyError: '(\w+)'", said)
-    known = key and key[1] in deltas_of(textbook, problem)[1][0]
-    return f': d["{key[1]}"] was not put into d' if key and known else ""
+def hinted(said, problem):
+    """The same, and more of a KeyError whose key is a delta."""
+    key = re.fullmatch(r"(raises KeyError: '(\w+)')(.*)", said)
+    known = key and key[2] in deltas_of(textbook, problem)[1][0]
+    return f'{key[1]}: d["{key[2]}"] was not put into d{key[3]}' if key and known else said
 
 
 class NoGradient(Exception):

@@ -80,7 +80,8 @@ def load_module(source, path):
     try:
         exec(code, module.__dict__)
     except BaseException as error:
-        raise ValueError(f"{path} cannot be run: {line_of(error)}") from None
+        said = f"{line_of(error)}{place_of(error, path)}"
+        raise ValueError(f"{path} cannot be run: {said}") from None
     return module
 
 
@@ -91,6 +92,15 @@ def line_of(error):
         return f"{name}: {error}".splitlines()[0][:LONGEST].rstrip(": ")
     except BaseException:
         return name
+
+
+def place_of(error, path):
+    """ ", line 12": the last line of the file that an error came through; "" where it has none."""
+    line, trace = None, error.__traceback__
+    while trace is not None:
+        line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == path else line
+        trace = trace.tb_next
+    return f", line {line}" if line else ""
 
 
 def array_of(module):
@@ -154,18 +164,18 @@ def answer(module, solution, question, names, given):
     if not (callable(function) or question == "forward"):  # which was given
         return MISSING, ""
     with right_twins(module, names, solution):
-        return call(run, function)
+        return call(run, function, vars(module).get("__file__"))
 
 
-def call(run, function):
-    """("", result), or a verdict and why."""
+def call(run, function, path=None):
+    """("", result), or a verdict and why; with the line of the file where an error left it."""
     try:
         with np.errstate(all="ignore"):
             found = run()
     except NotImplementedError:
         return MISSING, ""
     except BaseException as error:  # exit() and KeyboardInterrupt are no way out
-        return WRONG, f"raises {line_of(error)}"
+        return WRONG, f"raises {line_of(error)}{place_of(error, path)}"
     if found is not None:
         return "", found
     return (MISSING, "") if is_blank(function) else (WRONG, "returns None: is `return` missing?")

@@ -8,7 +8,7 @@ import importlib
 
 UPDATE = (
     *("AUTODIFF", "BY_HAND", "LanguageModel", "Route", "Step"),
-    *("init_language_model", "language_model_loss", "make_update"),
+    *("init_language_model", "language_model_loss", "make_update", "make_updates"),
 )
 
 

@@ -136,7 +136,8 @@ def make_update(
     """One step of an optax optimizer down the gradient of a loss with a carried state.
 
     Args:
-      optimizer: `optax.GradientTransformation`.
+      optimizer: `optax.GradientTransformation`; one that takes extra arguments gets the loss as
+        `value`.
       loss: `loss(params, state, *batch) -> (number, state)`, say `language_model_loss`.
 
     Returns:
@@ -150,14 +151,57 @@ def make_update(
         refuse("optimizer", "a transformation of optax, say optax.adam(1e-3)", optimizer)
     check_function("loss", loss)
     value_and_grad = jax.value_and_grad(loss, has_aux=True)
+    step_down = optax.with_extra_args_support(optimizer).update
 
     def update(params, opt_state, state, *batch):
         (value, state), dparams = value_and_grad(params, state, *batch)
         with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises floats to integer powers
             norm = optax.tree.norm(dparams)
-            updates, opt_state = optimizer.update(dparams, opt_state, params)
+            updates, opt_state = step_down(dparams, opt_state, params, value=value)
             params = optax.apply_updates(params, updates)
         return Step(params, opt_state, state, value, norm)
 
     update.__qualname__ = "update"  # by which Python complains
     return Made(update, make_update, (optimizer, loss))
+
+
+def make_updates(update: Callable[..., Step]) -> Callable[..., Step]:
+    """Several updates in one call, so that the host is asked once for all of them.
+
+    The loop's length is an argument of the program and no part of it: how updates are gathered into
+    calls changes neither the program nor, on one machine, a bit of the result.
+
+    Args:
+      update: `update(params, opt_state, state, *batch) -> Step`, say of `make_update`.
+
+    Returns:
+      updates: `updates(params, opt_state, state, n, *batches) -> Step`; each array of `batches` has
+      K batches along its first axis, n <= K (int32, may be traced) are used. loss and gradient_norm
+      have an axis of K in front; from the n-th on they are zero. Pure; to be jitted by the caller,
+      with `donate_argnums=(0, 1, 2)`.
+
+    Raises:
+      ValueError: an update that is no function, batches without arrays.
+    """
+    check_function("update", update)
+
+    def updates(params, opt_state, state, n, *batches):
+        leaves = jax.tree.leaves(batches)
+        if not leaves:
+            refuse("batches", "arrays with the batches along the first axis", batches)
+        carried, (K, *_) = (params, opt_state, state), leaves[0].shape
+        at = lambda i: jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, 0, False), batches)
+        seen = jax.eval_shape(lambda: update(*carried, *at(0)))[3:]
+        zeros = jax.tree.map(lambda x: jnp.zeros((K, *x.shape), x.dtype), tuple(seen))
+
+        def body(i, loop):
+            carried, seen = loop
+            step = update(*carried, *at(i))
+            place = lambda xs, x: jax.lax.dynamic_update_index_in_dim(xs, x, i, 0)
+            return tuple(step[:3]), jax.tree.map(place, seen, tuple(step[3:]))
+
+        carried, seen = jax.lax.fori_loop(0, n, body, (carried, zeros))
+        return Step(*carried, *seen)
+
+    updates.__qualname__ = "updates"
+    return Made(updates, make_updates, (update,))

@@ -35,7 +35,7 @@ def test_twin_of_a_stage(name):
     args = twins.draw(twin, dict(zip("TBDHV", (*SIZE, 6), strict=True)), np.random.default_rng(1))
     n = len(twin.args)
     y, vjp = jax.vjp(lambda *a: twin.stage(*a, *args[n:]), *args[:n])
-    dy = normal_like(1, y)
+    dy = normal_like(11, y)  # no number of the arguments
     found = twins.cotangents(twin, args, y, dy)
     assert [d is None for d in found] == [name is None for name in twins.answers(twin)]
     assert len(found) == len(inspect.signature(twin.stage).bind(*args).args)

@@ -1,8 +1,11 @@
 """The family beside formulas written out once more: complex steps in NumPy; and its counts."""
 
+import ast
+import functools
 import importlib
 import math
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +13,20 @@ import numpy as np
 import pytest
 
 import jax_lstm as jl
+from jax_lstm.cells.exponential import exponential_gates, exponential_gates_bwd
+from jax_lstm.cells.mlstm import read
 from tests.cells import test_peers
-from tests.cells.formulas import FORMULAS, numpy_run
-from tests.tables import CELLS, assert_close, normal_like, problem, quick_jit
+from tests.cells.formulas import FORMULAS, JAX, numpy_run
+from tests.tables import (
+    CELLS,
+    FIRST,
+    assert_close,
+    normal_like,
+    problem,
+    quick_jit,
+    relaxed,
+    value_and_cotangents,
+)
 
 T, B, D, H = SIZE = 4, 2, 2, 3
 VALID = np.arange(T)[:, None] < np.array([T, 2])
@@ -88,6 +102,42 @@ def test_a_cell_s_file_has_numbered_equations_a_count_and_a_source(name):
     assert "read" in text
 
 
+PACKAGE = Path(jl.__file__).parent
+
+
+def files_that_name(cell):
+    """The files of the package whose code, docstrings aside, says a cell's name: as a function, as
+    a record, as a word."""
+    own = {cell, cell.upper(), f"init_{cell}", f"{cell}_cell", f"{cell}_autodiff"}
+    return {path for path, words in words_by_file().items() if own & words}
+
+
+@functools.cache
+def words_by_file():
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        words = found[str(path.relative_to(PACKAGE))] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            words |= {getattr(node, field, None) for field in ("id", "attr", "name")}
+            words |= {x for x in [getattr(node, "value", None)] if isinstance(x, str)}
+            words |= {(getattr(node, "module", None) or "").rpartition(".")[2]}
+    return found
+
+
+def test_a_cell_touches_two_places():
+    """Its file, and its import line and row. What the LSTM, the GRU and the Elman network have
+    besides is content that adds to a cell: literature, layouts of other libraries, mistakes; so
+    are the gates of one's own, and ONNX's operators."""
+    files = {
+        name: f"{cell.params.__module__.removeprefix('jax_lstm.').replace('.', '/')}.py"
+        for name, cell in jl.CELLS.items()
+    }
+    for name in jl.CELLS.keys() - set(FIRST):
+        more = files_that_name(name) - {"cells/gated.py", "interop/onnx_operators.py"}
+        assert more == {files[name], "cells/family.py"}, name
+    assert len(files_that_name("lstm")) > 2
+
+
 def numbers(name):
     """Random params, state, xs and the state that resets lead to, and a cotangent."""
     row = CELLS[name]
@@ -98,7 +148,8 @@ def numbers(name):
 
 def sequence(row, valid, resets):
     def run(params, state, xs, fresh):
-        return row.sequence(params, state, xs, mask=valid, resets=resets, reset_state=fresh)
+        lengths = valid.sum(0)
+        return row.sequence(params, state, xs, lengths=lengths, resets=resets, reset_state=fresh)
 
     return run
 
@@ -119,6 +170,74 @@ def test_complex_steps_of_the_formula_with_lengths_and_resets(name, monkeypatch)
     want = test_peers.NUMPY[name](*jax.tree.map(np.asarray, args))
     assert_close([*y[0], *y[1]], [jnp.asarray(x) for x in want], TOLERANCE)
     assert_close(got, test_peers.by_elements(name, args, dy), TOLERANCE)
+
+
+def test_exponential_gates_in_both_branches():
+    """The cotangent of the stabiliser goes to what decided, where both do in one array: a sequence
+    begins with the one, and reads of h alone ask for nothing of it."""
+    args = tuple(normal_like(k, jnp.zeros((4, H))) for k in range(3))
+    i, f, _, branch = exponential_gates(*args)
+    assert 0 < branch[1].sum() < 4 * H
+    y, vjp = jax.vjp(lambda *args: exponential_gates(*args)[:3], *args)
+    dy = normal_like(9, y)
+    assert_close(exponential_gates_bwd((i, f, branch), *dy), vjp(dy))
+
+
+def test_the_matrix_memory_is_divided_by_the_larger_of_two():
+    """|q · n| or exp(-m), and the sign where the first decides: both ways round, and both signs."""
+    rng, K = np.random.default_rng(0), 3
+    q, n, m = rng.normal(size=(200, K)), rng.normal(size=(200, K)), rng.normal(size=(200, 1))
+    d, floor = (q * n).sum(-1, keepdims=True), np.exp(-m)
+    q_C, s, sign = read(jnp.asarray(q), jnp.zeros((200, K, H)), jnp.asarray(n), jnp.asarray(m))
+    assert q_C.shape == (200, H)
+    assert_close(s, jnp.asarray(np.maximum(abs(d), floor)))
+    np.testing.assert_array_equal(sign, np.where(abs(d) > floor, np.sign(d), 0))
+    assert ((d > floor) & (d < 1)).any()
+
+
+def lem_of(dt, N, p, s, x):
+    """LEM with a time step that is not 1."""
+    H = s.h.shape[-1]
+    a, u = N.dot(x, p.W) + p.b, N.dot(s.h, p.U)
+    slow = dt * N.sigmoid(a[..., :H] + u[..., :H])
+    fast = dt * N.sigmoid(a[..., H : 2 * H] + u[..., H : 2 * H])
+    z = (1 - fast) * s.z + fast * N.np.tanh(a[..., 2 * H : 3 * H] + u[..., 2 * H :])
+    return (1 - slow) * s.h + slow * N.np.tanh(a[..., 3 * H :] + N.dot(z, p.V)), z
+
+
+def antisymmetric_of(epsilon, gamma, N, p, s, x):
+    M = p.U - p.U.T - gamma * N.np.eye(p.U.shape[0], dtype=p.U.dtype)
+    return (s.h + epsilon * N.np.tanh(N.dot(x, p.W) + N.dot(s.h, M) + p.b),)
+
+
+def cornn_of(dt, gamma, epsilon, N, p, s, x):
+    a = N.dot(x, p.W) + N.dot(s.h, p.U) + N.dot(s.z, p.V) + p.b
+    z = s.z + dt * (N.np.tanh(a) - gamma * s.h - epsilon * s.z)
+    return s.h + dt * z, z
+
+
+MADE = {
+    "lem": (jl.make_lem, lem_of, (0.4,)),
+    "antisymmetric_rnn": (jl.make_antisymmetric_rnn, antisymmetric_of, (0.3, 0.7)),
+    "cornn": (jl.make_cornn, cornn_of, (0.2, 1.3, 0.6)),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_constants_of_one_s_own(name):
+    """Neither the defaults nor 1: values and every cotangent, beside the formula."""
+    make, formula, constants = MADE[name]
+    (params, state, xs), kind = problem(CELLS[name], (1, B, D, H)), CELLS[name].cell.state
+    step, _ = jl.make_cell(make(*constants))
+
+    def by_formula(params, state, x):
+        new = kind(*formula(*constants, JAX, params, state, x))
+        return new, new.h
+
+    args = (params, state, xs[0])
+    with relaxed("what people write"):
+        want = value_and_cotangents(by_formula, args)
+    assert_close(value_and_cotangents(step, args), want)
 
 
 # The parallel route -----------------------------------------------------------------------------

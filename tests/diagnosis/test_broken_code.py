@@ -80,7 +80,10 @@ def test_a_broken_stage_is_named(name, monkeypatch):
         assert "first disagreement at t=2" in found.sentence()
 
 
-@pytest.mark.parametrize("layout", ["ours", "coursera", "tmva", "keras", "torch"])
+OTHERS = [pytest.param(x, marks=pytest.mark.slow) for x in ("coursera", "tmva", "keras")]
+
+
+@pytest.mark.parametrize("layout", ["ours", "torch", *OTHERS])
 @pytest.mark.parametrize("where", ["input gate", "carried"])
 def test_a_function_is_asked_step_by_step(layout, where, monkeypatch):
     """Unknown mistakes: in one gate of every step, or in what goes from step to step."""

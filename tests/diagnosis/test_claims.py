@@ -41,8 +41,11 @@ def test_a_mean_for_the_sum_of_one_leaf_has_its_name(cell):
                 assert not any("clip" in e.says for e in found.explanations)
 
 
+SLOW = [pytest.param(x, marks=pytest.mark.slow) for x in (0.3, 1.9)]
+
+
 @over_cells
-@pytest.mark.parametrize("factor", [0.77, 0.3, 1.9])
+@pytest.mark.parametrize("factor", [0.77, *SLOW])
 def test_a_factor_of_one_leaf_is_told_and_not_explained(cell, factor):
     problem, right = right_of(cell)
     for leaf in right:

@@ -180,6 +180,7 @@ def test_no_false_alarm_for_200_correct_gradients():
         assert found.rounding == found.dtype == dtype
 
 
+@pytest.mark.slow
 def test_what_rounding_has_lost_is_not_accused():
     """Chaos: a float32 gradient of this problem is noise, and noise is no mistake."""
     problem = random_problem(np.random.default_rng(1), "lstm", (111, 1, 4, 36), "cotangents")

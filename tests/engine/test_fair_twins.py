@@ -97,8 +97,9 @@ def twin(name, dropout, zone):
     return run
 
 
-def temp_bytes(run, name, zone):
-    """Of the gradient by params, state and xs, for a cotangent on every output."""
+def gradient(run, name, zone=False):
+    """That by params, state and xs, compiled, for a cotangent on every output; and the shapes of
+    what it takes."""
     row = CELLS[name]
     shape = lambda *axes: jax.ShapeDtypeStruct(axes, jnp.float32)
     params = jax.eval_shape(lambda k: row.init(k, D, H, dtype=jnp.float32), jax.random.key(0))
@@ -114,7 +115,11 @@ def temp_bytes(run, name, zone):
     args = params, state, shape(T, B, D), shape(*state.h.shape), masks, dy
     with relaxed("what people write"):
         lowered = jax.jit(jax.grad(loss, (0, 1, 2))).lower(*args)
-    return lowered.compile(AS_FOR_USERS).memory_analysis().temp_size_in_bytes
+    return lowered.compile(AS_FOR_USERS), args
+
+
+def temp_bytes(run, name, zone):
+    return gradient(run, name, zone)[0].memory_analysis().temp_size_in_bytes
 
 
 SLOW_TRUE = pytest.param(True, marks=pytest.mark.slow)

@@ -1,6 +1,7 @@
 """The main job: what it writes, what it refuses, and what is left of it after Ctrl-C."""
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -14,20 +15,21 @@ import numpy as np
 import pytest
 
 import jax_lstm as jl
-from experiments.char_lm import check_gradients, plots
+from experiments.char_lm import plots
 from experiments.char_lm import run as char_lm
 from experiments.char_lm.sample import sample
-from experiments.kit import command, record, text
+from experiments.kit import check_gradients, command, record, text
 from experiments.kit import language_model as lm
 from experiments.kit.config import BadInput
 from jax_lstm.commands.main import main as jax_lstm_main
 from jax_lstm.files.arrays import encode_tensors
 from jax_lstm.files.disk import write
-from jax_lstm.training.update import AUTODIFF, BITS, BY_HAND, Step
+from jax_lstm.training.update import AUTODIFF, BITS, BY_HAND, Step, language_model_loss
 
 ROOT = Path(__file__).parents[2]
 PNG = b"\x89PNG"
 FILES = {
+    "checkpoints",
     "config.json",
     "metrics.jsonl",
     "params.safetensors",
@@ -97,7 +99,7 @@ def test_the_two_gradients_and_the_two_curves_agree(tiny):
 
 def test_the_parameters_are_those_of_the_best_validation(tiny):
     config, summary, directory = tiny
-    params, notes = char_lm.load(directory / "params.safetensors")
+    params, notes = lm.load(directory / "params.safetensors")
     source = text.from_standard_library(config.megabytes)
     data = lm.cut(config, source.characters)
     assert notes["vocabulary"] == data.vocabulary
@@ -119,10 +121,10 @@ def test_a_file_of_before_the_format_is_refused_clearly(tmp_path):
     arrays = {"embedding": np.ones((3, 2), np.float32)}
     write(tmp_path / "old", encode_tensors(arrays, {"vocabulary": '"abc"'}))
     with pytest.raises(ValueError, match=r"was not written by jax_lstm.save; it holds embedding"):
-        char_lm.load(tmp_path / "old")
+        lm.load(tmp_path / "old")
     jl.save(tmp_path / "other", {"embedding": arrays["embedding"]})
     with pytest.raises(ValueError, match="must hold embedding, lstm, readout of a LanguageModel"):
-        char_lm.load(tmp_path / "other")
+        lm.load(tmp_path / "other")
 
 
 def test_a_dropped_gradient_is_reported():
@@ -136,7 +138,8 @@ def test_a_dropped_gradient_is_reported():
         return BY_HAND.sequence(params, state, xs)
 
     routes = {"by_hand": BY_HAND._replace(sequence=sequence), "autodiff": AUTODIFF}
-    rows = check_gradients.compare(routes, params, state, *batch)
+    losses = {k: functools.partial(language_model_loss, route=r) for k, r in routes.items()}
+    rows = check_gradients.compare(losses, params, state, *batch)
     assert not check_gradients.agree(rows)
     assert [row["leaf"] for row in rows if row["float64"] > 1e-12] == ["lstm.b"]
     assert "DISAGREE" in check_gradients.table(rows)
@@ -247,7 +250,7 @@ def test_ctrl_c_leaves_everything_readable(tmp_path):
     assert "Traceback" not in err
     assert f"{directory / 'metrics.jsonl'}" in err
     assert {path.name for path in directory.iterdir()} == {
-        *("config.json", "metrics.jsonl", "params.safetensors")
+        *("checkpoints", "config.json", "metrics.jsonl", "params.safetensors")
     }
     vocabulary = "\n\r Zchirü–京東🙂"
     assert record.read_json(directory / "config.json")["vocabulary"] == vocabulary
@@ -257,7 +260,7 @@ def test_ctrl_c_leaves_everything_readable(tmp_path):
 
     plots.draw(directory)
     assert (directory / "curves.png").read_bytes().startswith(PNG)
-    params, notes = char_lm.load(directory / "params.safetensors")
+    params, notes = lm.load(directory / "params.safetensors")
     assert notes["step"] > 0
     sampled = sample(char_lm.Config.tiny(), params, notes["vocabulary"], "東京 🙂")
     assert len(sampled) == char_lm.Config.tiny().sample_length

@@ -12,9 +12,12 @@ from experiments.kit.config import BadInput, BaseConfig, Bounds, check_bounds, f
 EXPERIMENTS = {
     "char_lm": "experiments.char_lm.run",
     "compare_gradients": "experiments.compare_gradients",
+    "gradbench": "experiments.gradbench.run",
     "gradient_flow": "experiments.gradient_flow.run",
     "speed": "experiments.speed.run",
     "vowels": "experiments.vowels.run",
+    "zoo": "experiments.zoo.run",
+    "word_lm": "experiments.word_lm.run",
 }
 
 
@@ -46,7 +49,7 @@ def default_in(text):
 
 def test_help_explains_every_option(experiment, capsys):
     fields = dataclasses.fields(experiment.Config)
-    forms = {"--tiny"} | ({"--quick"} if hasattr(experiment.Config, "quick") else set())
+    forms = {flag(form) for form in command.FORMS if hasattr(experiment.Config, form)}
     for argv, start in (([], experiment.Config()), (["--tiny"], experiment.Config.tiny())):
         options = options_of(experiment, argv, capsys)
         assert set(options) == {flag(field.name) for field in fields} | forms | {"--help"}
@@ -57,7 +60,8 @@ def test_help_explains_every_option(experiment, capsys):
             kind, *words = re.sub(r"\(default: .*", "", text).split()
             assert len(words) >= (1 if kind.isupper() else 0), field.name
             if value is not None:
-                assert default_in(text) == str(value), field.name
+                said = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+                assert default_in(text) == said, field.name
 
 
 def test_a_setting_to_start_from_and_what_is_asked_for(experiment):

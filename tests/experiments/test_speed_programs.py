@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.speed import contestants, floor, hlo, programs, timing
+from experiments.kit import timing
+from experiments.speed import contestants, floor, hlo, programs
 from experiments.speed import profile as speed_profile
 from tests.tables import relaxed
 

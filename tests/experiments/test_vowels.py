@@ -17,7 +17,8 @@ from jax_lstm.files import checkpoint
 from tests.tables import assert_same
 
 PNG = b"\x89PNG"
-WRITTEN = {"config.json", "metrics.jsonl", "params.safetensors", "summary.json", "curves.png"}
+WRITTEN = {"checkpoints", "config.json", "metrics.jsonl", "params.safetensors"}
+WRITTEN |= {"summary.json", "curves.png"}
 HEADER = "#noise\n@problemName Made\n@dimensions 3\n@classLabel true a b c\n@data\n"
 
 
@@ -197,17 +198,17 @@ def test_without_data_the_command_says_so(capsys):
 
 
 def test_interrupted(tiny, monkeypatch, capsys):
-    append, lines = record.append, []
+    append = record.append_lines
 
-    def interrupt(path, **line):
-        append(path, **line)
-        lines.append(line)
-        if len(lines) == 3:
+    def interrupt(path, lines):
+        append(path, lines)
+        if lines[0]["kind"] == "step":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(record, "append", interrupt)
+    monkeypatch.setattr(record, "append_lines", interrupt)
     argv = ["--tiny", "--data", tiny.data, "--results", tiny.results, "--run", "interrupted"]
     assert vowels.main(argv) == 130
     directory = Path(tiny.results) / "vowels" / "interrupted"
-    assert [x["step"] for x in record.read_lines(directory / "metrics.jsonl")] == [1, 2, 3]
+    lines = record.read_lines(directory / "metrics.jsonl", kind="step")
+    assert [x["step"] for x in lines] == list(range(1, 9))
     assert "Complete and readable until here" in capsys.readouterr().err

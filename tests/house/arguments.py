@@ -224,7 +224,32 @@ OF_ELMAN = (params_of(jl.ELMAN), state_of(jl.ELMAN, B), XS)
 # The referee runs cells of one's own, whose shapes nobody knows.
 OF_REFEREE = {name: example(x, size=ANY) for name, x in (("params", PARAMS), ("state", STATE))}
 OF_REFEREE |= {"consts": example(None, WRONG), "xs": example(XS, NUMBERS, ANY)}
+OF_SECOND = {
+    "tangents": example((None, None, None), size=(None, STATE._replace(c=STATE.h[:1]), None)),
+    "loss": example(lambda state, hs: hs.sum(), CALLABLE),
+}
+OF_MATRIX = {
+    "product": example(SQUARE, CALLABLE),
+    "like": example(PARAMS, {"a NumPy float", "a traced array"}, ANY),
+    "number": example(1, size=0),
+    "iterations": example(1, size=0),
+    "samples": example(2, size=1),
+    "block": example(None, OPTIONAL),
+    "blocks": example(None, OPTIONAL),
+}
+OF_DIRECTIONS = {
+    "kind": example("jvp"),
+    "functions": example({"a": SQUARE, "b": SQUARE}, size={"a": SQUARE}),
+}
 OWN: dict[str, dict[str, Example]] = {
+    **dict.fromkeys(("lstm_hvp", "lstm_gauss_newton", "lstm_fisher", "lstm_rop"), OF_SECOND),
+    **dict.fromkeys(("lanczos", "hutchinson"), OF_MATRIX),
+    "curvature": OF_MATRIX | {"params": example(PARAMS)},
+    "gate_blocks": {"params": example(PARAMS)},
+    "lyapunov_exponents": {"number": example(None, OPTIONAL, size=0)},
+    **dict.fromkeys(
+        [f"referee.compare_{name}" for name in ("jvp", "hvp", "directions")], OF_DIRECTIONS
+    ),
     "make_parallel_rnn": {"cell": example(jl.MIN_GRU)},
     "init_ind_rnn_state": {"params": example(params_of(jl.IND_RNN), size=ANY)},  # H - 1 units
     "make_gated": {
@@ -321,6 +346,14 @@ OWN: dict[str, dict[str, Example]] = {
         "window": example(jl.Window(STATE, PAST, STATE), size=ANY),
         "xs": example(XS[:4]),
         "params": example(PARAMS),
+    },
+    "referee.check": {
+        "f": example(SQUARE, CALLABLE),
+        "reference": example(None, OPTIONAL | CALLABLE),
+        "batch": example(None, OPTIONAL, (None, 0)),
+        "carry": example(None, OPTIONAL, (1, 0)),
+        "mask": example(None, OPTIONAL, (np.ones(T + 1, bool),)),
+        "constants": example((), {"an empty tuple"}, ("nobody",)),
     },
     "referee.compare": {"functions": example({"a": SQUARE, "b": SQUARE}, size={"a": SQUARE})},
     "referee.pullback": {"f": example(SQUARE, CALLABLE)},

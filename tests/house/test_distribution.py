@@ -45,6 +45,14 @@ print(*(new - known))
 """
 
 
+THREE_LINES = """\
+import sys
+loaded = "jax" in sys.modules
+def test_mine(gradient_check):
+    assert gradient_check(lambda x: x**3, __import__("numpy").ones(2)) and not loaded
+"""
+
+
 def files_of(*folders):
     """Every file below these folders of the checkout, as paths from its root."""
     files = (path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file())
@@ -104,7 +112,7 @@ def test_the_import_needs_jax_and_numpy_alone(tmp_path):
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     names = {name for name in content(wheel) if ".dist-info/" not in name}
-    assert names == files_of("jax_lstm")
+    assert names == files_of("jax_lstm") | {"jax_lstm_pytest.py"}
     assert names >= {
         "jax_lstm/py.typed",
         "jax_lstm/cells/__init__.py",
@@ -125,17 +133,19 @@ def test_what_the_wheel_says_of_itself(wheel):
     assert "Typing :: Typed" in said.get_all("Classifier")
     needs = {re.split(r"\W", need)[0] for need in said.get_all("Requires-Dist") if ";" not in need}
     assert needs == {"jax", "jaxlib", "numpy", "optax", "safetensors"}
-    extras = {"flax", "experiments", "test", "lint", "peers", "mutation", "page", "all"}
+    extras = {"flax", "experiments", "test", "lint", "peers", "tensorboard", "page", "all"}
     assert set(said.get_all("Provides-Extra")) == extras
     assert f"{info}/licenses/LICENSE" in files
-    assert b"jax-lstm = jax_lstm.__main__:main" in files[f"{info}/entry_points.txt"]
+    for line in (b"jax-lstm = jax_lstm.__main__:main", b"[pytest11]\njax_lstm_pytest = "):
+        assert line in files[f"{info}/entry_points.txt"]
 
 
 def test_the_sdist_holds_the_checkout(unpacked):
     names = {str(f.relative_to(unpacked)) for f in unpacked.rglob("*") if f.is_file()}
     pages = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE"}
     pages |= {"SECURITY.md"}
-    want = files_of("jax_lstm", "tests", "experiments", "docs", ".ci") | pages | {"pyproject.toml"}
+    want = files_of("jax_lstm", "tests", "experiments", "docs", ".ci") | pages
+    want |= {"pyproject.toml", "jax_lstm_pytest.py"}
     assert names - {"PKG-INFO", ".gitignore"} == want
 
 
@@ -161,6 +171,9 @@ def test_the_installed_wheel_has_a_working_command(wheel, tmp_path):
     status, said, error = run(site / "bin" / "jax-lstm", "diagnose", "--example", "gomez")
     assert (status, error) == (1, "")
     assert "zeros in the backward for the remembered h0 and c0" in said
+    (tmp_path / "test_mine.py").write_text(THREE_LINES)
+    command = sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"
+    assert "1 passed" in run(*command)[1]
 
 
 def test_the_checks_run_with_pinned_versions():
@@ -168,11 +181,9 @@ def test_the_checks_run_with_pinned_versions():
     internals are imported, has a range with two ends."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     groups = extras["optional-dependencies"]
-    pinned = {"flax", "experiments", "test", "lint", "peers", "page", "all"}
-    assert groups.keys() - pinned == {"mutation"}
     needs = [
         *extras["dependencies"],
-        *(need for name, group in groups.items() if name != "mutation" for need in group),
+        *(need for group in groups.values() for need in group),
         *tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"],
     ]
     lines = (ROOT / ".ci" / "constraints.txt").read_text().splitlines()

@@ -25,6 +25,14 @@ REPORTS = {
     "Report": referee.Report(
         (ROW._replace(worst_at=(0, 2), ratio=2.0, cosine=0.5), NONE, ROW._replace(note=EMPTY))
     ),
+    "CheckReport": referee.CheckReport(
+        "x (float32) are run in float64",
+        (
+            referee.Answer("<all>", "dx", "reference", 0.5, 1e-9, "WRONG", "element 0 of 3: <b>"),
+            referee.Answer("jit", "", "without it", 0.0, 0.0, "right"),
+            referee.Answer("scan", "", "", math.nan, math.nan, "not tried", "`carry` is missing"),
+        ),
+    ),
     "TapReport": referee.TapReport((TAP, TAP._replace(t=0, name="dh")), "float64", "<a fork>"),
     "MutationReport": referee.MutationReport(
         True, (referee.Mutant("delta[0]: sign", True, ("dW",), 2.0),), "float64"

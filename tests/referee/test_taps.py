@@ -123,6 +123,27 @@ def test_a_wrong_weight_product_is_not_blamed_on_a_step():
     assert "in weights_bwd" in referee.taps(wrong, *problem(row, SIZE)).sentence()
 
 
+def test_a_delta_of_several_parts_is_blamed_on_who_made_it():
+    """The GRU hands over da and the candidate's du: nothing names du, and the weights show it."""
+    gru, args = CELLS["gru"].cell, problem(CELLS["gru"], SIZE)
+
+    def broken_step(*given):
+        dprev, (da, du) = gru.step_bwd(*given)
+        return dprev, (da, 1.5 * du)
+
+    def broken_weights(*given):
+        dparams, dxs = gru.weights_bwd(*given)
+        return dparams._replace(U=1.5 * dparams.U), dxs
+
+    report = referee.taps(gru._replace(step_bwd=broken_step), *args)
+    assert report.sentence().endswith("in step_bwd, delta[1]")
+    assert (
+        referee.taps(gru._replace(weights_bwd=broken_weights), *args)
+        .sentence()
+        .endswith("in weights_bwd")
+    )
+
+
 # A cell of one's own --------------------------------------------------------------------------
 
 

@@ -30,6 +30,36 @@ def test_gates_are_sigmoids_and_a_tanh(axes, scale):
         np.testing.assert_allclose(got, right, rtol=1e-14, atol=1e-300)
 
 
+def test_gates_of_complex_numbers():
+    """For complex steps; with one unit as well, and with any batch axes."""
+    rng = np.random.default_rng(0)
+    for shape in ((4,), (3, 4), (2, 3, 20)):
+        a = rng.standard_normal(shape) + 1e-20j * rng.standard_normal(shape)
+        i, f, g, o = np.split(a, 4, -1)
+        want = [1 / (1 + np.exp(-i)), 1 / (1 + np.exp(-f)), np.tanh(g), 1 / (1 + np.exp(-o))]
+        for get in (stages.gates, stages.plain_gates):
+            for got, right in zip(get(jnp.asarray(a)), want, strict=True):
+                np.testing.assert_allclose(got.real, right.real, rtol=1e-14)
+                np.testing.assert_allclose(got.imag, right.imag, rtol=1e-13)
+        np.testing.assert_allclose(stages.gates(jnp.asarray(a.real))[2], want[2].real, rtol=1e-14)
+
+
+def test_where_a_value_is_chosen():
+    """On both sides of where a branch begins, far from it, and at it: values, twins, tangents."""
+    a = jnp.asarray([-1e4, -800.0, -1.5, -0.5, 0.0, 0.5, 1.5, 800.0, 1e4])
+    one = jnp.ones_like(a)
+    for stage, value, slope in (
+        (stages.relu, np.maximum(a, 0), a > 0),
+        (stages.log_sigmoid, -np.logaddexp(0, -a), 0.5 - 0.5 * np.tanh(a / 2)),
+    ):
+        y = stage(a)
+        name = stage.__name__
+        np.testing.assert_allclose(y, value, rtol=1e-14)
+        twin, tangent = getattr(stages, f"{name}_bwd"), getattr(stages, f"{name}_jvp")
+        for got in (twin(y, one), tangent(y, one), jax.grad(lambda a, f=stage: f(a).sum())(a)):
+            np.testing.assert_allclose(got, slope, rtol=1e-12, atol=1e-16)
+
+
 @pytest.mark.parametrize("axes", [(), (3,), (2, 3)], ids=str)
 def test_three_things_side_by_side(axes):
     rng = np.random.default_rng(0)

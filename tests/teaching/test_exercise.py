@@ -154,7 +154,7 @@ MUTANTS = [
         "dx: the mean of the branches",
     ),
     ("fork_bwd", FORK, "return first / 0, None", "inf, first at [0, 0]"),
-    ("fork_bwd", FORK, "return no_such_name, None", "raises NameError"),
+    ("fork_bwd", FORK, "return no_such_name, None", "is not defined, line "),
     ("fork_bwd", FORK, "return fork_bwd(None, dxs)", "raises RecursionError"),
     ("fork_bwd", FORK, "exit(3)", "raises SystemExit"),
     ("fork_bwd", FORK, "return 'dx', None", "dx must be an array of numbers; got str"),

@@ -15,6 +15,7 @@ from jax_lstm.training.update import (
     init_language_model,
     language_model_loss,
     make_update,
+    make_updates,
 )
 from tests.tables import TOLERANCE, assert_close, assert_same, normal_like
 
@@ -135,3 +136,45 @@ def test_symbols_out_of_range_are_named(name, symbol):
     batch[name == "targets"][T - 1, 0] = symbol
     with pytest.raises(ValueError, match=rf"`{name}` must lie in \[0, V = {V}\)"):
         language_model_loss(params, state, *batch)
+
+
+def test_updates_in_one_call_are_updates_one_by_one():
+    """To the bit, however they are gathered; who wants extra arguments gets the loss."""
+    seen = optax.GradientTransformationExtraArgs(
+        lambda params: jnp.zeros((), np.float32),
+        lambda grads, state, params=None, *, value: (grads, value),
+    )
+
+    def loss(params, state, x):
+        state = 0.9 * state + x
+        return ((params * x - state) ** 2).mean(), state
+
+    optimizer = optax.chain(seen, optax.sgd(0.1))
+    update = make_update(optimizer, loss)
+    assert make_updates(update) == make_updates(make_update(optimizer, loss))
+    program = jax.jit(make_updates(update))
+    xs = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+
+    def run(*counts):
+        params, state = jnp.ones(4, np.float32), jnp.zeros(4, np.float32)
+        carried, losses, at = (params, optimizer.init(params), state), [], 0
+        for n in counts:
+            stack = np.zeros((4, 4), np.float32)
+            stack[:n] = xs[at : at + n]
+            *carried, nats, _ = program(*carried, np.int32(n), stack)
+            assert not np.asarray(nats[n:]).any()
+            losses, at = [*losses, *np.asarray(nats)[:n]], at + n
+        return (*carried, np.array(losses))
+
+    assert_same(run(1, 1, 1, 1, 1, 1), run(4, 2))
+    assert_same(run(2, 3, 1), run(4, 2))
+    params, opt_state, _, losses = run(4, 2)
+    assert float(opt_state[0]) == losses[-1]
+    by_hand, at = np.ones(4), np.zeros(4)
+    for x, got in zip(xs, losses, strict=True):
+        at = 0.9 * at + x
+        np.testing.assert_allclose(got, ((by_hand * x - at) ** 2).mean(), rtol=1e-6)
+        by_hand = by_hand - 0.1 * (2 * x * (by_hand * x - at) / 4)
+    np.testing.assert_allclose(params, by_hand, rtol=1e-6)
+    with pytest.raises(ValueError, match="`batches`"):
+        make_updates(update)(*run(1)[:3], 1)

@@ -1,0 +1,30 @@
+"""Whose gradient: of the LSTM over time, and of the language model's four stages."""
+
+import jax
+import jax.numpy as jnp
+
+from jax_lstm import lstm, lstm_autodiff, lstm_cell
+from jax_lstm.training.update import AUTODIFF, BY_HAND
+
+
+def one_step_at_a_time(params, state, xs, *, lengths=None, reverse=False, residuals=None):
+    """A sequence of steps by hand: JAX's scan, our step. `residuals` are JAX's own."""
+
+    def step(state, at):
+        t, x = at
+        if lengths is None:
+            return lstm_cell(params, state, x)
+        inside = (t < lengths)[:, None]
+        new, h = lstm_cell(params, state, jnp.where(inside, x, 0))
+        state = jax.tree.map(lambda new, old: jnp.where(inside, new, old), new, state)
+        return state, jnp.where(inside, h, 0)
+
+    return jax.lax.scan(step, state, (jnp.arange(len(xs)), xs), reverse=reverse)
+
+
+SEQUENCES = {"manual": lstm, "step": one_step_at_a_time, "auto": lstm_autodiff}
+ROUTES = {
+    "manual": BY_HAND,
+    "step": BY_HAND._replace(sequence=one_step_at_a_time),
+    "auto": AUTODIFF,
+}
