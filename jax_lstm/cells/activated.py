@@ -111,7 +111,8 @@ def check_activation(gate: str, given: Any) -> Nonlinear:
     if isinstance(given, Nonlinear):
         return given
     one = Activation(given) if isinstance(given, str) else given
-    if not isinstance(one, Activation) or one.name not in ACTIVATIONS:
+    known = isinstance(one, Activation) and isinstance(one.name, str) and one.name in ACTIVATIONS
+    if not known:
         want = f"one of {', '.join(ACTIVATIONS)}, or an Activation of such a name"
         refuse(f"activations[{gate!r}]", want, given)
     defaults = ACTIVATIONS[one.name].defaults

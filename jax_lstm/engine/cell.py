@@ -78,6 +78,7 @@ class Cell(NamedTuple, Generic[Params, State]):
     saved_jvp(w, prevs, saved, prevs_dot, delta_dots) -> saved_dot, for any leading axes: what a
         second derivative wants besides, see tangents.py; None: JAX's, of `step`.
     second: a `Second`; None: JAX's tangents of the cell's own hand-written functions.
+        `_replace` leaves out all of these where it changes the step, see `replaced`.
     prepare_bwd(params, dw) -> dparams, None     the twin of `prepare`, where that is a stage; what
         `weights_bwd` returns as dparams is then dw.
     affine(w, zs) -> a, b                 of h_t = a h_{t-1} + b. No route reads it yet.
@@ -121,6 +122,24 @@ class Cell(NamedTuple, Generic[Params, State]):
     sizes: tuple[tuple[str, str], ...] = ()
     kept: tuple[str, ...] | None = None
     diagonal: tuple[str, ...] | None = None
+
+
+# What the tangents of a step belong to: where one of these changes, they are another step's
+OF_A_STEP = ("prepare", "project", "step", "slopes", "step_bwd", "weights_bwd", "prepare_bwd")
+TANGENTS = ("step_jvp", "weights_jvp", "saved_jvp", "second")
+same_but = Cell._replace
+
+
+def replaced(cell: Cell[Params, State], **changes: Any) -> Cell[Params, State]:
+    """`cell._replace`: the record with some fields changed. Where a function of the step changes,
+    the tangents that are not given are left out, and so derived; with `step`, `step_for_jax`."""
+    old = TANGENTS if any(name in changes for name in OF_A_STEP) else ()
+    old = (*old, "step_for_jax") if "step" in changes else old
+    return same_but(cell, **{**dict.fromkeys(old), **changes})
+
+
+for method in ("_replace", "__replace__"):  # the second is that of `copy.replace`
+    setattr(Cell, method, replaced)
 
 
 AnyCell: TypeAlias = Cell[Any, Any]

@@ -112,7 +112,8 @@ def make_online(cell: AnyCell) -> OnlineStream:
       advance: `advance(params, online, xs, *, mask=None, resets=None, reset_state=None) -> (Online,
         hs)`, xs (T, ..., D) of any T >= 0, the options as of `jax_lstm.lstm`. Cotangents are
         accepted for hs, and returned for params, through all of the past, and for xs, through
-        this chunk. The online state and reset_state are constants.
+        this chunk. The online state and reset_state are constants: so a second derivative by params
+        is that of this chunk alone, and is no Hessian of the stream.
 
     Raises:
       ValueError: a cell whose units see each other; by what is made, as `jax_lstm.lstm`.

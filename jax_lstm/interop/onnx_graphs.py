@@ -8,6 +8,7 @@ name, before anything is run.
 Source: the documentation of ONNX's operators; onnx itself is imported when it is needed.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,7 +27,7 @@ from jax_lstm.cells.family import (
     LSTMParams,
     PeepholeLSTMParams,
 )
-from jax_lstm.doors import check_path, describe, refuse
+from jax_lstm.doors import as_array, check_path, check_range, describe, refuse
 from jax_lstm.interop import onnx_operators as operators
 from jax_lstm.networks.sizes import StackParams
 
@@ -96,6 +97,7 @@ def gather(told, x, places):
     axis = told.get("axis", 0)
     xp = numbers_of(x, places)
     places = xp.where(places < 0, places + x.shape[axis], places)
+    check_range("indices", places, x.shape[axis] - 1, f"an axis of {x.shape[axis]}, of Gather")
     return xp.take(x, places, axis=axis)
 
 
@@ -138,6 +140,7 @@ def recurrent(operator: Callable[..., Any]) -> Callable[..., Any]:
     def run(told, *arrays):
         if told.get("output_sequence", 0):  # of the first version
             raise ValueError("`output_sequence` is not known; give an opset of 7 or later")
+        told = {"hidden_size": arrays[2].shape[-1], **told}  # which a model may leave out
         return operator(*(None if x is None else jnp.asarray(x) for x in arrays), **told)
 
     return run
@@ -228,7 +231,7 @@ def check_inputs(inputs, names, weights):
         words = [f"lacks {', '.join(sorted(lacking))}"] * bool(lacking)
         words += [f"has the unknown {', '.join(map(str, sorted(unknown)))}"] * bool(unknown)
         raise ValueError(f"`inputs` {' and '.join(words)}; the graph has {', '.join(names)}")
-    return {k: jnp.asarray(x) for k, x in inputs.items()}
+    return {k: as_array(f"inputs[{k!r}]", x, float, "an array") for k, x in inputs.items()}
 
 
 # A stack, written -------------------------------------------------------------------------------
@@ -259,13 +262,16 @@ def to_onnx(params: Any, path: Any = None, *, reverse: bool = False) -> Any:
       NH), h and, of an LSTM, c (layers times directions, B, H): the last states.
 
     Raises:
-      ValueError: other parameters, residual connections, skips or learnt states of a stack.
+      ValueError: other parameters, bfloat16, skips, summed directions or learnt states of a stack.
+        That a stack has residual connections, its parameters do not tell: they are not written.
 
     Source: ONNX's operators LSTM, GRU and RNN.
     """
     import onnx
 
     layers = check_stack(params)
+    if layers[0][0].W.dtype == jnp.bfloat16:
+        refuse("params", "of a dtype that the operators of ONNX have, float32 say", layers[0][0].W)
     direction = "reverse" if reverse else "forward"
     nodes, weights, now = [], [], "xs"
     ends: dict[str, list[str]] = {"h": [], "c": []}
@@ -290,7 +296,7 @@ def to_onnx(params: Any, path: Any = None, *, reverse: bool = False) -> Any:
         for k in fields:
             ends[k].append(f"{k}_{n}")
     weights.append(onnx.numpy_helper.from_array(np.array([0, 0, -1], np.int64), "flat"))
-    kind = onnx.helper.np_dtype_to_tensor_dtype(np.asarray(layers[0][0].W).dtype)
+    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(layers[0][0].W.dtype))
     shapes = {"xs": ("T", "B", layers[0][0].W.shape[0]), "hs": ("T", "B", None)}
     for k, parts in ends.items():
         if parts:
@@ -322,6 +328,13 @@ def check_stack(params):
         for one in layer:
             if type(one) not in BLOCKS:
                 raise ValueError(f"`params` must be {want}; a layer has {describe(type(one))}")
+    for below, layer in itertools.pairwise(params.layers):
+        wide, want = layer[0].W.shape[0], sum(one.U.shape[0] for one in below)
+        if wide != want:  # summed directions, say
+            raise ValueError(
+                "`params` must be a stack without skips whose directions are concatenated; got a "
+                f"layer that reads {wide} numbers above one that gives {want}"
+            )
     return params.layers
 
 

@@ -35,13 +35,14 @@ from jax_lstm.cells.family import (
     Activation,
     make_gated,
 )
-from jax_lstm.doors import as_array, check_array, check_number, check_size, refuse
+from jax_lstm.doors import as_array, check_array, check_number, check_range, check_size, refuse
 from jax_lstm.engine.cell import AnyCell
 from jax_lstm.engine.routes import make_rnn
 from jax_lstm.notation import ArrayOrList, Numbers
 from jax_lstm.stages import ACTIVATIONS
 
 BY_ONNX_NAME = {name.replace("_", ""): name for name in ACTIVATIONS}
+ONNX_NAMES = [name.title().replace("_", "") for name in ACTIVATIONS]
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 
 
@@ -129,7 +130,7 @@ def lstm(
         gates = {"i": f, "f": f, "g": g, "o": f, "c": h}
         gates = {k: x for k, x in gates.items() if k != "f" or not coupled}
         options = {"clip": clip, "peepholes": peep is not None, "coupled": bool(coupled)}
-        usual = (f, g, h) == usual_of("LSTM") and not any(options.values())
+        usual = (f, g, h) == usual_of("LSTM") and clip is None and peep is None and not coupled
         made.append(LSTM if usual else make_gated("lstm", activations=gates, **options))
     Y, last = over_directions(call, made, params, lambda cell, n: cell.state(call.h[n], c[n]))
     return Y, of_layout(call, [s.h for s in last]), of_layout(call, [s.c for s in last])
@@ -309,7 +310,7 @@ def checked(call: Call) -> Call:
         if call.B is None
         else check_operand("B", call.B, (N, 2 * M), f"(N, {2 * blocks}H) of the {name}", X),
         h=first_state("initial_h", call.h, call),
-        lengths=None if call.lengths is None else check_lens(call.lengths, X.shape[1]),
+        lengths=None if call.lengths is None else check_lens(call.lengths, X.shape),
     )
 
 
@@ -330,7 +331,8 @@ def first_state(name, x, call):
     return jnp.swapaxes(x, 0, 1) if call.layout else x
 
 
-def check_lens(lengths, B):
+def check_lens(lengths, shape):
+    T, B, _ = shape
     listed = isinstance(lengths, list | tuple)
     given: Any = (
         as_array("sequence_lens", lengths, int, f"whole numbers {(B,)}") if listed else lengths
@@ -338,6 +340,7 @@ def check_lens(lengths, B):
     check_array("sequence_lens", given)
     if np.shape(given) != (B,) or not jnp.issubdtype(given.dtype, jnp.integer):
         refuse("sequence_lens", f"whole numbers {(B,)}", given)
+    check_range("sequence_lens", given, T, f"[0, T = {T}]")
     return given
 
 
@@ -353,7 +356,7 @@ def functions_of(operator, names, alpha, beta, direction):
     """The functions of each direction as Activations: (f, g, h) of the LSTM."""
     usual, n = OPERATORS[operator].functions, len(DIRECTIONS[direction])
     names = list(usual) * n if names is None else names
-    want = f"{len(usual) * n} of {', '.join(ACTIVATIONS)}, as ONNX writes them"
+    want = f"{len(usual) * n} of {', '.join(ONNX_NAMES)}"
     if not isinstance(names, list | tuple) or len(names) != len(usual) * n:
         refuse("activations", want, names)
     if any(not isinstance(k, str) or k.lower() not in BY_ONNX_NAME for k in names):

@@ -299,6 +299,7 @@ BAD = {
     "alpha": ((), {"activations": {"g": A("elu", "1")}}, r"\['g'\].alpha` must be a number"),
     "no f": ((), {"coupled": True, "activations": {"f": "relu"}}, "a dict from i, g, o, c to"),
     "another's": (("gru",), {"peepholes": True}, "`peepholes` must be left out: the kind gru"),
+    "a list": ((), {"activations": {"g": A(["elu"])}}, r"`activations\['g'\]` must be one of"),
     "clip": ((), {"clip": 0.0}, "`clip` must be None or a number above 0"),
 }
 

@@ -92,6 +92,7 @@ BAD = {
     "swapped": (lambda p, s, x: (s, p, x), "`tangents[0]` must be like `params`"),
     "a shape": (lambda p, s, x: (p, s, x[1:]), "`tangents[2]` must be like `xs`"),
     "no resets": (lambda p, s, x: (p, s, x, s), "`tangents[3]` is the direction of `reset_state`"),
+    "a plain tuple": (lambda p, s, x: (tuple(p), s, x), "`tangents[0]` must be like `params`"),
 }
 
 

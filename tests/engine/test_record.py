@@ -237,3 +237,23 @@ def test_letters_that_stand_in_no_shape_alone():
     state = State({"not": "an array"})
     with pytest.raises(ValueError, match="must be arrays"):
         rnn(params, state, low_rank_problem()[2])
+
+
+def test_tangents_of_a_step_that_was_replaced_are_left_out():
+    """Those of the old step would make second derivatives and forward mode wrong, and say nothing;
+    what is left out is derived."""
+    tangents = ("step_jvp", "weights_jvp", "saved_jvp", "second")
+    assert all(getattr(jl.LSTM, k) for k in tangents)
+    assert jl.LSTM._replace(name="mine")[1:] == jl.LSTM[1:]
+    changed = dict.fromkeys(
+        ("prepare", "project", "step", "slopes", "step_bwd", "weights_bwd"), step
+    )
+    for name, function in changed.items():
+        cell = jl.LSTM._replace(**{name: function})
+        assert type(cell) is Cell
+        assert [getattr(cell, k) for k in tangents] == [None] * 4, name
+        assert (cell.step_for_jax is None) == (name == "step")
+    kept = jl.LSTM._replace(step=step, step_jvp=step_bwd, step_for_jax=step)
+    assert (kept.step_jvp, kept.saved_jvp, kept.step_for_jax) == (step_bwd, None, step)
+    for made in (jl.in_heads(jl.LSTM, 2), jl.zoneout(jl.LSTM), jl.recurrent_dropout(jl.LSTM)):
+        assert [getattr(made, k) for k in tangents] == [None] * 4, made.name

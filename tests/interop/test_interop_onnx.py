@@ -345,35 +345,6 @@ def test_operators_around_them_and_others_are_refused_by_name():
         ours.run_model(other, {"x": x})
 
 
-BAD = {
-    "W": (
-        {"W": np.zeros((1, 15, 2))},
-        {},
-        r"`W` must be float64 \(1, 16, 2\), that is \(N, 4H, D\)",
-    ),
-    "dtype": ({"R": np.zeros((1, 16, 4), np.float32)}, {}, "`R` must be float64"),
-    "direction": ({}, {"direction": "both"}, "`direction` must be one of forward, reverse"),
-    "activations": ({}, {"activations": ["Tanh"]}, "`activations` must be 3 of"),
-    "a number too many": (
-        {},
-        {"activation_alpha": [1.0]},
-        "`activation_alpha` must be a number for",
-    ),
-    "layout": ({}, {"layout": 2}, "`layout` must be 0 or 1; got 2"),
-    "clip": ({}, {"clip": -1.0}, "`clip` must be None or a number above 0"),
-    "lengths": ({"sequence_lens": [6, 1, 1]}, {}, "must lie in"),
-    "X": ({"X": np.zeros((5, 3, 2), int)}, {}, r"`X` must be float32 or float64 \(T, B, D\)"),
-}
-
-
-@pytest.mark.parametrize("bad", BAD)
-def test_complaints(bad):
-    given, told, says = BAD[bad]
-    right = {"X": np.zeros((5, 3, 2)), "W": np.zeros((1, 16, 2)), "R": np.zeros((1, 16, 4))}
-    with pytest.raises(ValueError, match=says):
-        ours.lstm(**right | given, **{"hidden_size": 4} | told)
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of torch's older exporter, which is meant
 def test_a_model_of_torch_is_run_and_differentiated(tmp_path):
