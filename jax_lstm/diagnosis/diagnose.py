@@ -108,6 +108,9 @@ def diagnose(
         leaves = [*zip(verdict.leaves, (g.leaf for g in given), strict=True)]
         alone = one_step_each(function, brought, leaves)
         verdict = verdict._replace(first=f"{verdict.first}; {alone}")
+    if not verdict.explanations and not verdict.lost and not judged and kind.forward is not None:
+        asked = "hs and cs of your forward in the problem would tell whether that is another"
+        verdict = verdict._replace(first=f"{verdict.first}; {asked}")
     return verdict
 
 
