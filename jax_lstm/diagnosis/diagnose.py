@@ -108,6 +108,10 @@ def diagnose(
         leaves = [*zip(verdict.leaves, (g.leaf for g in given), strict=True)]
         alone = one_step_each(function, brought, leaves)
         verdict = verdict._replace(first=f"{verdict.first}; {alone}")
+    open_question = not (verdict.explanations or verdict.lost or judged or function)
+    if open_question and kind.forward is not None:
+        asked = "hs and cs of your forward in the problem would tell whether that is another"
+        verdict = verdict._replace(hint=asked)
     return verdict
 
 

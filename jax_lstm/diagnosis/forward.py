@@ -51,7 +51,7 @@ def judge_forward(kind, problem, ours, loss_value=None):
     if not fit:
         return problem, (
             f"the forward is another: {said}; no known variant explains it, and the gradient is "
-            "judged against the truth",
+            "judged against the truth (another cell, such as peephole_lstm, is named by `cell`)",
         )
     says = kind.inside(problem)
     which = " or ".join(" and ".join(bare(says[k]) for k in names) for names in fit[:3])

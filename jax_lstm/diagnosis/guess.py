@@ -177,12 +177,26 @@ def described(shapes, gradient):
     """Every description that the names and shapes might have."""
     roles = {role: next((k for k in names if k in shapes), None) for role, names in CALLED.items()}
     rest = {k: s for k, s in shapes.items() if k not in roles.values()}
-    every: list[dict[str, Any]] = [*per_gate(rest), *packed(rest)]
-    for weights in every:
-        names = weights["names"] | {k: v for k, v in roles.items() if v}
-        names |= of_gradient(names, gradient)
-        for axes in map(",".join, itertools.permutations("TBD")):
-            yield weights | {"axes": axes, "names": names}
+    for head in heads(rest) if roles["ys"] and not roles["Wy"] else ({},):
+        left = {k: s for k, s in rest.items() if k not in head.values()}
+        every: list[dict[str, Any]] = [*per_gate(left), *packed(left)]
+        for weights in every:
+            names = weights["names"] | {k: v for k, v in roles.items() if v} | head
+            names |= of_gradient(names, gradient)
+            for axes in map(",".join, itertools.permutations("TBD")):
+                yield weights | {"axes": axes, "names": names}
+
+
+def heads(shapes):
+    """A readout by any name: none, or a matrix and a bias of which there are not four."""
+    lone = {k: s for k, s in shapes.items() if [*shapes.values()].count(s) < len(GATES)}
+    yield {}
+    for Wy, shape in lone.items():
+        if len(shape) == 2 and 1 not in shape:
+            sizes = [(n,) for n in shape] + [(n, 1) for n in shape]
+            by = [k for k, s in lone.items() if s in sizes]
+            yield from ({"Wy": Wy, "by": k} for k in by)
+            yield {"Wy": Wy}
 
 
 def of_gradient(names, gradient):

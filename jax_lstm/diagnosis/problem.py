@@ -95,8 +95,11 @@ def as_tokens(arrays, form):
 
 
 def with_batch(x, letters):
-    """A batch of one where the axis is missing."""
+    """A batch of one where the axis is missing; columns, (H, 1), are one example."""
     axes = axes_of(letters)
+    features = [n for n, axis in enumerate(axes) if axis not in "TB"]
+    if "B" in axes and features and x.ndim == len(axes) and x.shape[features[0]] == 1:
+        return np.swapaxes(x, axes.index("B"), features[0])
     return np.expand_dims(x, axes.index("B")) if "B" in axes and x.ndim == len(axes) - 1 else x
 
 

@@ -4,7 +4,8 @@
     weights   "separate", "concat [h, x]", "concat [1, x, h]" (the bias is a row or column of it);
               with "per gate, " in front: an array for each gate
     rows      "inputs": x @ W;  "outputs": W x
-    axes      of a sequence: "T,B,D", "B,T,D", "D,B,T"; a state has them without T
+    axes      of a sequence: "T,B,D", "B,T,D", "D,B,T"; a state has them without T; "T,D" has no
+          examples, and "T" is tokens of one
 
 From these follow names, shapes, and the way to ours. Nothing is added or rounded on it, so a mask
 of what is known can go the same way.
@@ -100,6 +101,8 @@ def read(order="ifgo", weights="separate", rows="inputs", axes="T,B,D"):
     if rows not in ("inputs", "outputs"):
         raise ValueError(f'`rows` of a layout must be "inputs" or "outputs"; got {rows!r}')
     found = axes_of(axes)
+    found = found if "B" in found else (*found[:1], "B", *found[1:])  # one example
+    found = found if "D" in found else (*found, "D")  # tokens
     if sorted(found) != ["B", "D", "T"]:
         raise ValueError(f"`axes` of a layout must be T, B and D in their order; got {axes!r}")
     letters = tuple(order[known.index(k)] for k in GATES)

@@ -83,6 +83,7 @@ class Diagnosis(NamedTuple):
       mistakes at once were tried; cut: as far as time allows. lost: the dtype's rounding alone
       changes the truth so much that nothing can be said.
     notes: what else was found, a sentence each: how the forward was judged, say.
+    hint: what more could be brought, where nothing explains it; or nothing.
     """
 
     right: bool
@@ -97,12 +98,13 @@ class Diagnosis(NamedTuple):
     multiples: tuple[tuple[str, float], ...] = ()
     cut: bool = False
     notes: tuple[str, ...] = ()
+    hint: str = ""
 
     def __bool__(self) -> bool:
         return self.right
 
     def sentence(self) -> str:
-        return "\n".join([*self.notes, self.verdict()])
+        return "\n".join([*self.notes, self.verdict(), *([self.hint] if self.hint else [])])
 
     def verdict(self) -> str:
         """The sentence without notes."""
@@ -161,6 +163,7 @@ class Diagnosis(NamedTuple):
             "multiples": [{"array": k, "factor": factor} for k, factor in self.multiples],
             "first_disagreement": self.first,
             "notes": self.notes,
+            "hint": self.hint,
             "rounding": self.rounding,
             "dtype": self.dtype,
             "leaves": [dict(zip(names, x, strict=True)) for x in self.leaves],

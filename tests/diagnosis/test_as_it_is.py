@@ -225,3 +225,30 @@ def test_any_cell_can_be_the_truth():
     blocks = lambda x: np.concatenate([np.split(x, 3, -1)[n] for n in order], -1)
     found = jl.diagnose({k: blocks(x) for k, x in gradient.items()}, arrays, cell="gru")
     assert "the gates' blocks in the order r n z" in found.sentence()
+
+
+def test_columns_of_one_example_and_a_readout_of_any_name():
+    """Axes without B, states (H, 1), and `Vo`, `bo`, which no list of names holds."""
+    one = {k: x[:, 0] if k in ("tokens", "ys") else x for k, x in WORDS.items() if k != "E"}
+    one |= {"W": rng.standard_normal((N, 4 * H)), "h0": rng.standard_normal((1, H))}
+    gradient = gradient_of(one)
+    turned = one | {"h0": one["h0"].T, "b": one["b"][:, None]}
+    for axes in ("T", "T,D", "T,B,D"):
+        assert jl.diagnose(gradient, turned, layout={"axes": axes})
+    called = {"Wy": "Vo", "by": "bo", "dWy": "dVo", "dby": "dbo"}
+    renamed = ({called.get(k, k): x for k, x in d.items()} for d in (gradient, turned))
+    found = jl.diagnose(*renamed, layout="guess")
+    assert found
+    assert "certain" in found.sentence()
+
+
+def test_a_gradient_of_an_unknown_forward_is_told_what_would_decide():
+    arrays = {k: x for k, x in WORDS.items() if k in ("W", "U", "b")}
+    arrays |= {"xs": rng.standard_normal((T, B, D)), "dhs": rng.standard_normal((T, B, H))}
+    gradient = {f"d{k}": rng.standard_normal(arrays[k].shape) for k in ("W", "U", "b")}
+    assert jl.diagnose(gradient, arrays, pairs=False).sentence().endswith(
+        "hs and cs of your forward in the problem would tell whether that is another"
+    )  # fmt: skip
+    found = jl.diagnose(gradient, arrays | {"hs": rng.standard_normal((T, B, H))}, pairs=False)
+    assert "peephole_lstm" in found.sentence()
+    assert "would tell" not in found.sentence()
