@@ -13,7 +13,7 @@ import tyro
 from tyro.conf import arg
 
 from experiments.kit import record, stop
-from experiments.kit.config import BadInput, Failed, flag
+from experiments.kit.config import BadInput, Failed, TrainingConfig, flag
 from experiments.kit.record import SO_FAR
 
 FORMS = ("tiny", "quick", "medium")
@@ -39,7 +39,7 @@ def parse(Config, program, description, argv):
     forms = {name: getattr(Config, name) for name in FORMS if hasattr(Config, name)}
     start = next((form() for name, form in forms.items() if flag(name) in argv), None)
     config = parse_from(Config, start or Config(), forms, program, description, argv)
-    folder = getattr(config, "resume", None)
+    folder = config.resume if isinstance(config, TrainingConfig) else None
     if folder is None or start is not None:
         return config
     stored = record.config_of(Config, folder, program.rpartition(".")[2])
