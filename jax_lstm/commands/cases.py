@@ -97,7 +97,7 @@ def with_static(stage, static, *args):
 
 def answer(twin, static, args, y, dy):
     """The twin's answers; zeros for what has no cotangent but might have had one for JAX."""
-    found = twins.cotangents(twin, args, y, dy)[: len(args)]
+    found = twins.cotangents(twin, (*args, *static), y, dy)[: len(args)]
     return tuple(
         0 * x if d is None and is_float(x) else d for d, x in zip(found, args, strict=True)
     )

@@ -51,7 +51,7 @@ def test_float32_is_judged_by_its_own_rounding():
     assert report.dtype == "float32"
 
 
-NO_DZ = {"mlstm", "min_gru", "min_lstm", "multiplicative_lstm", "fast_grnn"}
+NO_DZ = {"mlstm", "min_gru", "min_lstm", "multiplicative_lstm", "fast_grnn", "scrn"}
 
 
 @pytest.mark.parametrize("name", CELLS)
