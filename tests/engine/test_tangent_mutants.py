@@ -30,9 +30,43 @@ LSTM = importlib.import_module("jax_lstm.cells.lstm")
 STEP = 1e-30
 
 # What survives, and why it is the same function: {rule: {how its mutants' names begin: why}}.
+CLAMPED = "JAX clamps an index that is too large"
+UNREAD = "handed on to a function that does not read it"
+AT_ONE = "multiplied with the tangent of the cotangent 1, which is 0"
+SAME = "the same number at the cotangent 1"
 EQUIVALENT = {
-    "step_jvp": {"prev at 3:37": "handed on to a function that does not read it"},
+    "step_jvp": {"prev at 3:37": UNREAD},
+    "step_and_net_input_jvp": {"h_prev_dot at 4:50": "only its dtype is read"},
+    "slopes_jvp": {
+        "c at 7:": "only its shape and dtype are read",
+        "o at 8:30": "what it is needed for is not asked for",
+        "f at 10:36": "what it is needed for is not asked for",
+        "f at 12:9": AT_ONE,
+        "c_prev at 12:12": AT_ONE,
+        "i at 12:20": AT_ONE,
+        "g at 12:23": AT_ONE,
+        "di at 14:26 → g": SAME,
+        "df at 14:30 → c_prev": SAME,
+        "dg at 14:34 → i": SAME,
+        "di_dot at 14:44 → g_dot": SAME,
+        "df_dot at 14:52 → c_prev_dot": SAME,
+        "dg_dot at 14:60 → i_dot": SAME,
+        "dc_prev_dot at 16:39 → f_dot": SAME,
+    },
+    "step_bwd_jvp": {"1 + 1": CLAMPED},
+    "weights_bwd_jvp": {"das at 9:35": UNREAD},
     "layer_norm_jvp": {"x at 7:": "only its rank and dtype are read, and all have the same"},
+    "softmax_cross_entropy_jvp": {"0 + 1": CLAMPED},
+    "embedding_jvp": {
+        f"{name} at 6:": "of rows, which have a row of their own"
+        for name in ("E", "E_dot", "tokens", "tokens_dot")
+    },
+    "embedding of rows_jvp": {
+        "E at 6:63": "only its dtype is read",
+        "E_dot at 5:25": "of symbols, which have a row of their own",
+        "tokens at 5:32": "of symbols, which have a row of their own",
+        "tokens_dot at 4:7": "what else is not None there",
+    },
 }
 
 

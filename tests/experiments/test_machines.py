@@ -93,6 +93,8 @@ def test_where_one_process_is_killed_the_other_says_so_and_the_run_goes_on(dead,
     assert "another process is gone" in said or "distributed service detected" in said, said
     assert time.monotonic() - began < 60
     both[dead].communicate()
+    for process in both:
+        process.stdout.close()
     directory = tmp_path / "char_lm" / "a"
     done = len(losses(directory)) + 10
     status, said = finish(start("--resume", directory, "--force", "--steps", done))

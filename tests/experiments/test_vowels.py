@@ -56,9 +56,10 @@ def done(tiny):
 
 
 def numbers(directory):
-    """Every line of the metrics but for the clock's."""
+    """Every line of the metrics, but for the clock's and for what the compiler says of bytes."""
     lines = record.read_lines(directory / "metrics.jsonl")
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+    left_out = ("seconds", "temp_bytes")
+    return [{k: v for k, v in line.items() if k not in left_out} for line in lines]
 
 
 def read_params(directory):
