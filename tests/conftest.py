@@ -112,6 +112,8 @@ def pytest_collection_modifyitems(items):
         number = seen.setdefault(rest, len(seen))
         turn = later.index(next(filter(None, cell.values())))
         item.own_markers[:] = [mark for mark in item.own_markers if mark.name != "slow"]
+        if item.get_closest_marker("every"):
+            continue
         item.add_marker(pytest.mark.slow if (number - turn) % SHARE == 0 else pytest.mark.every)
 
 

@@ -55,7 +55,7 @@ def meet(config):
             config.processes,
             config.process,
             heartbeat_timeout_seconds=HEARTBEAT,
-            shutdown_timeout_seconds=HEARTBEAT,
+            shutdown_timeout_seconds=6 * HEARTBEAT,  # the first one still writes
         )
     except (RuntimeError, ValueError, OSError) as error:
         said = str(error).splitlines()[0]

@@ -9,7 +9,7 @@ import pytest
 from jax_lstm import experimental
 from tests import derivatives
 from tests.support import PAGE, derivatives_table, read_derivatives
-from tests.tables import CELLS
+from tests.tables import CELLS, FIRST
 
 FEW = ("NAME_jvp", "jvp*", "linearize*", "hvp")
 
@@ -18,9 +18,14 @@ def test_forward_and_reverse_of_one_function():
     assert set(derivatives.outcomes("lstm", 2, FEW).values()) == {"works"}
 
 
+# Each takes ten seconds or more: of the later cells these, and with -m every the others.
+SOME = (*FIRST, "slstm", "peephole_lstm", "min_gru", "cornn")
+EACH = [name if name in SOME else pytest.param(name, marks=pytest.mark.every) for name in CELLS]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", derivatives.KINDS)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", EACH)
 def test_every_derivative_of_every_cell(cell, mode):
     """As the page says, and it says that it works."""
     found = derivatives.outcomes(cell, mode)
