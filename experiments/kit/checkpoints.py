@@ -99,6 +99,7 @@ def save(directory, step, arrays, notes):
     try:
         folder.mkdir(exist_ok=True)
         remove_leftovers(folder)
+        say_nothing_of_a_closed_loop()
         with quiet():
             checkpointer().save((folder / name).absolute(), arrays)
         files = {str(path.relative_to(folder / name)): path for path in files_in(folder / name)}
@@ -122,6 +123,20 @@ def save(directory, step, arrays, notes):
             f"{record.SO_FAR}"
         ) from error
     remove_others(folder, step)
+
+
+def say_nothing_of_a_closed_loop():
+    """Where a write fails, threads of tensorstore still tell asyncio of other writes that failed,
+    after orbax has closed its loop. Each would print a traceback beside our sentence."""
+    hook = sys.excepthook
+    if getattr(hook, "__name__", "") == "without_closed_loops":
+        return
+
+    def without_closed_loops(kind, error, trace):
+        if not (issubclass(kind, RuntimeError) and str(error) == "Event loop is closed"):
+            hook(kind, error, trace)
+
+    sys.excepthook = without_closed_loops
 
 
 @contextlib.contextmanager
