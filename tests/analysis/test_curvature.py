@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree as ravel
 import jax_lstm as jl
 from tests.tables import CELLS, assert_close, normal_like, problem
 
-TIGHT = 1e-10
+TIGHT = 1e-12
 
 
 class Dense(NamedTuple):
@@ -118,9 +118,8 @@ def elman_at_rest(U, T=60, B=1):
 
 
 def exponents(U, T=60, **options):
-    return np.asarray(jl.lyapunov_exponents(jl.linearised_elman(*elman_at_rest(U, T), **options)))[
-        0
-    ]
+    found = jl.lyapunov_exponents(jl.linearised_elman(*elman_at_rest(U, T), **options))
+    return np.asarray(found)[0]
 
 
 def by_numpy(U, T):
@@ -141,9 +140,7 @@ def test_exponents_of_linear_recurrences():
     want = np.log([2.0, 1.0, 0.5])
     np.testing.assert_allclose(exponents(np.diag(diagonal)), want, atol=1e-14)
     mask = np.arange(60)[:, None] % 3 > 0
-    np.testing.assert_allclose(
-        exponents(np.diag(diagonal), mask=mask), want, rtol=1e-15, atol=1e-15
-    )
+    np.testing.assert_allclose(exponents(np.diag(diagonal), mask=mask), want, atol=1e-14)
     normal = Q * np.array([3.0, 1, 0.3]) @ Q.T
     for T in (60, 600):
         np.testing.assert_allclose(exponents(normal, T), by_numpy(normal, T), atol=1e-14)

@@ -109,14 +109,15 @@ def test_a_save_that_fails_leaves_what_was(tmp_path, monkeypatch):
 
 
 def test_a_full_disk(tmp_path):
-    """A file system of 256 KiB, where the system lets us have one."""
+    """A file system of 256 KiB, where the system lets us have one: the test above takes the same
+    way with a disk that only says that it is full, everywhere."""
     mounted = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(tmp_path)]
     try:
         done = subprocess.run(mounted, capture_output=True)
     except FileNotFoundError:
-        pytest.skip("no mount here")
+        pytest.skip("a full disk is a small tmpfs here, and this system has no `mount`")
     if done.returncode:
-        pytest.skip("this user may not mount a file system")
+        pytest.skip("a full disk is a small tmpfs here, which this user may not mount")
     try:
         folder = save(tmp_path, 10)
         large = {"W": np.random.default_rng(0).normal(size=(400, 400))}

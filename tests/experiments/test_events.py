@@ -22,7 +22,6 @@ def test_who_asks_in_vain_is_told_what_to_install(monkeypatch):
 
 def test_numbers_are_curves(tmp_path):
     """Of a run that went on after step 2: what it wrote behind that is purged."""
-    pytest.importorskip("tensorboardX")
     with events.opened(types.SimpleNamespace(tensorboard=False), tmp_path) as none:
         assert none is None
     for begun, steps in ((0, range(1, 5)), (2, range(3, 6))):

@@ -68,7 +68,8 @@ def test_of_onnx_itself(name):
     got = RUN[node.op_type](*(next(given) if k else None for k in node.input), **told)
     found = dict(zip(node.output, got, strict=False))
     for k, want in zip([k for k in node.output if k], outputs, strict=True):
-        np.testing.assert_allclose(found[k], want, rtol=1e-5, atol=1e-5)
+        # float32, and the expected numbers are another program's; 1e-7 was the largest difference
+        np.testing.assert_allclose(found[k], want, rtol=1e-6, atol=1e-6)
 
 
 # Random operators -------------------------------------------------------------------------------
@@ -345,8 +346,13 @@ def test_operators_around_them_and_others_are_refused_by_name():
         ours.run_model(other, {"x": x})
 
 
+# torch's older exporter writes the operators; the newer one wants a package more. What it says is
+# that it is older, that it traces torch's own checks of shapes, and that it keeps the sizes of x.
+@pytest.mark.filterwarnings("ignore:You are using the legacy TorchScript-based:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The feature will be removed:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Converting a tensor to a Python boolean")
+@pytest.mark.filterwarnings("ignore:Exporting a model to ONNX with a batch_size other than 1")
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # of torch's older exporter, which is meant
 def test_a_model_of_torch_is_run_and_differentiated(tmp_path):
     reason = "torch is the peer of this test: install jax_lstm[peers]"
     torch = pytest.importorskip("torch", reason=reason)

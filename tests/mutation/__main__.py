@@ -148,7 +148,7 @@ def main(argv=None):
     parser.add_argument("--again", action="store_true", help=again)
     args = parser.parse_args(argv)
     signal.signal(signal.SIGALRM, ring)
-    warnings.simplefilter("ignore")
+    warnings.simplefilter("ignore")  # mutants divide by zero, and say nothing that counts
     jax.config.update("jax_cpu_enable_async_dispatch", False)  # no thread waits for another
     found = {}
     if args.out.exists():

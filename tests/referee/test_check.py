@@ -57,9 +57,13 @@ def test_what_was_not_told_is_not_tried_and_what_was_is():
     }
     mask = np.array([True, True, False, False])
     told = judge(
-        rule.f, *rule.args, reference=lambda x: jnp.clip(x, -1, 1), batch=(0,), carry=(0, None),
+        rule.f,
+        *rule.args,
+        reference=lambda x: jnp.clip(x, -1, 1),
+        batch=(0,),
+        carry=(0, None),
         mask=(mask,),
-    )  # fmt: skip
+    )
     assert told, told.table()
     assert tried(told) >= {"vmap", "shard_map over 4", "scan", "NaN in padding", "values"}
     assert tried(told) >= {"a batch of one, the output", "rounding in float32"}

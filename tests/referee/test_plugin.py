@@ -30,8 +30,12 @@ def test_the_fixture_of_pytest(tmp_path):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "jax_lstm_pytest", "test_mine.py"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        [*command, "-p", "no:cacheprovider"], cwd=tmp_path, env=environment, check=False,
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [*command, "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
     assert "0.666667 times the right one" in done.stdout

@@ -28,8 +28,11 @@ def test_points_of_each_file_the_line_of_an_error_and_json(files, tmp_path, caps
     assert main(["grade", *files, "--json", str(out)]) == 1
     said, found = capsys.readouterr().out, json.loads(out.read_text())["files"]
     assert [(f["points"], f["of"], f["ok"]) for f in found] == [
-        (10, 10, True), (7, 10, False), (9, 10, False), (0, 0, False)
-    ]  # fmt: skip
+        (10, 10, True),
+        (7, 10, False),
+        (9, 10, False),
+        (0, 0, False),
+    ]
     line = 1 + BROKEN[: BROKEN.index("no_such_name")].count("\n")
     (wrong,) = [g for g in found[2]["grades"] if g["verdict"] == "WRONG"]
     assert wrong["says"].endswith(f"'no_such_name' is not defined, line {line}")

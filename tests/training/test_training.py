@@ -170,7 +170,7 @@ def test_updates_in_one_call_are_updates_one_by_one():
     assert_same(run(2, 3, 1), run(4, 2))
     params, opt_state, _, losses = run(4, 2)
     assert float(opt_state[0]) == losses[-1]
-    by_hand, at = np.ones(4), np.zeros(4)
+    by_hand, at = np.ones(4), np.zeros(4)  # in float64; six updates in float32 beside them
     for x, got in zip(xs, losses, strict=True):
         at = 0.9 * at + x
         np.testing.assert_allclose(got, ((by_hand * x - at) ** 2).mean(), rtol=1e-6)
