@@ -142,7 +142,7 @@ def outcomes(cell, mode, ways=None):
     def attempt(names):
         try:
             got = quick_jit(functools.partial(run, names=names))(args)
-        except Exception as complaint:
+        except Exception as complaint:  # whatever it is: it is the field's text, and no "works"
             if len(names) > 1:  # one by one
                 return {k: said for name in names for k, said in attempt([name]).items()}
             said = f"{type(complaint).__name__}: {str(complaint).strip().splitlines()[0]}"

@@ -96,6 +96,19 @@ def plain_scan(params, state, xs):
     return lax.scan(body, state, xs)
 
 
+def masks_of(size=SIZE):
+    """(mask, resets), booleans (T, B) drawn at random."""
+    rng = np.random.default_rng(0)
+    return rng.random(size[:2]) < 0.6, rng.random(size[:2]) < 0.4
+
+
+def everything():
+    """All options of a sequence at once, but for what resets lead to; for the sizes of SIZE."""
+    mask, resets = masks_of()
+    flags = {"lengths": np.array([SIZE[0], 4]), "mask": mask, "resets": resets}
+    return flags | {"reverse": True, "residuals": 3, "unroll": 2}
+
+
 def within(lengths, T):
     """Booleans (T, B): whether a step is one of its example."""
     return jnp.arange(T)[:, None] < jnp.asarray(lengths)[None]

@@ -8,22 +8,20 @@ import numpy as np
 import pytest
 
 import jax_lstm as jl
-from tests.tables import CELLS, SIZE, assert_close, assert_same, normal_like, problem
+from tests.tables import (
+    CELLS,
+    SIZE,
+    assert_close,
+    assert_same,
+    everything,
+    masks_of,
+    normal_like,
+    problem,
+)
 
 T, B, D, H = SIZE
-RNG = np.random.default_rng(0)
-MASK, RESETS = RNG.random((T, B)) < 0.6, RNG.random((T, B)) < 0.4
-OPTIONS = {
-    "plain": {},
-    "everything": {
-        "lengths": np.array([T, 4]),
-        "mask": MASK,
-        "resets": RESETS,
-        "reverse": True,
-        "residuals": 3,
-        "unroll": 2,
-    },
-}
+RNG, (MASK, _) = np.random.default_rng(1), masks_of()
+OPTIONS = {"plain": {}, "everything": everything()}
 
 
 def compare(cell, params, state, xs, dots, fixed, fresh=()):

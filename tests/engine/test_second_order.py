@@ -11,23 +11,12 @@ from jax.flatten_util import ravel_pytree as ravel
 
 import jax_lstm as jl
 from jax_lstm import stages
-from tests.tables import CELLS, SIZE, assert_close, normal_like, problem
+from tests.tables import CELLS, SIZE, assert_close, everything, masks_of, normal_like, problem
 
 T, B, D, H = SIZE
 TOLERANCE = 1e-11
-RNG = np.random.default_rng(0)
-MASK, RESETS = RNG.random((T, B)) < 0.6, RNG.random((T, B)) < 0.4
-OPTIONS = {
-    "plain": {},
-    "everything": {
-        "lengths": np.array([T, 4]),
-        "mask": MASK,
-        "resets": RESETS,
-        "reverse": True,
-        "residuals": 3,
-        "unroll": 2,
-    },
-}
+RNG, (MASK, RESETS) = np.random.default_rng(1), masks_of()
+OPTIONS = {"plain": {}, "everything": everything()}
 
 
 def losses(state, hs):

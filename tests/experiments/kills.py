@@ -25,21 +25,24 @@ from jax_lstm.files import checkpoint
 
 ROOT = Path(__file__).parents[2]
 TIMES = {"seconds"}
+SMALL = [
+    "--megabytes",
+    "0.03",
+    "--hidden",
+    "8",
+    "--embedding",
+    "4",
+    "--window",
+    "8",
+    "--compare-steps",
+    "0",
+    "--sample-length",
+    "10",
+    "--skip-check",
+]
 TRAINING = [
-    *(
-        "--megabytes",
-        "0.03",
-        "--hidden",
-        "8",
-        "--embedding",
-        "4",
-        "--window",
-        "8",
-        "--streams",
-        "4",
-    ),
-    *("--steps", "400", "--evaluate-every", "40", "--checkpoint-every", "25"),
-    *("--compare-steps", "0", "--sample-length", "10", "--skip-check"),
+    *SMALL,
+    *["--streams", "4", "--steps", "400", "--evaluate-every", "40", "--checkpoint-every", "25"],
 ]
 
 

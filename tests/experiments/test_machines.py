@@ -8,23 +8,22 @@ import pytest
 
 from experiments.kit import checkpoints, record
 from tests.engine.test_processes import free_port
-from tests.experiments.kills import start
+from tests.experiments.kills import SMALL, start
 
 TRAINING = [
-    *(
-        "--megabytes",
-        "0.03",
-        "--hidden",
-        "8",
-        "--embedding",
-        "4",
-        "--window",
-        "8",
+    *SMALL,
+    *[
         "--streams",
         "8",
-    ),
-    *("--steps", "30", "--evaluate-every", "10", "--checkpoint-every", "10", "--dispatch", "4"),
-    *("--compare-steps", "0", "--sample-length", "10", "--skip-check"),
+        "--steps",
+        "30",
+        "--evaluate-every",
+        "10",
+        "--checkpoint-every",
+        "10",
+        "--dispatch",
+        "4",
+    ],
 ]
 pytestmark = pytest.mark.slow
 
