@@ -160,7 +160,7 @@ def step_bwd(cell, n, w, prev, slopes, dstate):
 
 
 def weights_bwd(cell, n, w, xs, prevs, saved, deltas):
-    """Head by head: as many products, of which a batched one is three times as slow on a CPU."""
+    """Head by head: as many products, for on a CPU a batched one takes longer."""
     prevs, axes = cut(cell, n, prevs), axes_of_heads(cell)
     found = []
     for head in range(n):
