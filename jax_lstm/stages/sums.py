@@ -31,29 +31,27 @@ def sum_of_products(x: Array, y: Array) -> Array:
     Returns:
       (D, M), dtype of x; whole on every device.
     """
-    sizes = y.shape[:-1]
-    rows = math.prod(sizes)
-    if is_symbolic_dim(rows):
-        return contract(x, y, range(len(sizes)))
-    in_parts = rows > PART and x.shape[-1] * y.shape[-1] <= SMALL
+    axes, D = y.ndim - 1, x.shape[-1]
+    rows = math.prod(y.shape[:axes])
+    merged = not is_symbolic_dim(rows) and not may_be_split(y)
+    if merged:
+        x, y, axes = *(z.reshape((rows, z.shape[-1])) for z in (x, y)), 1
+    few = is_symbolic_dim(rows) or rows <= PART
+    if few or D * y.shape[-1] > SMALL or (axes < 2 and not merged):
+        return contract(x, y, range(axes))
     best = min(PARTS, math.cbrt(2 * int(rows)))  # where n + R / n² is least
-    if not may_be_split(y):
-        if not in_parts:
-            x, y = (z.reshape((rows, z.shape[-1])) for z in (x, y))
-            return contract(x, y, (0,))
+    if merged:
         m = largest_divisor(int(rows), best)
         x, y = (z.reshape((m, rows // m, z.shape[-1])) for z in (x, y))
         return contract(x, y, (1,), (0,)).sum(0)
-    if not in_parts or len(sizes) < 2:
-        return contract(x, y, range(len(sizes)))
-    steps, examples = sizes[:2]
+    steps, examples = y.shape[:2]
     n = examples if examples <= PARTS else math.gcd(examples, PARTS)  # groups: each device's
     m = largest_divisor(int(steps), best / n)
 
     def parts(z):
         return z.reshape((m, steps // m, n, examples // n, *z.shape[2:]))
 
-    return contract(parts(x), parts(y), (1, *range(3, len(sizes) + 2)), (0, 2)).sum((0, 1))
+    return contract(parts(x), parts(y), (1, *range(3, axes + 2)), (0, 2)).sum((0, 1))
 
 
 def largest_divisor(size: int, at_most: float) -> int:
