@@ -14,7 +14,7 @@ from jax import lax
 from jax_lstm.analysis.opened import Linearised, check_run
 from jax_lstm.doors import check_size
 from jax_lstm.engine.segments import where, widen
-from jax_lstm.engine.tangents import step_jvp
+from jax_lstm.engine.tangents import delta_of, step_jvp
 
 
 def lyapunov_exponents(run: Linearised, number: int | None = None) -> jax.Array:
@@ -52,9 +52,8 @@ def lyapunov_exponents(run: Linearised, number: int | None = None) -> jax.Array:
         raise ValueError(f"`number` must be at most {size}, the numbers of a state; got {number}")
     state = widen(run.state)
     seen, slopes = jax.tree.map(lambda x: x[0], (run.seen, run.slopes))
-    delta = lambda dstate: run.cell.step_bwd(run.w, seen, slopes, dstate)[1]
-    shape = jax.eval_shape(delta, widen(seen))
-    still = jax.tree.map(lambda d: jnp.zeros(d.shape, d.dtype), shape)
+    delta = delta_of(run.cell, run.w, seen, slopes)
+    still = jax.tree.map(lambda d: jnp.zeros(d.shape, d.dtype), delta)
 
     def columns(tree):
         """A tree (number, ..., fields) as matrices (..., size, number)."""

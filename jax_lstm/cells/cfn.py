@@ -70,18 +70,13 @@ def slopes(w, prevs, saved):
 def step_bwd(w, prev, slopes, dstate):
     da, kept = slopes
     da = packed.in_every_block(da, dstate.h)
-    dh_gates = linear_bwd_input(w.U, gates_of(da))  # (1'x)
+    dh_gates = linear_bwd_input(w.U, packed.gates_of(da))  # (1'x)
     return HiddenState(fork_bwd(None, (kept * dstate.h, dh_gates))[0]), da  # (F')
-
-
-def gates_of(da):
-    """The blocks f, i, which see h_{t-1}."""
-    return da[..., : da.shape[-1] // 3 * 2]
 
 
 def weights_bwd(w, xs, prevs, saved, das):
     dW, db, dxs = packed.input_bwd(w, xs, das)
-    return CFNParams(dW, linear_bwd_weight(prevs.h, gates_of(das)), db), dxs  # (1'W)
+    return CFNParams(dW, linear_bwd_weight(prevs.h, packed.gates_of(das)), db), dxs  # (1'W)
 
 
 SHAPES = (("W", "D,3H"), ("U", "H,2H"), ("b", "3H"))

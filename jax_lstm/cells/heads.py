@@ -74,10 +74,6 @@ def in_heads(cell: AnyCell, n_heads: int) -> AnyCell:
         slopes=partial(slopes, *told),
         step_bwd=partial(step_bwd, *told),
         weights_bwd=partial(weights_bwd, *told),
-        step_jvp=None,
-        weights_jvp=None,
-        saved_jvp=None,
-        second=None,
         affine=None,
         diagonal=None,
         options=(*cell.options, ("n_heads", n)),
@@ -164,7 +160,7 @@ def step_bwd(cell, n, w, prev, slopes, dstate):
 
 
 def weights_bwd(cell, n, w, xs, prevs, saved, deltas):
-    """Head by head: as many products, of which a batched one is three times as slow on a CPU."""
+    """Head by head: as many products, for on a CPU a batched one takes longer."""
     prevs, axes = cut(cell, n, prevs), axes_of_heads(cell)
     found = []
     for head in range(n):

@@ -52,6 +52,11 @@ def in_every_block(da, dh):
     return da * side_by_side(*[dh] * (da.shape[-1] // dh.shape[-1]))
 
 
+def gates_of(da):
+    """Of two gates and a candidate side by side, the gates: they alone see h_{t-1}."""
+    return da[..., : da.shape[-1] // 3 * 2]
+
+
 def step_bwd(w, prev, slopes, dstate):
     da, kept = slopes
     da = in_every_block(da, dstate.h)

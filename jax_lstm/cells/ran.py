@@ -71,17 +71,12 @@ def step_bwd(w, prev, slopes, dstate):
     da, dc, dc_prev = slopes
     dc, _ = fork_bwd(None, (dstate.c, dstate.h * dc))  # (2'), (F') at c_t
     da = packed.in_every_block(da, dc)
-    dh_prev = linear_bwd_input(w.U, gates_of(da))  # (1'x)
+    dh_prev = linear_bwd_input(w.U, packed.gates_of(da))  # (1'x)
     return LSTMState(dh_prev, dc * dc_prev), da
 
 
-def gates_of(da):
-    """The blocks i, f, which see h_{t-1}."""
-    return da[..., : da.shape[-1] // 3 * 2]
-
-
 def weights_bwd(w, xs, prevs, saved, das):
-    gates = gates_of(das)
+    gates = packed.gates_of(das)
     _, db = bias_bwd(None, gates)  # (1'b)
     dW, dU = linear_bwd_weight(xs, das), linear_bwd_weight(prevs.h, gates)  # (1'W)
     return RANParams(dW, dU, db), linear_bwd_input(w.W, das)  # (1'x)

@@ -81,7 +81,7 @@ class Cell(NamedTuple, Generic[Params, State]):
         `_replace` leaves out all of these where it changes the step, see `replaced`.
     prepare_bwd(params, dw) -> dparams, None     the twin of `prepare`, where that is a stage; what
         `weights_bwd` returns as dparams is then dw.
-    affine(w, zs) -> a, b                 of h_t = a h_{t-1} + b. No route reads it yet.
+    affine(w, zs) -> a, b                 of h_t = a h_{t-1} + b: time in parallel, see parallel.py.
     diagonal: the fields of the state through which a unit sees its own past, and that of no other
         unit: the exact gradient of an endless stream is then cheap, see online.py. Every parameter
         whose influence lasts has the units in its last axis alone. None: units see each other.

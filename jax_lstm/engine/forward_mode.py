@@ -30,7 +30,7 @@ from jax_lstm.engine.made import Made
 from jax_lstm.engine.programs import in_one_program
 from jax_lstm.engine.routes import prepare_run
 from jax_lstm.engine.segments import cast_like, clear_masked, where, widen, zeros_like
-from jax_lstm.engine.tangents import direction_of_weights, step_jvp, weights_jvp
+from jax_lstm.engine.tangents import deltas_of, direction_of_weights, step_jvp, weights_jvp
 from jax_lstm.sharding import over_auto_axes, vary_together
 
 
@@ -71,12 +71,8 @@ def make_jvp(cell: Cell[Params, State], name: str = "rnn_jvp") -> TangentFunctio
         unroll: int = 1,
     ) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
         flags = (lengths, mask, resets, reset_state)
-        plan, arrays = prepare_run(
-            cell, params, state, xs, consts, *flags, reverse, residuals, unroll
-        )
-        params, _, fresh, state, steps = arrays
-        dots = check_tangents(tangents, params, fresh, state, steps.xs)
-        arrays, dots = vary_together((arrays, dots))
+        given = (params, state, xs, consts, *flags, reverse, residuals, unroll)
+        plan, arrays, dots = prepare_tangents(tangents, cell, *given)
         return in_one_program(run_forward_mode, (plan,), arrays, dots)
 
     run.__name__ = run.__qualname__ = name
@@ -108,6 +104,15 @@ Raises:
 
 Source: Wengert (1964); jax_lstm/engine/forward_mode.py.
 """
+
+
+def prepare_tangents(tangents, cell, *given):
+    """Through the doors, `given` as `prepare_run` takes it: the plan, the arrays, and a direction
+    of each that has one."""
+    plan, arrays = prepare_run(cell, *given)
+    params, _, fresh, state, steps = arrays
+    dots = check_tangents(tangents, params, fresh, state, steps.xs)
+    return plan, *vary_together((arrays, dots))
 
 
 def check_tangents(tangents, params, fresh, state, xs):
@@ -183,8 +188,7 @@ def one_step_jvp(cell, w, w_dot, step, seen_dot, x_dot):
     one = lambda tree: jax.tree.map(lambda x: x[None], tree)
     _, seen, saved = step
     slopes = cell.slopes(w, seen, saved)
-    delta = jax.eval_shape(lambda d: cell.step_bwd(w, seen, slopes, d)[1], widen(seen))
-    delta = jax.tree.map(lambda d: jax.ShapeDtypeStruct((1, *d.shape), d.dtype), delta)
+    delta = deltas_of(cell, w, *one((seen, slopes)))
     delta_dot = weights_jvp(cell, w, one(step), delta, w_dot, one(x_dot))
     delta_dot = jax.tree.map(lambda d: d[0], delta_dot)
     return step_jvp(cell, w, seen, slopes, seen_dot, delta_dot)

@@ -117,11 +117,17 @@ class Opened(NamedTuple):
     slopes: Any
 
 
-def run_again(plan, w, fresh, first, steps):
-    """A segment run once more, from its first state: all that `all_of` picks of each step."""
+def run_alone(plan, w, fresh, first, steps):
+    """A segment from its first state: the state after it, and what `all_of` picks of each step."""
     ks = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
     carry = (first, room(plan.cell, w, all_of, first, steps.xs))
-    return run_segment(plan, w, fresh, all_of, carry, ks, steps)[1]
+    return run_segment(plan, w, fresh, all_of, carry, ks, steps)
+
+
+def seen_of(plan, first, states, fresh, resets):
+    """The state that each step saw, of the state before all of them and of those after each."""
+    seen = shift(first, states, plan.reverse)
+    return seen if resets is None else where(resets, jax.tree.map(lambda x: x[None], fresh), seen)
 
 
 def open_steps(plan, w, fresh, first, kept, steps, idle=jnp.zeros_like):
@@ -129,9 +135,7 @@ def open_steps(plan, w, fresh, first, kept, steps, idle=jnp.zeros_like):
     what stands where a step is no step. Of zeros a slope may be infinite, 1/n say; where somebody
     may differentiate once more they are ones, for 0 times infinity is NaN."""
     states, saved = kept
-    seen = shift(first, states, plan.reverse)
-    if steps.resets is not None:
-        seen = where(steps.resets, jax.tree.map(lambda x: x[None], fresh), seen)
+    seen = seen_of(plan, first, states, fresh, steps.resets)
     xs = clear_masked(steps.mask, steps.xs)
     seen, saved = clear_masked(steps.mask, (seen, saved), idle)
     return Opened(steps._replace(xs=xs), seen, saved, plan.cell.slopes(w, seen, saved))

@@ -23,7 +23,6 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jax_lstm.doors import check_array, forward_mode_of_the_twin, refuse
 from jax_lstm.engine.bptt import open_run
@@ -37,7 +36,7 @@ from jax_lstm.engine.doors import (
     check_resets,
     check_steps,
 )
-from jax_lstm.engine.loops import every_step, fork_of_h, step_back
+from jax_lstm.engine.loops import every_step, loop_back
 from jax_lstm.engine.made import Made
 from jax_lstm.engine.programs import in_one_program
 from jax_lstm.engine.segments import Plan, Steps, cast_like, clear_masked, widen, zeros_like
@@ -224,24 +223,21 @@ def per_example(cell, w, opened, deltas):
     return each(opened.steps.xs, opened.seen, opened.saved, deltas)
 
 
-def back_over(cell, w, opened, dstate, dhs=None):
-    """dstate before a chunk, and the deltas of its steps."""
-
-    def body(dstate, now):
-        now, dh = now
-        dstate, delta, _ = step_back(cell, w, now, fork_of_h(dstate, dh))
-        return dstate, delta
-
-    return lax.scan(body, dstate, (every_step(opened), dhs), reverse=True)
+def back_over(plan, w, opened, dstate, dhs=None):
+    """dstate before a chunk, and the deltas of its steps. What goes to reset_state, a constant, is
+    of no use."""
+    dfresh = None if opened.steps.resets is None else widen(zeros_like(dstate))
+    (dfirst, _), deltas = loop_back(plan, w, (every_step(opened), dhs), (dstate, dfresh))
+    return dfirst, deltas
 
 
-def influence_after(cell, w, opened, online):
+def influence_after(plan, w, opened, online):
     """S after a chunk: a pass back for each field that a step sees, with a cotangent of ones."""
-    found = {}
+    cell, found = plan.cell, {}
     for k in cell.diagonal:
         none = widen(zeros_like(online.state))
         ones = none._replace(**{k: jnp.ones_like(getattr(none, k))})
-        dfirst, deltas = back_over(cell, w, opened, ones)
+        dfirst, deltas = back_over(plan, w, opened, ones)
         past = of_the_past(cell, dfirst, online.influence)
         now = per_example(cell, w, opened, deltas)
         found[k] = {name: past[name] + now[name].astype(past[name].dtype) for name in past}
@@ -253,7 +249,7 @@ def influence_after(cell, w, opened, online):
 
 def forward(plan, params, fresh, online, steps):
     last, states, w, opened = open_run(plan, params, None, fresh, online.state, steps)
-    after = Online(last, influence_after(plan.cell, w, opened, online))
+    after = Online(last, influence_after(plan, w, opened, online))
     hs = clear_masked(steps.mask, states[0])
     return (after, hs), (params, w, opened, online)
 
@@ -262,7 +258,7 @@ def backward(plan, residual, dy):
     """The chunk in reverse, and beyond its first state the influence."""
     (params, w, opened, online), (_, dhs), cell = residual, dy, plan.cell
     none, dhs = widen(zeros_like(online.state)), clear_masked(opened.steps.mask, dhs)
-    dfirst, deltas = back_over(cell, w, opened, none, dhs)
+    dfirst, deltas = back_over(plan, w, opened, none, dhs)
     dparams, dxs = cell.weights_bwd(w, opened.steps.xs, opened.seen, opened.saved, deltas)
     past = of_the_past(cell, dfirst, online.influence)
     examples = range(none[0].ndim - 1)

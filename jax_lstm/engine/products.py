@@ -22,13 +22,11 @@ from jax_lstm.doors import check_function, check_text
 from jax_lstm.engine import bptt
 from jax_lstm.engine.cell import AnyCell
 from jax_lstm.engine.doors import check_record
-from jax_lstm.engine.forward_mode import check_tangents, forward_mode
+from jax_lstm.engine.forward_mode import forward_mode, prepare_tangents
 from jax_lstm.engine.functions import Residuals
 from jax_lstm.engine.made import Made
 from jax_lstm.engine.programs import in_one_program, with_sequence
-from jax_lstm.engine.routes import prepare_run
 from jax_lstm.engine.second_order import backward_pair, forward
-from jax_lstm.sharding import vary_together
 
 
 def make_hvp(cell: AnyCell, name: str = "rnn_hvp") -> Callable[..., Any]:
@@ -137,10 +135,9 @@ def make_rop(cell: AnyCell, name: str = "rnn_rop") -> Callable[..., Any]:
     ) -> tuple[Any, Any, Callable[..., Any]]:
         """(state, hs), their tangents, and the way back for cotangents and their tangents."""
         flags = (lengths, mask, resets, reset_state)
-        plan, *given = prepare(
-            cell, params, state, xs, tangents, consts, flags, reverse, residuals, unroll
-        )
-        ys, ys_dot, residual = in_one_program(r_forward, (plan,), *given)
+        given = (params, state, xs, consts, *flags, reverse, residuals, unroll)
+        plan, arrays, dots = prepare(tangents, cell, *given)
+        ys, ys_dot, residual = in_one_program(r_forward, (plan,), arrays, dots)
         back = functools.partial(r_backward, plan, reset_state is not None)
         return ys, ys_dot, jax.tree_util.Partial(back, residual)
 
@@ -173,10 +170,9 @@ def made(
     ) -> Any:
         check_function("loss", loss)
         flags = (lengths, mask, resets, reset_state)
-        plan, *given = prepare(
-            cell, params, state, xs, tangents, consts, flags, reverse, residuals, unroll
-        )
-        return with_sequence(route, (plan, reset_state is not None), loss, *given)
+        given = (params, state, xs, consts, *flags, reverse, residuals, unroll)
+        plan, arrays, dots = prepare(tangents, cell, *given)
+        return with_sequence(route, (plan, reset_state is not None), loss, arrays, dots)
 
     run.__name__ = run.__qualname__ = name
     run.__doc__ = title
@@ -188,16 +184,11 @@ GAUSS_NEWTON = "(value, product) of a loss and of its Gauss-Newton matrix; see `
 FISHER = "(values, product) of losses and of their Fisher matrix; see `make_fisher`."
 
 
-def prepare(cell, params, state, xs, tangents, consts, flags, reverse, residuals, unroll):
-    """Through the doors: the plan, the arrays and their directions; of xs, None where it is held.
-    It is None as well as zeros to a cell without tangents of its own."""
-    lengths, mask, resets, reset_state = flags
-    flags = lengths, mask, resets, reset_state
-    plan, arrays = prepare_run(cell, params, state, xs, consts, *flags, reverse, residuals, unroll)
-    params, _, fresh, state, steps = arrays
-    *dots, xs_dot = check_tangents(tangents, params, fresh, state, steps.xs)
-    dots = *dots, None if tangents[2] is None else xs_dot
-    return plan, *vary_together((arrays, dots))
+def prepare(tangents, cell, *given):
+    """As `prepare_tangents`; but of xs that are held the direction is None, which a cell with
+    tangents of its own makes cheaper than zeros."""
+    plan, arrays, (*dots, xs_dot) = prepare_tangents(tangents, cell, *given)
+    return plan, arrays, (*dots, None if tangents[2] is None else xs_dot)
 
 
 # Routes ---------------------------------------------------------------------------------------
@@ -226,10 +217,16 @@ def value_and_cotangents(loss, state, hs):
     return jax.value_and_grad(loss, (0, 1))(state, hs)
 
 
-def hessian(plan, resets_lead, loss, arrays, dots):
-    ys, ys_dot, residual = forward(plan, *arrays, dots=dots)
+def curved(loss, ys, ys_dot):
+    """The loss of the outputs, its gradient ∇L, and the tangent of that, ∇²L ẏ."""
     of_outputs = functools.partial(value_and_cotangents, loss)
     (value, dys), (_, dys_dot) = jax.jvp(of_outputs, ys, ys_dot)
+    return value, dys, dys_dot
+
+
+def hessian(plan, resets_lead, loss, arrays, dots):
+    ys, ys_dot, residual = forward(plan, *arrays, dots=dots)
+    value, dys, dys_dot = curved(loss, ys, ys_dot)
     both = backward_pair(plan, residual, dys, dys_dot)
     return value, *(in_order(found, resets_lead) for found in both)
 
@@ -246,8 +243,7 @@ def back_from_the_middle(plan, resets_lead, middle, arrays, dots):
 
 def gauss_newton(plan, resets_lead, loss, arrays, dots):
     def middle(ys, ys_dot):
-        of_outputs = functools.partial(value_and_cotangents, loss)
-        (value, _), (_, dys_dot) = jax.jvp(of_outputs, ys, ys_dot)
+        value, _, dys_dot = curved(loss, ys, ys_dot)
         return value, dys_dot
 
     return back_from_the_middle(plan, resets_lead, middle, arrays, dots)

@@ -32,12 +32,11 @@ from jax.export import is_symbolic_dim
 from jax_lstm.engine.bptt import through_prepare
 from jax_lstm.engine.cell import Second
 from jax_lstm.engine.loops import (
-    all_of,
     every_step,
     fork_of_h,
     open_steps,
-    room,
-    run_segment,
+    run_alone,
+    seen_of,
     zeros_of_weights,
 )
 from jax_lstm.engine.segments import (
@@ -51,12 +50,17 @@ from jax_lstm.engine.segments import (
     over_segments,
     segment_length,
     segment_of,
-    shift,
     where,
     widen,
     zeros_like,
 )
-from jax_lstm.engine.tangents import deltas_of, step_jvp, transposed, weights_jvp
+from jax_lstm.engine.tangents import (
+    deltas_of,
+    loop_jvp,
+    step_alone_jvp,
+    transposed,
+    weights_jvp,
+)
 
 # The tangents of a cell's backward ------------------------------------------------------------
 
@@ -78,10 +82,6 @@ def prepare_jvp(cell, params, params_dot, consts):
     return pair_of(lambda params: cell.prepare(params, consts), (params,), (params_dot,))[1]
 
 
-def step_alone_jvp(cell, *given):
-    return step_jvp(cell, *given), None
-
-
 def slopes_jvp(cell, w, xs, prevs, saved, w_dot, xs_dot, prevs_dot, more_dots):
     def run(w, xs, prevs):
         _, saved = jax.vmap(cell.step, (None, 0, 0))(w, prevs, cell.project(w, xs))
@@ -99,7 +99,7 @@ def weights_bwd_jvp(cell, *given):
 
 
 def step_back_jvp(cell, at, now, now_dot, dstate, dstate_dot):
-    """`step_back` of bptt.py, and its tangent: (dprev, delta, dfresh) of each."""
+    """`step_back` of loops.py, and its tangent: (dprev, delta, dfresh) of each."""
     seen, slopes, mask, reset = now
     given = at.w, seen, slopes, dstate, at.w_dot, *now_dot, dstate_dot
     found = []
@@ -147,26 +147,14 @@ def weights_of(plan, params, consts, fresh, state, steps, params_dot, fresh_dot)
 def run_tangents(plan, at, carry, steps, xs_dot):
     """K steps forward, and then their tangents."""
     cell, (state, state_dot) = plan.cell, carry
-    ks = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
-    carry = state, room(cell, at.w, all_of, state, steps.xs)
-    after, kept = run_segment(plan, at.w, at.fresh, all_of, carry, ks, steps)
+    after, kept = run_alone(plan, at.w, at.fresh, state, steps)
     opened = open_steps(plan, at.w, at.fresh, state, kept, steps)
     given = opened.steps.xs, opened.seen, opened.saved
     xs_dot = clear_masked(steps.mask, xs_dot)
-    deltas = deltas_of(cell, at.w, opened)
+    deltas = deltas_of(cell, at.w, opened.seen, opened.slopes)
     delta_dots = weights_jvp(cell, at.w, given, deltas, at.dw_dot, xs_dot)
-
-    own_step_jvp = second_of(cell).step_jvp
-
-    def body(state_dot, now):
-        (seen, slopes, mask, reset), delta_dot = now
-        seen_dot = state_dot if reset is None else where(reset, at.fresh_dot, state_dot)
-        new, more = own_step_jvp(at.w, seen, slopes, seen_dot, delta_dot)
-        new = where(mask, cast_like(new, state_dot), seen_dot)
-        return new, (new, more)
-
-    now = every_step(opened), delta_dots
-    after_dot, dots = lax.scan(body, state_dot, now, reverse=plan.reverse, unroll=plan.unroll)
+    dots = at.fresh_dot, state_dot, delta_dots
+    after_dot, (_, *dots) = loop_jvp(plan, at.w, opened, *dots, second_of(cell).step_jvp)
     return (after, after_dot), Kept(kept, *dots)
 
 
@@ -217,10 +205,7 @@ def segment_bwd(plan, at, first, kept, steps, xs_dot, carry, dhs, dhs_dot):
         _, kept = run_tangents(plan, at, first, steps, xs_dot)
     state, state_dot = first
     opened = open_steps(plan, at.w, at.fresh, state, kept.steps, steps)
-    seen_dot = shift(state_dot, kept.states_dot, plan.reverse)
-    if steps.resets is not None:
-        fresh_dot = jax.tree.map(lambda x: x[None], at.fresh_dot)
-        seen_dot = where(steps.resets, fresh_dot, seen_dot)
+    seen_dot = seen_of(plan, state_dot, kept.states_dot, at.fresh_dot, steps.resets)
     seen_dot, xs_dot = clear_masked(steps.mask, (seen_dot, xs_dot))
     xs, seen, saved = opened.steps.xs, opened.seen, opened.saved
     saved_dot, slopes_dot = clear_masked(

@@ -70,14 +70,23 @@ def step_jvp(cell, w, seen, slopes, seen_dot, delta_dot):
     return transposed(lambda d: cell.step_bwd(w, seen, slopes, d), at, (at, delta_dot))
 
 
-def deltas_of(cell, w, opened):
+def step_alone_jvp(cell, *given):
+    """`step_jvp` as a `Second` has it, of a cell that keeps nothing more of a step."""
+    return step_jvp(cell, *given), None
+
+
+def deltas_of(cell, w, seen, slopes):
     """The shapes of the deltas of some steps."""
     at = lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
-    seen, slopes = jax.tree.map(at, (opened.seen, opened.slopes))
-    delta = lambda seen, slopes: cell.step_bwd(w, seen, slopes, widen(seen))[1]
-    T = jax.tree.leaves(opened.seen)[0].shape[0]
+    T = jax.tree.leaves(seen)[0].shape[0]
     like = lambda d: jax.ShapeDtypeStruct((T, *d.shape), d.dtype)
-    return jax.tree.map(like, jax.eval_shape(delta, seen, slopes))
+    return jax.tree.map(like, delta_of(cell, w, *jax.tree.map(at, (seen, slopes))))
+
+
+def delta_of(cell, w, seen, slopes):
+    """The shape of the delta of one step."""
+    delta = lambda seen, slopes: cell.step_bwd(w, seen, slopes, widen(seen))[1]
+    return jax.eval_shape(delta, seen, slopes)
 
 
 def direction_of_weights(cell, params, params_dot, w, state, xs):
@@ -132,24 +141,32 @@ def run_jvp(plan, keep, primals, tangents):
     return out, (cast_like(last_dot, state), kept_dot, firsts_dot)
 
 
-def segment_jvp(plan, w, opened, w_dot, direction, fresh_dot, state_dot, xs_dot):
-    """The tangents of K steps: of the state after them, and of what `all_of` picks of each."""
-    cell, mask = plan.cell, opened.steps.mask
-    xs_dot = clear_masked(mask, xs_dot)
-    deltas = deltas_of(cell, w, opened)
-    steps = opened.steps.xs, opened.seen, opened.saved
-    delta_dots = weights_jvp(cell, w, steps, deltas, direction, xs_dot)
+def loop_jvp(plan, w, opened, fresh_dot, state_dot, delta_dots, one):
+    """K steps of a tangent: that of the state after them; and of each those of what it saw, of the
+    state after it, and what else `one`, a `step_jvp` of `Second`, returned."""
 
     def body(state_dot, now):
         delta_dot, (seen, slopes, mask, reset) = now
         seen_dot = state_dot if reset is None else where(reset, fresh_dot, state_dot)
-        new = step_jvp(cell, w, seen, slopes, seen_dot, delta_dot)
+        new, more = one(w, seen, slopes, seen_dot, delta_dot)
         new = where(mask, cast_like(new, state_dot), seen_dot)
-        return new, (seen_dot, new)
+        return new, (seen_dot, new, more)
 
     now = delta_dots, loops.every_step(opened)
-    scan = functools.partial(lax.scan, reverse=plan.reverse, unroll=plan.unroll)
-    last_dot, (seen_dots, dots) = scan(body, state_dot, now)
+    return lax.scan(body, state_dot, now, reverse=plan.reverse, unroll=plan.unroll)
+
+
+def segment_jvp(plan, w, opened, w_dot, direction, fresh_dot, state_dot, xs_dot):
+    """The tangents of K steps: of the state after them, and of what `all_of` picks of each."""
+    cell, mask = plan.cell, opened.steps.mask
+    xs_dot = clear_masked(mask, xs_dot)
+    deltas = deltas_of(cell, w, opened.seen, opened.slopes)
+    steps = opened.steps.xs, opened.seen, opened.saved
+    delta_dots = weights_jvp(cell, w, steps, deltas, direction, xs_dot)
+    one = functools.partial(step_alone_jvp, cell)
+    last_dot, (seen_dots, dots, _) = loop_jvp(
+        plan, w, opened, fresh_dot, state_dot, delta_dots, one
+    )
     seen_dots = clear_masked(mask, seen_dots)
     if cell.saved_jvp is not None:
         saved_dots = cell.saved_jvp(w, opened.seen, opened.saved, seen_dots, delta_dots)
@@ -167,13 +184,13 @@ def saved_of(step, project, w, seen, xs):
 
 def kept_again(plan, w, fresh, first, steps):
     """What `all_of` picks of the steps of a segment."""
-    return checkpoint_name(loops.run_again(plan, w, fresh, first, steps), STATES)
+    return checkpoint_name(loops.run_alone(plan, w, fresh, first, steps)[1], STATES)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def run_again(plan, params, w, fresh, first, steps):
     """All that `all_of` picks of the steps of a segment, w being what `prepare` made of params."""
-    return loops.run_again(plan, w, fresh, first, steps)
+    return loops.run_alone(plan, w, fresh, first, steps)[1]
 
 
 @run_again.defjvp

@@ -38,7 +38,14 @@ FILES = [
     *(f"engine/{name}.py" for name in ("bptt", "segments", "routes", "parallel", "forward_mode")),
 ]
 SHARED = {  # files of cells that have no row of their own
-    "cells/packed.py": ("light_gru", "janet", "fast_grnn", "peephole_lstm", "multiplicative_lstm"),
+    "cells/packed.py": (
+        "light_gru",
+        "janet",
+        "fast_grnn",
+        "peephole_lstm",
+        "multiplicative_lstm",
+        "cfn",
+    ),
     "cells/exponential.py": ("slstm", "mlstm"),
 }
 
