@@ -70,7 +70,7 @@ def total(dy, y):
 
 
 def floats(tree):
-    return [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return floating(tree)[0]
 
 
 def ask(f, args, names, rng, every=True):
