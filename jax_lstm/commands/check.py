@@ -115,7 +115,7 @@ def judge(function, arguments, reference, seed, json_file):
         raise ValueError(f"a function is named FILE.py:NAME; got {function!r}")
     try:
         things = runpy.run_path(file)
-    except Exception as error:  # it is somebody's
+    except Exception as error:  # somebody's file may raise anything: it is told as bad input
         raise ValueError(f"{file} cannot be run: {referee.first_line(error)}") from None
     wanted = [name, arguments or f"{name}_args", *([reference] if reference else [])]
     missing = [k for k in wanted if k not in things]

@@ -60,7 +60,9 @@ def one_step_each(function, brought, verdict):
                     return f"step t={t} by itself: {wrong_step(found, given, table, dtype)}"
             names = ", ".join(g.name for g in given)
             right = f"{'step t=0' if blind else 'every step'} by itself is right ({names})"
-    except Exception as error:  # it may have been made for this problem alone
+    except Exception as error:
+        # somebody's function may raise anything, and return anything, at a problem that it was not
+        # made for; the verdict stands already, and the sentence beside it tells the error
         return f"step t={t} by itself could not be asked: {referee.first_line(error)}"
     if blind:
         return f"{right}; the others need {' and '.join(unsaid)}, at which the function never looks"

@@ -12,6 +12,7 @@ from jax_lstm import referee
 from jax_lstm.diagnosis.brought import dtype_of
 from jax_lstm.diagnosis.switches import is_forward
 from jax_lstm.diagnosis.tables import noise_of
+from jax_lstm.referee.search import eps_of
 
 STATES = ("hs", "cs")
 
@@ -33,7 +34,7 @@ def judge_forward(kind, problem, ours, loss_value=None):
     given = [referee.Given(k, k, x, np.ones(x.shape, bool)) for k, x in want.items()]
     noise = noise_of(kind._replace(gradients=every), problem, right)
     dtypes = [dtype_of(x, x) for x in want.values()]
-    eps = max(float(np.finfo(k).eps) if k != "bfloat16" else 2.0**-7 for k in dtypes)
+    eps = max(map(eps_of, dtypes))
     agrees = lambda found: referee.distances(given, noise, found).agrees(eps).all(0)
     names = ", ".join(want)
     if agrees(right)[0]:

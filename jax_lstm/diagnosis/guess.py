@@ -23,6 +23,7 @@ from jax_lstm.interop.described import LETTERS
 from jax_lstm.interop.layouts import LAYOUTS
 from jax_lstm.notation import GATES
 from jax_lstm.printing import listing
+from jax_lstm.referee.search import eps_of
 
 CALLED = {  # what people call what is no weight
     "xs": ("xs", "x", "X", "input", "inputs"),
@@ -163,10 +164,7 @@ def is_right(brought, given):
     truth = finish(truth) if finish else truth
     truth |= {"db again": truth["db"]}
     noise |= {"db again": noise["db"]}
-    rounding = max(
-        float(np.finfo(np.float32).eps),
-        float(np.finfo(dtype).eps) if dtype != "bfloat16" else 2.0**-7,
-    )
+    rounding = max(eps_of("float32"), eps_of(dtype))
     return bool(referee.distances(given, noise, truth).agrees(rounding).all())
 
 

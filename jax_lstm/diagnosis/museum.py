@@ -23,10 +23,10 @@ GITHUB = "https://github.com/"
 class Exhibit(NamedTuple):
     """One wrong gradient.
 
-    name, where: the key, and the software with the year of the thread. thread: its address; more
-    of them for what mended it. did: the mistake, exactly. made: how it is made here. caught: what
-    would have caught it. gradient(problem): the wrong one, {leaf: array}. change(problem): the
-    problem that it shows at.
+    name, where: the key, and the software with the year of the thread. threads: their addresses,
+    those of what mended it as well. did: the mistake, exactly. made: how it is made here. caught:
+    what would have caught it. gradient(problem): the wrong one, {leaf: array}. change(problem): the
+    problem that it shows at. source: the file, where no thread but the source was read.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Exhibit(NamedTuple):
     caught: str
     gradient: Callable[[Problem], dict[str, Any]]
     change: Callable[[Problem], Problem] = lambda problem: problem
+    source: str = ""
 
 
 # How they are made ----------------------------------------------------------------------------
@@ -157,13 +158,14 @@ EXHIBITS = (
     Exhibit(
         "remembered",
         "ROOT's TMVA on a CPU, layers that remember their state",
-        ("root-project/root/blob/07f10cef55/tmva/tmva/inc/TMVA/DNN/RNN/LSTMLayer.h",),
+        (),
         "A layer may start from the state that it remembers, and its backward takes zeros for "
         "that state at the first step. This is read from the source; no thread is known.",
         "the switch `state zero in backward`; the numbers are those of a published example, "
         "Gomez', run on from its last state",
         "a gradient check with h0 and c0 that are not zero",
         lambda _: published("gomez"),
+        source="ROOT at 07f10cef55: tmva/tmva/inc/TMVA/DNN/RNN/LSTMLayer.h",
     ),
     Exhibit(
         "dropout",
@@ -337,6 +339,8 @@ def facts(exhibit):
     yield "would have caught it", exhibit.caught
     for thread in exhibit.threads:
         yield "read in", GITHUB + thread
+    if exhibit.source:
+        yield "read in", exhibit.source
 
 
 def page(exhibits=EXHIBITS):

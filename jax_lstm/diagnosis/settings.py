@@ -76,9 +76,7 @@ def read_reduction(text):
     last = bool(re.search(r"\blast( step)?\b", text))
     rest = re.sub(r"\b(the )?last( step)?( only| alone)?\b", " ", text)
     words = [w for w in re.split(r"[\s,]+", rest.strip()) if w and w not in ("over", "and", "the")]
-    if not set(words) <= {"sum", "mean", *(k for k in {w.lower() for w in words} if k in OVER)} | {
-        w for w in words if w.lower() in OVER
-    }:
+    if not all(w in ("sum", "mean") or w.lower() in OVER for w in words):
         raise wrong
     axes = "".join(OVER[w.lower()] for w in words if w.lower() in OVER)
     if "mean" in words:

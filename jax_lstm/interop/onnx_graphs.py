@@ -288,11 +288,9 @@ def to_onnx(params: Any, path: Any = None, *, reverse: bool = False) -> Any:
         told = {"hidden_size": arrays["R"].shape[2], "direction": both, **attributes}
         nodes.append(onnx.helper.make_node(operator, ins, outs, **told))
         now = "hs" if n == len(layers) - 1 else f"hs_{n}"
-        flat = [f"Y_{n}", f"turned_{n}"], [f"turned_{n}", now]
-        nodes.append(
-            onnx.helper.make_node("Transpose", flat[0][:1], flat[0][1:], perm=(0, 2, 1, 3))
-        )
-        nodes.append(onnx.helper.make_node("Reshape", [f"turned_{n}", "flat"], flat[1][1:]))
+        turned = f"turned_{n}"
+        nodes.append(onnx.helper.make_node("Transpose", [f"Y_{n}"], [turned], perm=(0, 2, 1, 3)))
+        nodes.append(onnx.helper.make_node("Reshape", [turned, "flat"], [now]))
         for k in fields:
             ends[k].append(f"{k}_{n}")
     weights.append(onnx.numpy_helper.from_array(np.array([0, 0, -1], np.int64), "flat"))

@@ -70,7 +70,7 @@ def total(dy, y):
 
 
 def floats(tree):
-    return [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return floating(tree)[0]
 
 
 def ask(f, args, names, rng, every=True):
@@ -119,7 +119,7 @@ def run(pieces, *args):
         try:
             jax.eval_shape(piece, *args)
             sound[name] = piece
-        except Exception as error:  # it is somebody's: it may raise anything
+        except Exception as error:  # somebody's function may raise anything: `why` tells it
             why[name] = first_line(error)
     if not sound:
         return {}, {}, why
@@ -127,11 +127,11 @@ def run(pieces, *args):
     try:
         found, again = (jax.tree.map(np.asarray, program(*args)) for _ in range(2))
         return found, again, why
-    except Exception as error:
+    except Exception as error:  # likewise, where it is compiled or runs
         if len(sound) == 1:
             return {}, {}, why | dict.fromkeys(sound, first_line(error))
     found, again = {}, {}
-    for name, piece in sound.items():  # one of them cannot be compiled or run: which?
+    for name, piece in sound.items():  # which one raised? Alone it says so, in `why`
         one, twice, said = run({name: piece}, *args)
         found, again, why = found | one, again | twice, why | said
     return found, again, why

@@ -52,7 +52,7 @@ def seen_by(function, code):
     """{name: thing} of what its code names, and that of the functions that are written in it."""
     things = {k: function.__globals__[k] for k in code.co_names if k in function.__globals__}
     for cell_of, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
-        with contextlib.suppress(ValueError):  # it is empty yet
+        with contextlib.suppress(ValueError):  # an empty cell: the name has no value yet
             things[cell_of] = cell.cell_contents
     for part in code.co_consts:
         if inspect.iscode(part):
@@ -69,8 +69,8 @@ def note(things, found, seen, deeper):
         elif not (inspect.ismodule(x) or inspect.isclass(x) or callable(x)):
             try:
                 leaves = jax.tree.leaves_with_path(x)
-            except Exception:  # keys that do not sort, and the like: no tree of arrays
-                continue
+            except Exception:  # somebody's class flattens itself, and may raise anything: what is
+                continue  # no tree of arrays has none to name, and no verdict needs it
             for path, leaf in leaves:
                 if is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating):
                     found.setdefault(f"{name}{jax.tree_util.keystr(path)}", leaf)

@@ -5,7 +5,6 @@ steps where the function continues to complex numbers, and central differences w
 chosen by the rounding that the values show. A verdict is "right", "WRONG" or "too noisy to say".
 """
 
-import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -105,6 +104,8 @@ def check(
             answers += batch_of_one(at, asked, batch) if batch is not None else ()
         answers += none_at_all(at, asked, names, constants)
     answers += rounding(f, reference, args, names, seed)
+    if setting.refused:
+        answers.append(failed("the arguments as they are", setting.refused))
     return CheckReport(at.first, tuple(answers))
 
 
@@ -239,18 +240,32 @@ def by_values(at, asked: Asked, V):
     found, error = derivatives(values, steps, coarse)
     if coarse > EPS:
         return found, error, "differences"
-    with contextlib.suppress(Exception), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        shift = jnp.asarray([1j * IMAGINARY])
-        program = quick_jit(lambda leaves, V: along_all(asked.numbers, leaves, V, shift))
-        exact = np.imag(np.asarray(program(asked.leaves, jnp.asarray(V)))[:, 0]) / IMAGINARY
-        size = np.abs(values).max((0, 1, 2))
-        near = np.abs(exact - found) <= SURE * error + EXACT["differences"] * (np.abs(found) + size)
-        if near[np.isfinite(error)].all() and np.isfinite(exact).all():
-            sure = error <= SURELY * np.abs(found) + 1e-6 * size  # elsewhere is a kink, say
-            fine = np.minimum(error, 64 * EPS * (np.abs(exact) + size))
-            return np.where(sure, exact, found), np.where(sure, fine, error), "complex steps"
+    exact = by_complex_steps(asked, V)
+    if exact is None:
+        return found, error, "differences"
+    size = np.abs(values).max((0, 1, 2))
+    near = np.abs(exact - found) <= SURE * error + EXACT["differences"] * (np.abs(found) + size)
+    if near[np.isfinite(error)].all():
+        sure = error <= SURELY * np.abs(found) + 1e-6 * size  # elsewhere is a kink, say
+        fine = np.minimum(error, 64 * EPS * (np.abs(exact) + size))
+        return np.where(sure, exact, found), np.where(sure, fine, error), "complex steps"
     return found, error, "differences"
+
+
+def by_complex_steps(asked: Asked, V):
+    """The same derivatives, or None where f does not continue to complex numbers."""
+    shift = jnp.asarray([1j * IMAGINARY])
+    program = quick_jit(lambda leaves, V: along_all(asked.numbers, leaves, V, shift))
+    with warnings.catch_warnings():
+        # f is made for real numbers, and may make such of these: the derivatives are then far from
+        # the differences, and the caller drops them
+        warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
+        try:
+            shifted = np.asarray(program(asked.leaves, jnp.asarray(V)))
+        except Exception:  # or raise anything: it never promised to continue. Its real values have
+            return None  # just run, and are the truth
+    exact = np.imag(shifted[:, 0]) / IMAGINARY
+    return exact if np.isfinite(exact).all() else None
 
 
 def batch_of_one(at, asked: Asked, batch):
@@ -265,7 +280,7 @@ def batch_of_one(at, asked: Asked, batch):
     one = tuple(first(arg, axis) for arg, axis in zip(at.setting.args, batch, strict=True))
     try:
         alone = ask(asked.f, one, asked.names, at.rng, every=False)
-    except Exception as error:
+    except Exception as error:  # somebody's function may raise anything: that is the verdict
         yield failed(name.strip(", "), first_line(error))
         return
     yield from gradient(at, alone, name)
@@ -287,7 +302,7 @@ def none_at_all(at, asked: Asked, names, constants) -> Iterator[Answer]:
     try:
         ys, vjp = jax.vjp(lambda *args: floats(asked.f(*args)), *args)
         found = vjp([jnp.asarray(dy) for dy in asked.dys[0][: len(ys)]])
-    except Exception as error:
+    except Exception as error:  # likewise
         yield failed("cotangents of whole numbers", first_line(error))
         return
     pairs = zip(jax.tree.leaves(args), jax.tree.leaves(found), strict=True)
@@ -323,7 +338,7 @@ def rounding(f, reference, args, names, seed) -> Iterator[Answer]:
         )
         try:
             rows = [*compare_routes(routes, low, names=names, seed=seed)]
-        except Exception as error:
+        except Exception as error:  # the reference may raise anything; of f a row of them tells
             yield wordless(name, REFUSED, first_line(error))
             continue
         for row in rows[1:] if len(rows) > 1 else rows:

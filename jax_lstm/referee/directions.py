@@ -81,9 +81,7 @@ def compare_hvp(
 
 
 def report(kind, functions, args, names, seed):
-    check_functions("functions", functions)
-    rows = compare_directions(kind, functions, args, names=names, seed=seed)
-    return Report(tuple(rows))
+    return Report(tuple(compare_directions(kind, functions, args, names=names, seed=seed)))
 
 
 def compare_directions(

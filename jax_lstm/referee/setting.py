@@ -25,11 +25,13 @@ EPS = 2.0**-52
 
 
 class Setting(NamedTuple):
-    """The arguments as they are run, and the first line of the report. wide: in float64."""
+    """The arguments as they are run, and the first line of the report. wide: in float64; refused:
+    what the rule said of the arguments as they are, which f takes."""
 
     args: tuple[Any, ...]
     wide: bool
     first: str
+    refused: str | None = None
 
     def context(self):
         narrow = jax.default_matmul_precision(PRECISION)
@@ -62,11 +64,12 @@ def names_of(f, args, names):
     """The caller's, or those of the signature where it has one for each."""
     if names is not None:
         return tuple(names)
-    with contextlib.suppress(TypeError, ValueError):
-        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    found = []
+    with contextlib.suppress(TypeError, ValueError):  # not all that can be called has a signature
         found = [k for k, p in inspect.signature(f).parameters.items() if p.kind in kinds]
-        if len(found) >= len(args):
-            return tuple(found[: len(args)])
+    if len(found) >= len(args):
+        return tuple(found[: len(args)])
     return tuple(f"args[{n}]" for n in range(len(args)))
 
 
@@ -87,7 +90,9 @@ def find_setting(f, args, names):
     if clash is None:
         narrow = [k for k in floating if k != "float64"]
         how = "are run in float64" if narrow else "are run as they are, in float64"
-        return Setting(tuple(wide), True, f"{', '.join(parts)} {how}{others}")
+        takes = raises(lambda: jax.eval_shape(f, *given)) is None
+        refused = why_not(f, given) if narrow and takes else None
+        return Setting(tuple(wide), True, f"{', '.join(parts)} {how}{others}", refused)
     with jax.default_matmul_precision(PRECISION):
         also = why_not(f, given)
     closed = [f"`{k}` ({x.dtype})" for k, x in closed_over(f).items() if str(x.dtype) != "float64"]
@@ -133,7 +138,7 @@ def raises(function):
     """What an error says, of whatever kind, or None."""
     try:
         function()
-    except Exception as error:  # it is somebody's function
+    except Exception as error:  # somebody's function may raise anything: the caller tells it
         return first_line(error)
     return None
 
@@ -147,9 +152,7 @@ def kind_of(eps):
 
 def look(setting, f, reference, rng):
     """An At, of what f's program shows."""
-    eps, iterates = EPS, False
-    with contextlib.suppress(Exception):  # what cannot be traced is told by its questions
-        eps, iterates = inside(f, setting.args)
+    eps, iterates = inside(f, setting.args)
     at = At(setting, reference, max(EPS, eps), iterates, rng, setting.first)
     more = f"; inside, f goes down to {kind_of(at.eps)}" if at.eps > at.own else ""
     more += f"; it iterates till something is small: {LOOSE:.0e} is allowed" if iterates else ""

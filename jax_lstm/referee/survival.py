@@ -14,9 +14,9 @@ from jax_lstm.referee.report import first_line
 from jax_lstm.referee.verdicts import judged
 
 
-def agreement(at, asked, pair, found, why):
-    """The Answers to a `transforms.Twice`."""
-    keys = f"{pair.name} under", f"{pair.name} plain"
+def agreement(at, pair, found, why, plain=None):
+    """The Answers to a `transforms.Twice`; plain: the name in `found` that pairs share."""
+    keys = f"{pair.name} under", plain or f"{pair.name} plain"
     said = [why[k] for k in keys if k in why]
     if said:
         yield failed(pair.name, said[0]) if pair.must else wordless(pair.name, REFUSED, said[0])
@@ -44,17 +44,12 @@ def everywhere(at, asked: Asked) -> Iterator[Answer]:
     found, _, why = run(pieces, asked.leaves, asked.dys[0])
     yield from eagerly(at, asked, found)
     for p in pairs:
-        both = {f"{p.name} {k}": x for k, x in (("under", f"{p.name} under"), ("plain", "plain"))}
-        yield from agreement(
-            at,
-            asked,
-            p,
-            {k: found[x] for k, x in both.items() if x in found},
-            {k: why[x] for k, x in both.items() if x in why},
-        )
+        yield from agreement(at, p, found, why, "plain")
     if "second" in why:
         yield wordless("grad of grad", REFUSED, why["second"])
-    elif "along" in found:
+    elif "along" in why:
+        yield wordless("grad of grad", UNTRIED, why["along"])
+    else:
         table = found["along"].reshape(1, len(steps), -1, 1)
         want, error = derivatives(table, steps, max(at.eps, at.own))
         got = found["second"].reshape(1, 1)
@@ -71,14 +66,14 @@ def eagerly(at, asked: Asked, found):
     try:
         asked.f(*given)
         plain = asked.cotangents(asked.leaves, whole, dy)
-    except Exception as error:
+    except Exception as error:  # somebody's function may raise anything: that is the verdict
         yield failed("without jit", first_line(error))
         return
     if "plain" not in found:
         return
     pair = transforms.Twice("jit", len, len, asked.names, True)
     both = {"jit under": found["plain"], "jit plain": [np.asarray(x) for x in plain]}
-    yield from agreement(at, asked, pair, both, {})
+    yield from agreement(at, pair, both, {})
     kept = all(
         np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
         for a, b in zip(jax.tree.leaves(given), jax.tree.leaves(at.setting.args), strict=True)
@@ -97,7 +92,7 @@ def where_told(at, asked: Asked, batch, carry, mask) -> Iterator[Answer]:
         pairs.append(transforms.under_vmap(asked, transforms.axes_of(args, batch)))
         try:
             pairs.append(transforms.under_shard_map(asked, args, batch))
-        except Exception as error:
+        except Exception as error:  # f at twice the examples may raise anything: no rule has run
             yield wordless("shard_map", UNTRIED, first_line(error))
     if carry is None:
         yield wordless("scan", UNTRIED, "`carry` does not name the state")
@@ -112,4 +107,4 @@ def where_told(at, asked: Asked, batch, carry, mask) -> Iterator[Answer]:
         pieces |= {f"{p.name} plain": p.plain for p in pairs}
         found, _, why = run(pieces, asked.leaves, asked.dys[0])
         for p in pairs:
-            yield from agreement(at, asked, p, found, why)
+            yield from agreement(at, p, found, why)

@@ -77,6 +77,12 @@ def eager_only():
     return with_rule(f, kept(f), bwd)
 
 
+def wide_alone():
+    """Right in float64; of x in float32 the rule multiplies two dtypes."""
+    f, twos = lambda x: 2 * x, np.full((4, 3), 2.0)
+    return with_rule(f, kept(f), lambda r, dy: (jax.lax.mul(dy, twos),))
+
+
 def only_both():
     """The rule reads all of the first cotangent's sign from the second: alone it is lost."""
     f = lambda x: (jnp.sin(x), jnp.cos(x))
@@ -173,5 +179,6 @@ WRONG = {
     "other bits at every call": Rule(drifting(), (X,)),
     "noisy: a factor of 1.5": Rule(far_away_by(3), (X,)),
     "rule that cannot be traced": Rule(eager_only(), (X,), {}, "raises"),
+    "rule that raises but in float64": Rule(wide_alone(), (X,), {}, "the arguments as they are"),
     "right once, wrong twice": Rule(stop, (X,), {}, "grad of grad"),
 }

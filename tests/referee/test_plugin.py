@@ -20,14 +20,17 @@ plain = lambda x: x * x * x
 
 
 def test_the_fixture_of_pytest(tmp_path):
-    """Nothing is imported until a test asks; right passes, wrong fails with the table."""
+    """Nothing is imported until a test asks; right passes, wrong fails with the table, and what
+    float32 rounds away is skipped with a word."""
     (tmp_path / "test_mine.py").write_text(
         f"import sys\nLOADED = {{'jax', 'jax_lstm'}} & set(sys.modules)\n{FILE}\n"
         "def test_right(gradient_check):\n"
         "    assert not LOADED and gradient_check(plain, cube_args)\n"
         "def test_wrong(gradient_check):\n    gradient_check(cube, cube_args)\n"
+        "rounded = lambda x: (x.astype('float32') + 1e8).astype(x.dtype)\n"
+        "def test_noisy(gradient_check):\n    gradient_check(rounded, cube_args)\n"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "jax_lstm_pytest", "test_mine.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "jax_lstm_pytest", "test_mine.py"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [*command, "-p", "no:cacheprovider"],
@@ -37,5 +40,6 @@ def test_the_fixture_of_pytest(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
+    assert "1 failed, 1 passed, 1 skipped" in done.stdout, done.stdout + done.stderr
+    assert "too noisy to say: the output, dx" in done.stdout
     assert "0.666667 times the right one" in done.stdout
