@@ -148,17 +148,19 @@ def said(error):
 @contextlib.contextmanager
 def deaf_to_closed_loops():
     """Where a write fails, threads of tensorstore still tell asyncio of other writes that failed,
-    after orbax has closed its loop. Each would print a traceback beside our sentence, and may come
-    late: so a write that failed, which ends the run, leaves the hook; others take it away."""
-    before = sys.excepthook
+    after orbax has closed its loop. What that raises can reach nobody, and Python would print it
+    beside our sentence. It may come late, so a write that fails, by which a run ends, leaves the
+    hook there; one that does not takes it away."""
+    before = sys.unraisablehook
 
-    def hook(kind, error, trace):
-        if not (issubclass(kind, RuntimeError) and str(error) == "Event loop is closed"):
-            before(kind, error, trace)
+    def hook(found):
+        closed = str(found.exc_value) == "Event loop is closed"
+        if not (closed and found.exc_type is RuntimeError):
+            before(found)
 
-    sys.excepthook = hook
+    sys.unraisablehook = hook
     yield
-    sys.excepthook = before
+    sys.unraisablehook = before
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import errno
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -104,12 +105,12 @@ def test_what_a_killed_save_left_is_no_checkpoint_and_goes(tmp_path):
 )
 def test_a_save_that_fails_leaves_what_was(where, error, tmp_path, monkeypatch):
     folder = save(tmp_path, 10)
-    hook = sys.excepthook
+    hook = sys.unraisablehook
 
     def fail(*args, **options):
         raise error
 
-    monkeypatch.setattr(sys, "excepthook", hook)  # a save that fails leaves its own
+    monkeypatch.setattr(sys, "unraisablehook", hook)  # a save that fails leaves its own
     monkeypatch.setattr(checkpoints, where, fail)
     with pytest.raises(Failed, match=r"step 20 cannot be written: .*No space left on device; what"):
         save(tmp_path, 20)
@@ -117,7 +118,21 @@ def test_a_save_that_fails_leaves_what_was(where, error, tmp_path, monkeypatch):
     assert len(list(folder.iterdir())) == 2
     assert_is(checkpoints.last_good(tmp_path), 10)
     save(tmp_path, 20)
-    assert sys.excepthook is hook
+    assert sys.unraisablehook is hook
+
+
+def test_what_threads_say_of_a_closed_loop_alone_is_not_heard(monkeypatch):
+    heard = []
+    monkeypatch.setattr(sys, "unraisablehook", heard.append)
+    closed, other = (
+        types.SimpleNamespace(exc_type=RuntimeError, exc_value=RuntimeError(says))
+        for says in ("Event loop is closed", "another")
+    )
+    with pytest.raises(checkpoints.Unwritten), checkpoints.deaf_to_closed_loops():
+        raise checkpoints.Unwritten
+    sys.unraisablehook(closed)
+    sys.unraisablehook(other)
+    assert heard == [other]
 
 
 def test_a_full_disk(tmp_path):
