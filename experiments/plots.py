@@ -31,7 +31,7 @@ def draw_again(directory):
     """The pictures of a run's folder, from what it wrote: of the experiment that its config.json
     names, or else of results/EXPERIMENT/run."""
     name = directory.absolute().parent.name
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    with contextlib.suppress(FileNotFoundError):  # not every experiment writes one
         name = record.read_json(directory / "config.json").get("experiment", name)
     DRAW.get(name, char_lm.draw)(directory)
 

@@ -28,7 +28,6 @@ from experiments.char_lm.sample import prompt_of, sample
 from experiments.char_lm.summary import summarise, summary_table
 from experiments.kit import (
     check_gradients,
-    checkpoints,
     command,
     events,
     machines,
@@ -37,7 +36,7 @@ from experiments.kit import (
     training,
 )
 from experiments.kit import language_model as lm
-from experiments.kit.clipping import check_dh, limit_dh, read_dh
+from experiments.kit.clipping import limited
 from experiments.kit.config import (
     BadInput,
     Count,
@@ -79,15 +78,12 @@ class Config(lm.LanguageModelConfig, TrainingConfig):
 
 def run(config):
     """The experiment, from a Config to its summary; everything else is in the folder it names."""
-    events.check_events(config)
-    check_dh(config)
-    machines.start(config)
+    training.start(config)
     routes = routes_of(config)
     source = lm.read_text(config)
     data = lm.cut(config, source.characters)
     prompt = prompt_of(config, data.vocabulary, source.characters)
-    directory = record.open_directory(config, "char_lm")
-    with checkpoints.locked(directory), record.explain_interruption(directory):
+    with training.folder(config, "char_lm") as directory:
         return experiment(config, routes, source.about, data, prompt, directory)
 
 
@@ -150,8 +146,7 @@ def experiment(config, routes, about, data, prompt, directory):
 
 def routes_of(config):
     """{"by_hand": Route, "autodiff": Route}"""
-    sequence = lstm if config.dh is None else limit_dh(*read_dh(config.dh))
-    hand = by_hand(config.residuals, sequence)
+    hand = by_hand(config.residuals, limited(config) or lstm)
     return {"by_hand": ROUTES["step"] if config.gradient == "step" else hand, "autodiff": AUTODIFF}
 
 

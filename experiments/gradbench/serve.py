@@ -69,7 +69,7 @@ def answer(message):
             case "evaluate":
                 return evaluate(message)
         return {}
-    except Exception as error:
+    except Exception as error:  # the client waits for an answer, and is told whatever it is
         return {"success": False, "error": "".join(traceback.format_exception_only(error)).strip()}
 
 

@@ -11,6 +11,7 @@ next save. Nothing here is ever unpickled.
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -42,6 +43,10 @@ class Checkpoint(NamedTuple):
 
 class Damaged(ValueError):
     """A checkpoint is not what its manifest says."""
+
+
+class Unwritten(Exception):
+    """orbax could not write."""
 
 
 def folder_of(directory):
@@ -99,9 +104,7 @@ def save(directory, step, arrays, notes):
     try:
         folder.mkdir(exist_ok=True)
         remove_leftovers(folder)
-        say_nothing_of_a_closed_loop()
-        with quiet():
-            checkpointer().save((folder / name).absolute(), arrays)
+        write_arrays((folder / name).absolute(), arrays)
         files = {str(path.relative_to(folder / name)): path for path in files_in(folder / name)}
         content = {
             "step": step,
@@ -113,43 +116,64 @@ def save(directory, step, arrays, notes):
             disk.sync_folder(path)
         sealed = {"sha256": digest(canonical(content)), "content": content}
         disk.write(folder / f"{step:09d}.json", json.dumps(sealed).encode())
-    except Exception as error:  # orbax and tensorstore raise what they like
+    except (OSError, Unwritten) as error:
         shutil.rmtree(folder / name, ignore_errors=True)
         for left in folder.glob(f"{name}*"):
             shutil.rmtree(left, ignore_errors=True)
-        said = (str(error) or type(error).__name__).splitlines()[0]
         raise Failed(
-            f"{folder / name}: the checkpoint of step {step} cannot be written: {said:.300}; "
+            f"{folder / name}: the checkpoint of step {step} cannot be written: {said(error)}; "
             f"{record.SO_FAR}"
         ) from error
     remove_others(folder, step)
 
 
-def say_nothing_of_a_closed_loop():
-    """Where a write fails, threads of tensorstore still tell asyncio of other writes that failed,
-    after orbax has closed its loop. Each would print a traceback beside our sentence."""
-    hook = sys.excepthook
-    if getattr(hook, "__name__", "") == "without_closed_loops":
-        return
+def write_arrays(path, arrays):
+    """By orbax, into a folder of its own.
 
-    def without_closed_loops(kind, error, trace):
-        if not (issubclass(kind, RuntimeError) and str(error) == "Event loop is closed"):
-            hook(kind, error, trace)
+    Raises:
+      Unwritten: orbax could not.
+    """
+    with told_once(), deaf_to_closed_loops():
+        try:
+            checkpointer().save(path, arrays)
+        except Exception as error:  # of this one call, for which orbax names no class
+            raise Unwritten(said(error)) from error
 
-    sys.excepthook = without_closed_loops
+
+def said(error):
+    """The first line of what it says."""
+    return f"{(str(error) or type(error).__name__).splitlines()[0]:.300}"
 
 
 @contextlib.contextmanager
-def quiet():
-    """Without the lines that orbax writes to its log; what it raises is said by us."""
-    import logging
+def deaf_to_closed_loops():
+    """Where a write fails, threads of tensorstore still tell asyncio of other writes that failed,
+    after orbax has closed its loop. What that raises can reach nobody, and Python would print it
+    beside our sentence. It may come late, so a write that fails, by which a run ends, leaves the
+    hook there; one that does not takes it away."""
+    before = sys.unraisablehook
 
+    def hook(found):
+        closed = str(found.exc_value) == "Event loop is closed"
+        if not (closed and found.exc_type is RuntimeError):
+            before(found)
+
+    sys.unraisablehook = hook
+    yield
+    sys.unraisablehook = before
+
+
+@contextlib.contextmanager
+def told_once():
+    """orbax's threads write tracebacks to absl's log of what it then raises, and we say; no other
+    line of that log goes."""
     logger = logging.getLogger("absl")
-    before, logger.disabled = logger.disabled, True
+    of_others = lambda line: "run() raised an exception" not in line.getMessage()
+    logger.addFilter(of_others)
     try:
         yield
     finally:
-        logger.disabled = before
+        logger.removeFilter(of_others)
 
 
 def files_in(folder):
@@ -237,10 +261,9 @@ def read(path):
     for name in there.keys() - content["files"].keys():
         raise Damaged(f"{folder / name} is not in the manifest")
     try:
-        with quiet():
-            arrays = checkpointer().restore(folder.absolute())
-    except Exception as error:
-        raise Damaged(f"{folder}: {str(error).splitlines()[:1]}") from None
+        arrays = checkpointer().restore(folder.absolute())
+    except Exception as error:  # of this one call, for which orbax names no class
+        raise Damaged(f"{folder}: {said(error)}") from None
     arrays = {name: np.asarray(x) for name, x in arrays.items()}
     return Checkpoint(content["step"], arrays, content["notes"])
 

@@ -127,6 +127,11 @@ def check_dh(config):
         )
 
 
+def limited(config):
+    """The LSTM over a whole sequence with the backward of --dh; None: it has none."""
+    return None if config.dh is None else limit_dh(*read_dh(config.dh))
+
+
 @functools.cache
 def limit_dh(how, bound):
     """The LSTM over a whole sequence with another backward: each number of dh_t is clipped to

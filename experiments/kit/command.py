@@ -1,6 +1,5 @@
 """From a Config to a command: its options, its exit status, the devices it may use."""
 
-import contextlib
 import dataclasses
 import inspect
 import io
@@ -12,7 +11,7 @@ import jax
 import tyro
 from tyro.conf import arg
 
-from experiments.kit import record, stop
+from experiments.kit import machines, record, stop
 from experiments.kit.config import BadInput, Failed, TrainingConfig, flag
 from experiments.kit.record import SO_FAR
 
@@ -23,11 +22,9 @@ def host_devices(n):
     """As many host devices, before JAX's backend starts."""
     if n > 1 and n > (os.cpu_count() or 1):
         raise BadInput("--devices", f"this machine has {os.cpu_count()} cores; got {n}")
-    if n > 1:
-        with contextlib.suppress(RuntimeError):  # it runs already, with the devices it has
-            jax.config.update("jax_num_cpu_devices", n)
-        if len(jax.devices()) < n:
-            raise BadInput("--devices", f"JAX has started with {len(jax.devices())}; got {n}")
+    machines.ask_for_devices(n)
+    if n > 1 and len(jax.devices()) < n:
+        raise BadInput("--devices", f"JAX has started with {len(jax.devices())}; got {n}")
 
 
 def parse(Config, program, description, argv):

@@ -7,7 +7,6 @@ read as streams, window by window; the state goes on from window to window, the 
 import functools
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,8 +16,8 @@ import numpy as np
 import optax
 
 import jax_lstm
-from experiments.kit import machines, safety, text
-from experiments.kit.clipping import clipping, per_example
+from experiments.kit import text
+from experiments.kit.clipping import clipping
 from experiments.kit.config import (
     BadInput,
     BaseConfig,
@@ -30,7 +29,8 @@ from experiments.kit.config import (
     check_memory,
 )
 from experiments.kit.routes import ROUTES
-from experiments.kit.task import Task
+from experiments.kit.task import Task, guarded
+from experiments.kit.timing import compiled
 from jax_lstm import init_lstm_state
 from jax_lstm.training.update import (
     BITS,
@@ -94,14 +94,6 @@ class Data(NamedTuple):
     vocabulary: str
     training: np.ndarray
     held_out: np.ndarray
-
-
-class Compiled(NamedTuple):
-    """A compiled update, and what it costs before and while it runs."""
-
-    update: Callable
-    seconds: float
-    temp_bytes: int
 
 
 # The text -------------------------------------------------------------------------------------
@@ -188,13 +180,10 @@ def init_state(params, B):
 
 
 def compile_update(config, route, data, batch):
-    """One update along a route, compiled. Its first three arguments are donated."""
+    """One update along a route, Compiled. Its first three arguments are donated."""
     loss = functools.partial(language_model_loss, route=route)
     update = jax.jit(make_update(make_optimizer(config), loss), donate_argnums=(0, 1, 2))
-    began = time.perf_counter()
-    program = update.lower(*init_training(config, data), *batch).compile()
-    seconds = time.perf_counter() - began
-    return Compiled(program, seconds, program.memory_analysis().temp_size_in_bytes)
+    return compiled(update, *init_training(config, data), *batch)
 
 
 @jax.jit
@@ -221,16 +210,12 @@ def updates_of(config, update, data):
 
 
 def window_update(config, route):
-    """An update on one window of the streams, some of which start anew."""
-    optimizer = safety.guard(make_optimizer(config, clipping(config)), config.nonfinite)
+    """(optimiser, update) on one window of the streams, some of which start anew."""
 
     def loss(params, state, anew, tokens, targets):
         return language_model_loss(params, restart(state, anew), tokens, targets, route=route)
 
-    if config.clip_by == "example":
-        loss = per_example(loss, EXAMPLES, config.clip)
-    loss = machines.over(machines.mesh_of(config), loss, EXAMPLES)
-    return optimizer, make_update(optimizer, loss)
+    return guarded(config, make_optimizer(config, clipping(config)), loss, EXAMPLES)
 
 
 def task_of(config, data, directory, route=None):

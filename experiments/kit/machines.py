@@ -28,9 +28,7 @@ def start(config):
     Raises:
       BadInput: what cannot be, and a coordinator that is out of reach.
     """
-    if config.devices > 1:
-        with contextlib.suppress(RuntimeError):  # it runs already, with the devices it has
-            jax.config.update("jax_num_cpu_devices", config.devices)
+    ask_for_devices(config.devices)
     if config.process >= config.processes:
         raise BadInput("--process", f"must be < {config.processes}, the --processes")
     if config.processes > 1:
@@ -41,6 +39,13 @@ def start(config):
         meet(config)
     if len(jax.local_devices()) < config.devices:
         raise BadInput("--devices", BEFORE.format(len(jax.local_devices())))
+
+
+def ask_for_devices(n):
+    """As many host devices; it is for the caller to count them."""
+    if n > 1:
+        with contextlib.suppress(RuntimeError):  # the backend runs already, with what it has
+            jax.config.update("jax_num_cpu_devices", n)
 
 
 def meet(config):

@@ -75,11 +75,12 @@ def config_of(Config, directory, experiment):
         raise BadInput("--resume", str(error)) from None
     stored = found.get("config") if isinstance(found, dict) else None
     if not isinstance(stored, dict) or found.get("experiment") != experiment:
-        raise BadInput("--resume", f"{path} is not that of a run of {experiment} with checkpoints")
+        raise BadInput("--resume", f"{path} is not that of a run of {experiment} that goes on")
     names = {field.name for field in dataclasses.fields(Config)}
     for name in stored.keys() - names:
         raise BadInput("--resume", f"{path}: there is no option {flag(name)} any more")
-    return Config(**stored | OF_A_PROCESS | {"resume": str(directory)})
+    own = {name: value for name, value in OF_A_PROCESS.items() if name in names}
+    return Config(**stored | own | {"resume": str(directory)})
 
 
 def open_directory(config, experiment):

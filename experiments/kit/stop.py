@@ -103,7 +103,7 @@ def aside(work, *args):
     def do():
         try:
             found["result"] = work(*args)
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, the caller gets it
             found["error"] = error
         done.set()
 
@@ -132,7 +132,7 @@ def leave(status):
     together = jax is not None and jax.distributed.is_initialized()
     if status in [128 + signum for signum in SIGNALS] or (status and together):
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):  # a pipe or a stream that is closed
                 stream.flush()
         os._exit(status)
     sys.exit(status)

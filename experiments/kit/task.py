@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jax_lstm.training.update import Step
+from experiments.kit import machines, safety
+from experiments.kit.clipping import per_example
+from jax_lstm.training.update import Step, make_update
 
 
 class Task(NamedTuple):
@@ -37,6 +39,21 @@ class Task(NamedTuple):
     keep: Callable | None = None
     size: int = 1
     unit: str = "step"
+
+
+def guarded(config, optimizer, loss, examples, bound=None):
+    """(optimiser, update) of a Task: --nonfinite, --clip-by example and --devices are seen to.
+
+    Args:
+      loss: `loss(params, carry, *batch) -> (number, carry)`, a mean over examples.
+      examples: the axis of the examples in each array of the batch, or None.
+      bound: on the norm of an example's gradient, in place of --clip.
+    """
+    optimizer = safety.guard(optimizer, config.nonfinite)
+    if config.clip_by == "example":
+        loss = per_example(loss, examples, config.clip if bound is None else bound)
+    loss = machines.over(machines.mesh_of(config), loss, examples)
+    return optimizer, make_update(optimizer, loss)
 
 
 class Training(NamedTuple):
@@ -90,10 +107,7 @@ class Run:
         self.recent = collections.deque(maxlen=every or max(config.steps // 5, 1))
         self.best, self.bad = None, 0
         self.saved, self.saving, self.cancelled = None, None, False
-        self.read, self.reading = (
-            0,
-            time.perf_counter(),
-        )  # updates whose losses are read, since when
+        self.read, self.reading = 0, time.perf_counter()  # updates whose losses are read, since
         self.clock = self.reading
 
     def asked(self):

@@ -5,12 +5,32 @@ import os
 import platform
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 from tqdm import tqdm
 
+from experiments.kit import stop
+
 FEWEST = 2  # rounds, whatever the budget says: a median needs company
+
+
+class Compiled(NamedTuple):
+    """A program, and what it costs before and while it runs."""
+
+    program: Callable
+    seconds: float
+    temp_bytes: int
+
+
+def compiled(function, *args):
+    """The Compiled one of a jitted function for such arguments; signals are heard meanwhile."""
+    began = time.perf_counter()
+    program = stop.aside(function.lower(*args).compile)
+    seconds = time.perf_counter() - began
+    return Compiled(program, seconds, program.memory_analysis().temp_size_in_bytes)
 
 
 def interleave(todo, rounds, budget, title):

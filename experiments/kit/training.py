@@ -9,7 +9,6 @@ goes on writes the lines that it would have written without: all but their times
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -22,9 +21,11 @@ from tqdm import tqdm
 
 import jax_lstm
 from experiments.kit import checkpoints, events, machines, record, safety, stop
+from experiments.kit.clipping import check_dh
 from experiments.kit.config import Failed
 from experiments.kit.progress import write_evaluation, write_steps
 from experiments.kit.task import Best, Evaluation, Run, Save, Steps, Training
+from experiments.kit.timing import Compiled, compiled
 from jax_lstm.training.update import Step, make_updates
 
 IN_FLIGHT = 2  # dispatches that are not read yet, at most
@@ -35,19 +36,32 @@ class Cancelled(Exception):
     """An evaluation whose answer nobody waits for."""
 
 
+# Before it ------------------------------------------------------------------------------------
+
+
+def start(config):
+    """Complain of what options cannot go together, and have the devices, before anything else."""
+    events.check_events(config)
+    check_dh(config)
+    machines.start(config)
+
+
+@contextlib.contextmanager
+def folder(config, experiment):
+    """The folder of a new run or of --resume, held by this one; an interruption is explained."""
+    directory = record.open_directory(config, experiment)
+    with checkpoints.locked(directory), record.explain_interruption(directory):
+        yield directory
+
+
 # Programs ---------------------------------------------------------------------------------------
 
 
-class Compiled(NamedTuple):
-    """`program(*training, n, *batches) -> Step`, and what it costs before and while it runs."""
-
-    program: Callable
-    seconds: float
-    temp_bytes: int
-
-
 def compile_updates(config, task, batch):
-    """The Compiled updates of a task; `batch` is one of its batches."""
+    """The Compiled updates of a task, `program(*training, n, *batches) -> Step`.
+
+    `batch` is one of its batches.
+    """
     mesh, options = machines.mesh_of(config), {}
     machines.check_split(mesh, batch, task.examples)
     if mesh is not None:
@@ -60,11 +74,7 @@ def compile_updates(config, task, batch):
     shape = lambda x: jax.ShapeDtypeStruct((config.dispatch, *x.shape), x.dtype)
     training = jax.eval_shape(task.start)
     n = jax.ShapeDtypeStruct((), jnp.int32)
-    began = time.perf_counter()
-    lowered = updates.lower(*training, n, *map(shape, map(np.asarray, batch)))
-    program = stop.aside(lowered.compile)
-    seconds = time.perf_counter() - began
-    return Compiled(program, seconds, program.memory_analysis().temp_size_in_bytes)
+    return compiled(updates, *training, n, *map(shape, map(np.asarray, batch)))
 
 
 def next_border(step, config, every):

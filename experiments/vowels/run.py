@@ -33,15 +33,12 @@ from tyro.conf import arg
 import jax_lstm
 from experiments.kit import (
     check_gradients,
-    checkpoints,
     command,
-    events,
     machines,
     record,
     report,
     training,
 )
-from experiments.kit.clipping import check_dh
 from experiments.kit.config import (
     Bounds,
     Count,
@@ -106,9 +103,7 @@ class Config(TrainingConfig):
 
 def run(config):
     """The experiment, from a Config to its summary; everything else is in the folder it names."""
-    events.check_events(config)
-    check_dh(config)
-    machines.start(config)
+    training.start(config)
     names = ["training"] if config.folds else list(FILES)
     files = {name: read(config.data, FILES[name]) for name in names}
     labels = files["training"].labels
@@ -117,8 +112,7 @@ def run(config):
     numbers = 8 * config.hidden * (config.hidden + data["training"].xs.shape[-1] + 1)
     size = 16 * len(split.seeds) * numbers  # with the gradient and Adam's two
     check_memory("--hidden", size, f"training {len(split.seeds)} classifiers")
-    directory = record.open_directory(config, "vowels")
-    with checkpoints.locked(directory), record.explain_interruption(directory):
+    with training.folder(config, "vowels") as directory:
         return experiment(config, files, data, split, directory)
 
 

@@ -5,12 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.kit import machines, safety
-from experiments.kit.clipping import clipping, limit_dh, per_example, read_dh
+from experiments.kit.clipping import clipping, limited
 from experiments.kit.routes import SEQUENCES
-from experiments.kit.task import Task
+from experiments.kit.task import Task, guarded
 from experiments.vowels.classifier import init, logits, loss
-from jax_lstm.training.update import make_update
 
 EXAMPLES = (None, 1, 0, 0)  # axes of the utterances in scale, xs, lengths, speakers
 
@@ -41,12 +39,8 @@ def task_of(config, training, labels, split, scale):
         clipping(config),
         optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps)),
     )
-    optimizer = safety.guard(optimizer, config.nonfinite)
-    loss = loss_of(config.gradient, None if config.dh is None else limit_dh(*read_dh(config.dh)))
-    if config.clip_by == "example":
-        loss = per_example(loss, EXAMPLES, config.clip)
-    loss = machines.over(machines.mesh_of(config), loss, EXAMPLES)
-    update = make_update(optimizer, loss)
+    loss = loss_of(config.gradient, limited(config))
+    optimizer, update = guarded(config, optimizer, loss, EXAMPLES)
     D, V = training.xs.shape[-1], len(labels)
 
     @jax.jit

@@ -32,15 +32,12 @@ from tyro.conf import arg
 import jax_lstm
 from experiments.kit import (
     check_gradients,
-    checkpoints,
     command,
-    events,
     machines,
     record,
     report,
     training,
 )
-from experiments.kit.clipping import check_dh
 from experiments.kit.config import (
     Count,
     CountOrZero,
@@ -118,18 +115,15 @@ class Config(TrainingConfig):
 
 def run(config):
     """The experiment, from a Config to its summary; everything else is in the folder it names."""
-    events.check_events(config)
-    check_dh(config)
+    training.start(config)
     H, V = config.hidden, config.vocabulary
     numbers = 2 * V * H + V + 8 * config.layers * H * (H + 1)
     needed = 4 * (3 * numbers + 2 * config.window * config.streams * V)
     check_memory("--hidden", needed, f"training a model of {numbers:,} numbers")
-    machines.start(config)
     corpus = words.read(config)
     one = {"train": config.streams, "valid": config.streams, "test": 1}
     streams = {k: words.streams(config, getattr(corpus, k), k, B) for k, B in one.items()}
-    directory = record.open_directory(config, "word_lm")
-    with checkpoints.locked(directory), record.explain_interruption(directory):
+    with training.folder(config, "word_lm") as directory:
         return experiment(config, corpus, streams, directory)
 
 

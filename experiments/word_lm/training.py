@@ -8,13 +8,13 @@ import numpy as np
 import optax
 
 import jax_lstm
-from experiments.kit import machines, safety, text
-from experiments.kit.clipping import clipping, limit_dh, per_example, read_dh
+from experiments.kit import text
+from experiments.kit.clipping import clipping, limited
 from experiments.kit.language_model import restart
 from experiments.kit.routes import ROUTES
-from experiments.kit.task import Task
+from experiments.kit.task import Task, guarded
 from experiments.word_lm import model
-from jax_lstm.training.update import BITS, make_update
+from jax_lstm.training.update import BITS
 
 EXAMPLES = (0, 1, 1, None)  # axes of the streams in anew, tokens, targets, key
 
@@ -64,11 +64,9 @@ def batches(config, streams):
 
 def task_of(config, corpus, streams, directory):
     optimizer = make_optimizer(config, windows_per_epoch(config, streams["train"]))
-    optimizer = safety.guard(optimizer, config.nonfinite)
-    loss = loss_of(config, config.gradient, config.dh and limit_dh(*read_dh(config.dh)))
-    if config.clip_by == "example":
-        loss = per_example(loss, EXAMPLES, config.clip / config.window)
-    loss = machines.over(machines.mesh_of(config), loss, EXAMPLES)
+    loss = loss_of(config, config.gradient, limited(config))
+    bound = config.clip / config.window
+    optimizer, update = guarded(config, optimizer, loss, EXAMPLES, bound)
     V, H = len(corpus.vocabulary), config.hidden
 
     def start():
@@ -81,7 +79,7 @@ def task_of(config, corpus, streams, directory):
 
     return Task(
         start,
-        make_update(optimizer, loss),
+        update,
         batches=lambda: batches(config, streams["train"]),
         numbers=lambda nats: {"nats": nats, "bits": nats * BITS, "perplexity": perplexity(nats)},
         say=lambda nats: f"perplexity {perplexity(nats):.2f}",

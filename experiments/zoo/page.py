@@ -11,8 +11,6 @@ from experiments.zoo.words import EQUATIONS, USES
 from jax_lstm import CELLS
 from jax_lstm.engine.shapes import axes_of, form_of
 
-COMMAND = "python -m experiments.zoo --page experiments/results/zoo/RUN > docs/zoo.md"
-
 
 def count(cell):
     """The number of parameters in letters, "4DH + 4H² + 4H"."""

@@ -27,7 +27,7 @@ from typing import Annotated
 import numpy as np
 from tyro.conf import arg
 
-from experiments.kit import command, record, report, timing
+from experiments.kit import checkpoints, command, record, report, timing
 from experiments.kit.config import BadInput, BaseConfig, Count, OptionalName, Positive
 from experiments.zoo import adding, cost, page, plots, training
 from jax_lstm import CELLS
@@ -124,14 +124,15 @@ def run(config):
         return None
     if config.resume is not None:
         directory = Path(config.resume)
-        asked = record.read_json(directory / "config.json")["config"]
-        config = Config(**asked | {"parts": config.parts, "cells": config.cells})
+        stored = record.config_of(Config, directory, "zoo")
+        config = dataclasses.replace(stored, parts=config.parts, cells=config.cells)
     else:
         directory = record.new_directory(config.results, "zoo", config.run)
         facts = {"hardware": timing.hardware(), "cores used": cores(), **report.machine()}
         asked = dataclasses.asdict(config)
-        record.write_json(directory / "config.json", {"config": asked, **facts})
-    with record.explain_interruption(directory):
+        about = {"experiment": "zoo", "config": asked, **facts}
+        record.write_json(directory / "config.json", about)
+    with checkpoints.locked(directory), record.explain_interruption(directory):
         return experiment(config, directory)
 
 

@@ -15,6 +15,7 @@ from experiments.zoo import adding
 from jax_lstm import init_dense
 from jax_lstm.engine.routes import init_state, make_rnn
 from jax_lstm.stages.readout import DenseParams, dense
+from jax_lstm.training.update import make_update
 
 JUDGED_ON = 512  # sequences that no training sees, the same for all
 
@@ -55,14 +56,12 @@ def train(config, cell, path):
     """Append a line to `path` for every judgement of a cell: the error of each seed."""
     loss, optimizer = functools.partial(squared_error, cell), make_optimizer(config)
     seeds = jnp.arange(config.seeds) + config.seed
+    step_down = make_update(optimizer, lambda model, seed, *batch: (loss(model, *batch), seed))
 
     def update(carry, step):
-        model, opt_state, seed = carry
-        key = jax.random.fold_in(jax.random.key(seed), step)
-        mean, dmodel = jax.value_and_grad(loss)(model, *adding.draw(key, config.time, config.batch))
-        with jax.numpy_dtype_promotion("standard"):  # as training.make_update has it
-            updates, opt_state = optimizer.update(dmodel, opt_state, model)
-            return (optax.apply_updates(model, updates), opt_state, seed), mean
+        key = jax.random.fold_in(jax.random.key(carry[2]), step)  # of the seed, which stays
+        *carry, mean, _ = step_down(*carry, *adding.draw(key, config.time, config.batch))
+        return tuple(carry), mean
 
     @jax.jit
     def begin(seeds):

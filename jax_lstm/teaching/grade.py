@@ -213,7 +213,7 @@ def loop_grade(ask, wrong_twins):
     except NoGradient as error:
         verdict, said = error.args
         return Grade(LOOP, verdict, f"{with_right}{hinted(said, problem)}" if said else "")
-    except Exception as error:
+    except Exception as error:  # what a student's gradient leads `diagnose` to, it is the verdict
         return Grade(LOOP, WRONG, printable(with_right + str(error).split("\n")[0]))
     if diagnosis and (said := deltas_fault(ask, problem)):
         return Grade(LOOP, WRONG, f"{with_right}{said}")

@@ -59,6 +59,11 @@ class SplitFunction(Protocol[P_contra, S_contra, X_contra, Result_co]):
     ) -> Result_co: ...
 
 
+def splits(B, devices):
+    """Whether each of several devices gets as many of B examples; of a symbolic B nobody knows."""
+    return len(devices) > 1 and not is_symbolic_dim(B) and B % len(devices) == 0
+
+
 def pays(params, T, B, devices):
     """The rule: whether T steps of B examples are better split over these devices.
 
@@ -67,15 +72,18 @@ def pays(params, T, B, devices):
     (in float32 U fits up to H = 256), see docs/speed.md. On other devices: always. Symbolic sizes,
     of `jax.export`, are not split.
     """
-    n = len(devices)
-    if n < 2 or is_symbolic_dim(T) or is_symbolic_dim(B) or B % n:
+    if not splits(B, devices) or is_symbolic_dim(T):
         return False
     if devices[0].platform != "cpu":
         return True
     weights = [p for p in jax.tree.leaves(params) if p.ndim > 1]
     largest = max(p.size * p.dtype.itemsize for p in jax.tree.leaves(params))
     products = T * B * sum(p.size for p in weights)
-    return B // n >= LEAST_EXAMPLES and products >= LEAST_PRODUCTS and largest <= CACHE_BYTES
+    return (
+        B // len(devices) >= LEAST_EXAMPLES
+        and products >= LEAST_PRODUCTS
+        and largest <= CACHE_BYTES
+    )
 
 
 def over_devices(
@@ -139,8 +147,7 @@ def over_devices(
         given = {k: v for k, v in given.items() if v is not None}
         whole = functools.partial(sequence, **fixed)
         T = next((x.shape[0] for x in jax.tree.leaves(xs) if len(getattr(x, "shape", ()))), 0)
-        even = len(devices) > 1 and not is_symbolic_dim(B) and B % len(devices) == 0
-        if not (even if always else pays(params, T, B, devices)):
+        if not (splits(B, devices) if always else pays(params, T, B, devices)):
             return whole(params, state, xs, **given)
         jax.eval_shape(lambda *args: whole(*args, **given), params, state, xs)  # its complaints
         for name in flags.keys() & given.keys():

@@ -1,7 +1,9 @@
 """Checkpoints that are damaged, half written, or held by another run; on a full disk, too."""
 
+import errno
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -94,18 +96,43 @@ def test_what_a_killed_save_left_is_no_checkpoint_and_goes(tmp_path):
     assert sorted(checkpoints.manifests(folder)) == [10, 30, 35]
 
 
-def test_a_save_that_fails_leaves_what_was(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("checkpointer", RuntimeError("RESOURCE_EXHAUSTED: No space left on device\nmore")),
+        ("digest_and_sync", OSError(errno.ENOSPC, "No space left on device")),
+    ],
+)
+def test_a_save_that_fails_leaves_what_was(where, error, tmp_path, monkeypatch):
     folder = save(tmp_path, 10)
+    hook = sys.unraisablehook
 
     def fail(*args, **options):
-        raise RuntimeError("RESOURCE_EXHAUSTED: No space left on device")
+        raise error
 
-    monkeypatch.setattr(checkpoints, "digest_and_sync", fail)
+    monkeypatch.setattr(sys, "unraisablehook", hook)  # a save that fails leaves its own
+    monkeypatch.setattr(checkpoints, where, fail)
     with pytest.raises(Failed, match=r"step 20 cannot be written: .*No space left on device; what"):
         save(tmp_path, 20)
     monkeypatch.undo()
     assert len(list(folder.iterdir())) == 2
     assert_is(checkpoints.last_good(tmp_path), 10)
+    save(tmp_path, 20)
+    assert sys.unraisablehook is hook
+
+
+def test_what_threads_say_of_a_closed_loop_alone_is_not_heard(monkeypatch):
+    heard = []
+    monkeypatch.setattr(sys, "unraisablehook", heard.append)
+    closed, other = (
+        types.SimpleNamespace(exc_type=RuntimeError, exc_value=RuntimeError(says))
+        for says in ("Event loop is closed", "another")
+    )
+    with pytest.raises(checkpoints.Unwritten), checkpoints.deaf_to_closed_loops():
+        raise checkpoints.Unwritten
+    sys.unraisablehook(closed)
+    sys.unraisablehook(other)
+    assert heard == [other]
 
 
 def test_a_full_disk(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jax_lstm as jl
-from experiments.kit import record
+from experiments.kit import checkpoints, record
 from experiments.kit.config import BadInput
 from experiments.zoo import adding, page, words
 from experiments.zoo import run as zoo
@@ -53,6 +53,17 @@ def test_a_run_goes_on_and_makes_a_page(tmp_path, capsys):
     capsys.readouterr()
     zoo.run(zoo.Config(page=str(directory)))
     assert capsys.readouterr().out == page.of_run(directory)
+
+
+def test_a_folder_that_cannot_go_on(tmp_path):
+    """One that is none, and one that another run writes in."""
+    resume = zoo.Config(resume=str(tmp_path))
+    with pytest.raises(BadInput, match="argument --resume: cannot read"):
+        zoo.run(resume)
+    asked = dataclasses.asdict(zoo.Config.tiny())
+    record.write_json(tmp_path / "config.json", {"experiment": "zoo", "config": asked})
+    with checkpoints.locked(tmp_path), pytest.raises(BadInput, match="another run is writing"):
+        zoo.run(resume)
 
 
 @pytest.mark.parametrize(
