@@ -18,6 +18,8 @@ What is kept for the backward (`residuals`):
     "full"   every step's state and what `step` saved: fast.
     K        the state at the border of every K steps; each segment is run again: frugal.
     "auto"   K near sqrt(T).
+    "log"    the state at the border of every block of blocks of segments (levels.py): frugal at any
+             length.
 
 What a cell hands over is a `Cell` (cell.py). What a user gets is made of it in routes.py: one step
 and a sequence, each with its twin `..._autodiff`, the same equations, differentiated by JAX.
@@ -30,16 +32,20 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+from jax_lstm.engine.levels import back_over_levels, by_segments
 from jax_lstm.engine.loops import (
     all_of,
     every_step,
     fork_of_h,
     h_of,
+    nothing,
     one_step,
     open_steps,
+    run_segment,
     zeros_of_weights,
 )
 from jax_lstm.engine.segments import (
+    Levels,
     Steps,
     cast_like,
     clear_masked,
@@ -49,6 +55,7 @@ from jax_lstm.engine.segments import (
     over_segments,
     segment_length,
     segment_of,
+    time_of,
     widen,
     zeros_like,
 )
@@ -122,13 +129,22 @@ def back_over(around, plan, params, consts, fresh, steps, firsts, kept, dstate, 
         dcarry, more, dx = segment_bwd(plan, params, w, fresh, now, first, seen, dcarry, dh)
         return (dcarry, jax.tree.map(jnp.add, dparams, more)), flatten_steps(dx)
 
+    def again(carry, piece):
+        ks = jnp.arange(time_of(piece))
+        return run_segment(plan, w, fresh, nothing, carry, ks, segment_of(steps, piece[0])), None
+
     dfresh = None if steps.resets is None else widen(zeros_like(fresh))
     carry = ((widen(dstate), dfresh), zeros_of_weights(plan.cell, params, w, dstate, steps.xs))
-    pieces = cut((steps, dhs, kept), segment_length(plan, w, steps.xs))
-    pieces = list(zip(pieces, firsts, strict=True))
-    ((dfirst, dfresh), dparams), dxs = over_segments(segment, carry, pieces, not plan.reverse)
-    dfresh = None if fresh is None else cast_like(dfresh, fresh)
     x = jax.eval_shape(lambda xs: jax.tree.map(lambda x: x.sum(0), xs), steps.xs)
+    if isinstance(plan.residuals, Levels):
+        whole = (steps, dhs, kept), firsts, plan.residuals, plan.reverse
+        carry, dxs = back_over_levels(again, segment, carry, *whole)
+    else:
+        pieces = cut((steps, dhs, kept), segment_length(plan, w, steps.xs))
+        pieces = list(zip(pieces, firsts, strict=True))
+        carry, dxs = over_segments(segment, carry, pieces, not plan.reverse)
+    (dfirst, dfresh), dparams = carry
+    dfresh = None if fresh is None else cast_like(dfresh, fresh)
     dsteps = Steps(join(dxs, x), None, None)
     return of_params(plan.cell, params, dparams), None, dfresh, cast_like(dfirst, dstate), dsteps
 
@@ -136,8 +152,18 @@ def back_over(around, plan, params, consts, fresh, steps, firsts, kept, dstate, 
 @back.defjvp
 def back_jvp(plan, primals, tangents):
     """JAX's, of the same segments: of each what its loops made is kept, and nothing besides."""
+    if isinstance(plan.residuals, Levels):
+        return jax.jvp(functools.partial(back_by_segments, plan), primals, tangents)
     again = functools.partial(jax.checkpoint, policy=only_the_loops)
     return jax.jvp(functools.partial(back_over, again, plan), primals, tangents)
+
+
+def back_by_segments(plan, params, consts, fresh, steps, firsts, kept, dstate, dhs):
+    """`back` of a plan with `Levels`, by the state before every segment, made again."""
+    first = jax.tree.map(lambda x: x[-1] if plan.reverse else x[0], firsts[-plan.reverse])
+    plan = by_segments(plan, steps.xs)
+    _, _, firsts = run(plan, nothing, params, consts, fresh, first, steps)
+    return back(plan, params, consts, fresh, steps, firsts, kept, dstate, dhs)
 
 
 def of_params(cell, params, dw):

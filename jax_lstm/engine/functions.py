@@ -23,7 +23,7 @@ X_contra = TypeVar("X_contra", contravariant=True)
 Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
 
-Residuals: TypeAlias = Literal["full", "auto"] | int
+Residuals: TypeAlias = Literal["full", "auto", "log"] | int
 
 
 class RunFunction(Protocol[P_contra, S_contra, Result_co]):

@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jax_lstm.engine.levels import over_levels
 from jax_lstm.engine.segments import (
+    Levels,
     Steps,
     clear_masked,
     cut,
@@ -60,6 +62,10 @@ def h_of(state, saved):
     return state[0]
 
 
+def nothing(state, saved):
+    return ()
+
+
 def write(arrays, new, t):
     """The arrays with `new` at place t of their first axis."""
 
@@ -85,7 +91,8 @@ def room(cell, w, keep, state, xs):
 
 
 def run(plan, keep, params, consts, fresh, state, steps):
-    """All steps: the last state, what `keep` picks of each, the first states of all segments."""
+    """All steps: the last state, what `keep` picks of each, the first states of all segments, or of
+    the blocks of `Levels`."""
     w = plan.cell.prepare(params, consts)
     ts = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
 
@@ -94,9 +101,13 @@ def run(plan, keep, params, consts, fresh, state, steps):
         carry = run_segment(plan, w, fresh, keep, carry, *segment_of((ts, steps), piece))
         return carry, first
 
-    pieces = cut((ts, steps), segment_length(plan, w, steps.xs))
     carry = (state, room(plan.cell, w, keep, state, steps.xs))
-    (last, kept), firsts = over_segments(segment, carry, pieces, plan.reverse)
+    if isinstance(plan.residuals, Levels):
+        whole = over_levels(segment, carry, (ts, steps), plan.residuals, plan.reverse)
+    else:
+        pieces = cut((ts, steps), segment_length(plan, w, steps.xs))
+        whole = over_segments(segment, carry, pieces, plan.reverse)
+    (last, kept), firsts = whole
     return last, kept, firsts
 
 

@@ -26,6 +26,14 @@ class Plan(NamedTuple):
     unroll: int
 
 
+class Levels(NamedTuple):
+    """`residuals` of a run in blocks of blocks of segments (levels.py): the most steps of a segment,
+    but for a divisor of T, and the most parts of a block."""
+
+    steps: int
+    parts: int
+
+
 class Steps(NamedTuple):
     """What comes in per time step. xs is an array or a pytree of arrays with time on axis 0.
 
@@ -46,13 +54,15 @@ def segment_length(plan, w, xs):
     Symbolic sizes have no divisors: of a symbolic T "full" is one segment; "auto", and "full" of a
     symbolic batch, go by SEGMENT_STEPS.
     """
-    T = jax.tree.leaves(xs)[0].shape[0]
+    T = time_of(xs)
     if isinstance(plan.residuals, int):
         return plan.residuals
+    if isinstance(plan.residuals, Levels):
+        return near_root(T, plan.residuals.steps)
     if is_symbolic_dim(T):
         return T if plan.residuals == "full" else SEGMENT_STEPS
     if plan.residuals == "auto":
-        return divisor_near(T, max(math.isqrt(T), 1))
+        return near_root(T)
     x = jax.tree.map(lambda x: x[:1], xs)
     z = jax.eval_shape(plan.cell.project, w, x)
     step_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(z))
@@ -76,6 +86,16 @@ def whole_segments(residuals, batch, steps):
 
     mask = jnp.ones((T, *batch), bool) if steps.mask is None else steps.mask
     return jax.tree.map(fill, steps._replace(mask=mask))
+
+
+def near_root(T, most=None):
+    """Steps per segment near sqrt(T), where that is not above `most`, or near that."""
+    root = max(math.isqrt(T), 1)
+    return divisor_near(T, root if most is None else min(root, most))
+
+
+def time_of(tree):
+    return jax.tree.leaves(tree)[0].shape[0]
 
 
 def divisor_near(T, K):
