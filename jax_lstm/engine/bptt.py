@@ -162,7 +162,7 @@ def back_by_segments(plan, params, consts, fresh, steps, firsts, kept, dstate, d
     """`back` of a plan with `Levels`, by the state before every segment, made again."""
     first = jax.tree.map(lambda x: x[-1] if plan.reverse else x[0], firsts[-plan.reverse])
     plan = by_segments(plan, steps.xs)
-    _, _, firsts = run(plan, nothing, params, consts, fresh, first, steps)
+    _, _, firsts = run(plan, h_of, params, consts, fresh, first, steps)
     return back(plan, params, consts, fresh, steps, firsts, kept, dstate, dhs)
 
 

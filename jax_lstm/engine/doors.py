@@ -28,7 +28,6 @@ from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.shapes import axes_of, form_of, found_at, is_wide, letters_of, shape_of
 from jax_lstm.notation import wide
 
-
 WORDS = ("full", "auto", "log")  # of `residuals`
 
 

@@ -11,8 +11,9 @@ block of level l + 1 is m blocks of level l, and L levels hold all segments: m^L
     memory     L m states, of which m = n^(1/L) <= M, and K steps opened:    O(log T)
     time       1 + L times the forward, once the backward
 
-L is the least that leaves no block with more than M parts, so it grows as log T / log M. With K and
-M of `LOG` a sequence of 6,144 steps has one level, which is `residuals=K`, and one of a million two.
+L is the least that leaves no block with more than M parts, or twice as many where they then are
+equal: it grows as log T / log M. With K and M of `LOG` a sequence of 6,144 steps has one level,
+which is `residuals=K`, and one of a million has two.
 
 Source: Griewank (1992), "Achieving logarithmic growth of temporal and spatial complexity in reverse
 automatic differentiation"; Chen et al. (2016), "Training deep nets with sublinear memory cost".
@@ -65,14 +66,23 @@ def spans_of(levels, tree):
 def block_sizes(T, K, parts):
     """Steps of a block at each level, the highest first; K is the last."""
     n = max(T // K, 1)
-    levels = next(L for L in range(1, n + 1) if parts**L >= n)
     sizes = [K]
-    for left in range(levels, 1, -1):
+    while (left := levels_of(n, parts)) > 1:
         root = next(m for m in range(1, n + 1) if m**left >= n)
         width = divisor_near(n, root)
         sizes.append(sizes[-1] * width)
         n //= width
     return tuple(reversed(sizes))
+
+
+def levels_of(n, parts):
+    """The least L for which blocks of so many parts hold n segments."""
+    return next(L for L in range(1, n + 1) if parts**L >= n)
+
+
+def depth(T):
+    """How many levels `residuals="log"` has for T steps: the forward runs once more than that."""
+    return levels_of(max(T // near_root(T, LOG.steps), 1), LOG.parts)
 
 
 def blocks_of(span):

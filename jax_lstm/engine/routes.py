@@ -7,7 +7,6 @@ from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, cast, overlo
 
 import jax
 import jax.numpy as jnp
-
 from jax.export import is_symbolic_dim
 
 from jax_lstm.doors import check_shape, forward_mode_of_the_twin

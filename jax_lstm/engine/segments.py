@@ -27,8 +27,8 @@ class Plan(NamedTuple):
 
 
 class Levels(NamedTuple):
-    """`residuals` of a run in blocks of blocks of segments (levels.py): the most steps of a segment,
-    but for a divisor of T, and the most parts of a block."""
+    """`residuals` of a run in blocks of blocks of segments (levels.py): the steps of a segment, or
+    the next divisor of T, and the parts of a block."""
 
     steps: int
     parts: int

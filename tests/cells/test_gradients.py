@@ -90,6 +90,13 @@ OPTIONS = {
     "resets": {"resets": RESETS},
     "resets, mask, reverse": {"resets": RESETS, "mask": MASK, "reverse": True},
     "resets, residuals": {"resets": RESETS, "residuals": 3},
+    "log": {"residuals": "log"},
+    "resets, mask, reverse, log": {
+        "resets": RESETS,
+        "mask": MASK,
+        "reverse": True,
+        "residuals": "log",
+    },
 }
 
 

@@ -32,8 +32,9 @@ def field(subject, program, mode):
     """A field of docs/support.md: quick, slow, or of every case."""
     modes = ("full", 2) if subject == "lstm" else ("full",)
     quick = PROGRAMS[program].jitted and subject in CELLS and mode in modes
-    quick |= subject == "lstm" and (mode == "full" or "export" in program)
-    rare = pytest.mark.slow if subject == "lstm" or mode == "full" else pytest.mark.every
+    quick |= subject == "lstm" and (mode == "full" or ("export" in program and mode != "log"))
+    slow = mode == "full" or (subject == "lstm" and mode != "log")
+    rare = pytest.mark.slow if slow else pytest.mark.every
     marks = () if quick else rare
     return pytest.param(
         subject, program, mode, marks=marks, id=f"{subject}-{program}-{label(mode)}"
