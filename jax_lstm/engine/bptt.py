@@ -38,11 +38,18 @@ from jax_lstm.engine.loops import (
     every_step,
     fork_of_h,
     h_of,
+    how_to_run,
     nothing,
     one_step,
     open_steps,
-    run_segment,
     zeros_of_weights,
+)
+from jax_lstm.engine.ragged import (
+    fill_rows,
+    first_rows,
+    over_live_rows,
+    put_rows,
+    weights_of_rows,
 )
 from jax_lstm.engine.segments import (
     Levels,
@@ -98,6 +105,19 @@ def segment_bwd(plan, params, w, fresh, steps, first, kept, dcarry, dhs):
     return dcarry, dparams, cast_like(dxs, xs)
 
 
+def live_rows_bwd(plan, params, weights, fresh, steps, first, kept, dcarry, dhs):
+    """`segment_bwd` of a batch sorted by length: of the rows that the segment is about."""
+
+    def some(b):
+        fresh_b, first_b, dcarry_b = first_rows((fresh, first, dcarry), b, 0)
+        steps_b, kept_b, dhs_b = first_rows((steps, kept, dhs), b, 1)
+        given = fresh_b, steps_b, first_b, kept_b, dcarry_b, dhs_b
+        after, dparams, dxs = segment_bwd(plan, params, weights(b), *given)
+        return put_rows(dcarry, after), dparams, fill_rows(dxs, steps.mask.shape[1])
+
+    return over_live_rows(some, steps)
+
+
 def backward(plan, residual, dy):
     """All steps in reverse order: cotangents of params, consts, fresh, state and steps.
 
@@ -120,18 +140,23 @@ def back(plan, params, consts, fresh, steps, firsts, kept, dstate, dhs):
 def back_over(around, plan, params, consts, fresh, steps, firsts, kept, dstate, dhs):
     """`back`, with `around` around the function of a segment."""
     w = plan.cell.prepare(params, consts)
+    segment_bwd_of = functools.partial(segment_bwd, plan, params, w)
+    if plan.sort:
+        weights = weights_of_rows(plan.cell, params, consts, w)
+        segment_bwd_of = functools.partial(live_rows_bwd, plan, params, weights)
 
     @around
     def segment(carry, now):
         dcarry, dparams = carry
         piece, first = now
         now, dh, seen = segment_of((steps, dhs, kept), piece)
-        dcarry, more, dx = segment_bwd(plan, params, w, fresh, now, first, seen, dcarry, dh)
+        dcarry, more, dx = segment_bwd_of(fresh, now, first, seen, dcarry, dh)
         return (dcarry, jax.tree.map(jnp.add, dparams, more)), flatten_steps(dx)
 
+    run_piece = how_to_run(plan, params, consts, w, fresh, nothing)
+
     def again(carry, piece):
-        ks = jnp.arange(time_of(piece))
-        return run_segment(plan, w, fresh, nothing, carry, ks, segment_of(steps, piece[0])), None
+        return run_piece(carry, jnp.arange(time_of(piece)), segment_of(steps, piece[0])), None
 
     dfresh = None if steps.resets is None else widen(zeros_like(fresh))
     carry = ((widen(dstate), dfresh), zeros_of_weights(plan.cell, params, w, dstate, steps.xs))

@@ -43,6 +43,7 @@ class RunFunction(Protocol[P_contra, S_contra, Result_co]):
         reverse: bool = False,
         residuals: Residuals = "full",
         unroll: int = 1,
+        sort: bool = False,
     ) -> Result_co: ...
 
 

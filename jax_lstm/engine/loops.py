@@ -4,6 +4,7 @@ What is kept of a step is written in place into arrays that the loop carries; ta
 the derivative of such a loop is.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from jax_lstm.engine.levels import over_levels
+from jax_lstm.engine.ragged import (
+    fill_rows,
+    first_rows,
+    over_live_rows,
+    put_rows,
+    weights_of_rows,
+)
 from jax_lstm.engine.segments import (
     Levels,
     Steps,
@@ -90,15 +98,24 @@ def room(cell, w, keep, state, xs):
     return vary_together((zeros, state))[0]
 
 
+def how_to_run(plan, params, consts, w, fresh, keep):
+    """`(carry, ts, steps) -> carry` of a segment: of all rows, or of those that it is about."""
+    if not plan.sort:
+        return functools.partial(run_segment, plan, w, fresh, keep)
+    weights = weights_of_rows(plan.cell, params, consts, w)
+    return lambda carry, ts, steps: run_live_rows(plan, weights, fresh, keep, carry, ts[0], steps)
+
+
 def run(plan, keep, params, consts, fresh, state, steps):
     """All steps: the last state, what `keep` picks of each, the first states of all segments, or of
     the blocks of `Levels`."""
     w = plan.cell.prepare(params, consts)
     ts = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
+    run_piece = how_to_run(plan, params, consts, w, fresh, keep)
 
     def segment(carry, piece):
         first, _ = carry
-        carry = run_segment(plan, w, fresh, keep, carry, *segment_of((ts, steps), piece))
+        carry = run_piece(carry, *segment_of((ts, steps), piece))
         return carry, first
 
     carry = (state, room(plan.cell, w, keep, state, steps.xs))
@@ -128,11 +145,29 @@ class Opened(NamedTuple):
     slopes: Any
 
 
-def run_alone(plan, w, fresh, first, steps):
-    """A segment from its first state: the state after it, and what `all_of` picks of each step."""
+def run_alone(plan, w, fresh, first, steps, keep=all_of):
+    """A segment from its first state: the state after it, and what `keep` picks of each step."""
     ks = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
-    carry = (first, room(plan.cell, w, all_of, first, steps.xs))
-    return run_segment(plan, w, fresh, all_of, carry, ks, steps)
+    carry = (first, room(plan.cell, w, keep, first, steps.xs))
+    return run_segment(plan, w, fresh, keep, carry, ks, steps)
+
+
+def run_live_rows(plan, weights, fresh, keep, carry, t, steps):
+    """`run_segment` from step t on, of a batch sorted by length: of the rows that it is about."""
+    state, kept = carry
+
+    def some(b):
+        few = *first_rows((fresh, state), b, 0), first_rows(steps, b, 1)
+        after, new = run_alone(plan, weights(b), *few, keep)
+        return put_rows(state, after), fill_rows(new, steps.mask.shape[1])
+
+    state, new = over_live_rows(some, steps)
+
+    def at(x, new):
+        where = (t, *[0] * (x.ndim - 1))
+        return lax.dynamic_update_slice(x, new, where, allow_negative_indices=False)
+
+    return state, jax.tree.map(at, kept, new)
 
 
 def seen_of(plan, first, states, fresh, resets):

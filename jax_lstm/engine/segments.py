@@ -16,6 +16,8 @@ from jax_lstm.notation import Tree, wide
 SEGMENT_STEPS = 16  # at least so many steps share one weight product
 SEGMENT_BYTES = 2**21  # and as many as keep the projected input of a segment within a core's cache
 
+SORTED_SEGMENTS = 16  # a batch sorted by length sheds rows at so many places
+
 
 class Plan(NamedTuple):
     """The static part of a run: hashable, so that JAX compiles once per plan."""
@@ -24,6 +26,7 @@ class Plan(NamedTuple):
     reverse: bool
     residuals: Hashable
     unroll: int
+    sort: bool = False
 
 
 class Levels(NamedTuple):
@@ -68,7 +71,9 @@ def segment_length(plan, w, xs):
     step_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(z))
     if is_symbolic_dim(step_bytes):
         return divisor_near(T, SEGMENT_STEPS)
-    return divisor_near(T, max(SEGMENT_STEPS, SEGMENT_BYTES // max(step_bytes, 1)))
+    most = T // SORTED_SEGMENTS if plan.sort else T
+    steps = min(SEGMENT_BYTES // max(step_bytes, 1), most)
+    return divisor_near(T, max(SEGMENT_STEPS, steps))
 
 
 def whole_segments(residuals, batch, steps):
