@@ -38,17 +38,18 @@ from jax_lstm.engine.loops import (
     every_step,
     fork_of_h,
     h_of,
-    how_to_run,
     nothing,
     one_step,
     open_steps,
+    run_segment,
     zeros_of_weights,
 )
 from jax_lstm.engine.ragged import (
-    fill_rows,
     first_rows,
     over_live_rows,
     put_rows,
+    put_steps,
+    steps_of_rows,
     weights_of_rows,
 )
 from jax_lstm.engine.segments import (
@@ -68,6 +69,7 @@ from jax_lstm.engine.segments import (
 )
 from jax_lstm.engine.tangents import loop_back, only_the_loops, run, run_again
 from jax_lstm.rules import with_rule
+from jax_lstm.sharding import vary_together
 
 # Forward --------------------------------------------------------------------------------------
 
@@ -105,19 +107,6 @@ def segment_bwd(plan, params, w, fresh, steps, first, kept, dcarry, dhs):
     return dcarry, dparams, cast_like(dxs, xs)
 
 
-def live_rows_bwd(plan, params, weights, fresh, steps, first, kept, dcarry, dhs):
-    """`segment_bwd` of a batch sorted by length: of the rows that the segment is about."""
-
-    def some(b):
-        fresh_b, first_b, dcarry_b = first_rows((fresh, first, dcarry), b, 0)
-        steps_b, kept_b, dhs_b = first_rows((steps, kept, dhs), b, 1)
-        given = fresh_b, steps_b, first_b, kept_b, dcarry_b, dhs_b
-        after, dparams, dxs = segment_bwd(plan, params, weights(b), *given)
-        return put_rows(dcarry, after), dparams, fill_rows(dxs, steps.mask.shape[1])
-
-    return over_live_rows(some, steps)
-
-
 def backward(plan, residual, dy):
     """All steps in reverse order: cotangents of params, consts, fresh, state and steps.
 
@@ -134,32 +123,28 @@ def backward(plan, residual, dy):
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def back(plan, params, consts, fresh, steps, firsts, kept, dstate, dhs):
     """`backward` with arrays for cotangents; None where nobody looks at hs."""
+    if plan.sort:
+        return back_over_live_rows(plan, params, consts, fresh, steps, firsts, kept, dstate, dhs)
     return back_over(lambda f: f, plan, params, consts, fresh, steps, firsts, kept, dstate, dhs)
 
 
 def back_over(around, plan, params, consts, fresh, steps, firsts, kept, dstate, dhs):
     """`back`, with `around` around the function of a segment."""
     w = plan.cell.prepare(params, consts)
-    segment_bwd_of = functools.partial(segment_bwd, plan, params, w)
-    if plan.sort:
-        weights = weights_of_rows(plan.cell, params, consts, w)
-        segment_bwd_of = functools.partial(live_rows_bwd, plan, params, weights)
 
     @around
     def segment(carry, now):
         dcarry, dparams = carry
         piece, first = now
         now, dh, seen = segment_of((steps, dhs, kept), piece)
-        dcarry, more, dx = segment_bwd_of(fresh, now, first, seen, dcarry, dh)
+        dcarry, more, dx = segment_bwd(plan, params, w, fresh, now, first, seen, dcarry, dh)
         return (dcarry, jax.tree.map(jnp.add, dparams, more)), flatten_steps(dx)
 
-    run_piece = how_to_run(plan, params, consts, w, fresh, nothing)
-
     def again(carry, piece):
-        return run_piece(carry, jnp.arange(time_of(piece)), segment_of(steps, piece[0])), None
+        ks = jnp.arange(time_of(piece))
+        return run_segment(plan, w, fresh, nothing, carry, ks, segment_of(steps, piece[0])), None
 
-    dfresh = None if steps.resets is None else widen(zeros_like(fresh))
-    carry = ((widen(dstate), dfresh), zeros_of_weights(plan.cell, params, w, dstate, steps.xs))
+    carry = begin_back(plan, params, w, fresh, steps, dstate)
     x = jax.eval_shape(lambda xs: jax.tree.map(lambda x: x.sum(0), xs), steps.xs)
     if isinstance(plan.residuals, Levels):
         whole = (steps, dhs, kept), firsts, plan.residuals, plan.reverse
@@ -168,10 +153,42 @@ def back_over(around, plan, params, consts, fresh, steps, firsts, kept, dstate, 
         pieces = cut((steps, dhs, kept), segment_length(plan, w, steps.xs))
         pieces = list(zip(pieces, firsts, strict=True))
         carry, dxs = over_segments(segment, carry, pieces, not plan.reverse)
+    return finish_back(plan, params, fresh, dstate, carry, join(dxs, x))
+
+
+def begin_back(plan, params, w, fresh, steps, dstate):
+    """What the loops back carry: (dstate, dfresh) and dparams."""
+    dfresh = None if steps.resets is None else widen(zeros_like(fresh))
+    return (widen(dstate), dfresh), zeros_of_weights(plan.cell, params, w, dstate, steps.xs)
+
+
+def finish_back(plan, params, fresh, dstate, carry, dxs):
+    """The cotangents of `back`, of what its loops carried and of dxs."""
     (dfirst, dfresh), dparams = carry
     dfresh = None if fresh is None else cast_like(dfresh, fresh)
-    dsteps = Steps(join(dxs, x), None, None)
+    dsteps = Steps(dxs, None, None)
     return of_params(plan.cell, params, dparams), None, dfresh, cast_like(dfirst, dstate), dsteps
+
+
+def back_over_live_rows(plan, params, consts, fresh, steps, firsts, kept, dstate, dhs):
+    """`back` of a batch sorted by length: of the rows that are not over."""
+    w, K = plan.cell.prepare(params, consts), plan.sort
+    weights = weights_of_rows(plan.cell, params, consts, w)
+
+    def segment(b, carry, n):
+        dcarry, dparams, dxs = carry
+        now, dh, seen = steps_of_rows((steps, dhs, kept), n * K, K, b)
+        first = jax.tree.map(lambda x: x[n], firsts[0])
+        fresh_b, first, some = first_rows((fresh, first, dcarry), b)
+        given = plan, params, weights(b), fresh_b, now, first, seen, some, dh
+        after, more, dx = segment_bwd(*given)
+        dparams = jax.tree.map(jnp.add, dparams, more)
+        return put_rows(dcarry, after), dparams, put_steps(dxs, dx, n * K)
+
+    carry = begin_back(plan, params, w, fresh, steps, dstate)
+    carry = *carry, vary_together((zeros_like(steps.xs), dstate))[0]
+    *carry, dxs = over_live_rows(segment, carry, steps, K, not plan.reverse)
+    return finish_back(plan, params, fresh, dstate, carry, dxs)
 
 
 @back.defjvp

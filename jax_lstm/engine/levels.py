@@ -43,7 +43,7 @@ class Span(NamedTuple):
     and of its blocks at each level below."""
 
     start: Any
-    count: int
+    blocks: int
     sizes: tuple[int, ...]
 
 
@@ -57,9 +57,9 @@ def spans_of(levels, tree):
     whole = n if n * K == T else n - 1
     spans, start = [], 0
     for level, size in enumerate(sizes):
-        count = (whole * K - start) // size
-        spans += [Span(start, count, sizes[level:])] if count else []
-        start += count * size
+        blocks = (whole * K - start) // size
+        spans += [Span(start, blocks, sizes[level:])] if blocks else []
+        start += blocks * size
     return spans if whole == n else [*spans, Span(start, 1, (T - start,))]
 
 
@@ -87,7 +87,7 @@ def depth(T):
 
 def blocks_of(span):
     """The first step of each block, for `over_segments`."""
-    return span.start + span.sizes[0] * jnp.arange(span.count)
+    return span.start + span.sizes[0] * jnp.arange(span.blocks)
 
 
 def parts_of(span, start):
@@ -194,6 +194,6 @@ def before_blocks(levels, tree, firsts):
 
     def of_span(span):
         at = slice(span.start // K, None, span.sizes[0] // K)
-        return jax.tree.map(lambda x: x[at][: span.count], every)
+        return jax.tree.map(lambda x: x[at][: span.blocks], every)
 
     return [of_span(span) for span in spans_of(levels, tree)]

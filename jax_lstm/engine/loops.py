@@ -4,7 +4,6 @@ What is kept of a step is written in place into arrays that the loop carries; ta
 the derivative of such a loop is.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -13,10 +12,10 @@ from jax import lax
 
 from jax_lstm.engine.levels import over_levels
 from jax_lstm.engine.ragged import (
-    fill_rows,
     first_rows,
     over_live_rows,
     put_rows,
+    steps_of_rows,
     weights_of_rows,
 )
 from jax_lstm.engine.segments import (
@@ -98,27 +97,21 @@ def room(cell, w, keep, state, xs):
     return vary_together((zeros, state))[0]
 
 
-def how_to_run(plan, params, consts, w, fresh, keep):
-    """`(carry, ts, steps) -> carry` of a segment: of all rows, or of those that it is about."""
-    if not plan.sort:
-        return functools.partial(run_segment, plan, w, fresh, keep)
-    weights = weights_of_rows(plan.cell, params, consts, w)
-    return lambda carry, ts, steps: run_live_rows(plan, weights, fresh, keep, carry, ts[0], steps)
-
-
 def run(plan, keep, params, consts, fresh, state, steps):
     """All steps: the last state, what `keep` picks of each, the first states of all segments, or of
     the blocks of `Levels`."""
     w = plan.cell.prepare(params, consts)
     ts = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
-    run_piece = how_to_run(plan, params, consts, w, fresh, keep)
+    carry = (state, room(plan.cell, w, keep, state, steps.xs))
+    if plan.sort:
+        weights = weights_of_rows(plan.cell, params, consts, w)
+        return run_live_rows(plan, keep, weights, fresh, carry, steps)
 
     def segment(carry, piece):
         first, _ = carry
-        carry = run_piece(carry, *segment_of((ts, steps), piece))
+        carry = run_segment(plan, w, fresh, keep, carry, *segment_of((ts, steps), piece))
         return carry, first
 
-    carry = (state, room(plan.cell, w, keep, state, steps.xs))
     if isinstance(plan.residuals, Levels):
         whole = over_levels(segment, carry, (ts, steps), plan.residuals, plan.reverse)
     else:
@@ -126,6 +119,24 @@ def run(plan, keep, params, consts, fresh, state, steps):
         whole = over_segments(segment, carry, pieces, plan.reverse)
     (last, kept), firsts = whole
     return last, kept, firsts
+
+
+def run_live_rows(plan, keep, weights, fresh, carry, steps):
+    """`run` of a batch sorted by length: of the rows that are not over."""
+    K, state = plan.sort, carry[0]
+    n = steps.mask.shape[0] // K
+    zeros = jax.tree.map(lambda x: jnp.zeros((n, *x.shape), x.dtype), state)
+
+    def segment(b, carry, n):
+        first, kept, firsts = carry
+        ts, now = n * K + jnp.arange(K), steps_of_rows(steps, n * K, K, b)
+        some, fresh_of_some = first_rows((first, fresh), b)
+        after, kept = run_segment(plan, weights(b), fresh_of_some, keep, (some, kept), ts, now)
+        return put_rows(first, after), kept, write(firsts, first, n)
+
+    carry = *carry, vary_together((zeros, state))[0]
+    last, kept, firsts = over_live_rows(segment, carry, steps, K, plan.reverse)
+    return last, kept, [firsts]
 
 
 # A run, opened: what every step saw, and its derivative ---------------------------------------
@@ -145,29 +156,11 @@ class Opened(NamedTuple):
     slopes: Any
 
 
-def run_alone(plan, w, fresh, first, steps, keep=all_of):
-    """A segment from its first state: the state after it, and what `keep` picks of each step."""
+def run_alone(plan, w, fresh, first, steps):
+    """A segment from its first state: the state after it, and what `all_of` picks of each step."""
     ks = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
-    carry = (first, room(plan.cell, w, keep, first, steps.xs))
-    return run_segment(plan, w, fresh, keep, carry, ks, steps)
-
-
-def run_live_rows(plan, weights, fresh, keep, carry, t, steps):
-    """`run_segment` from step t on, of a batch sorted by length: of the rows that it is about."""
-    state, kept = carry
-
-    def some(b):
-        few = *first_rows((fresh, state), b, 0), first_rows(steps, b, 1)
-        after, new = run_alone(plan, weights(b), *few, keep)
-        return put_rows(state, after), fill_rows(new, steps.mask.shape[1])
-
-    state, new = over_live_rows(some, steps)
-
-    def at(x, new):
-        where = (t, *[0] * (x.ndim - 1))
-        return lax.dynamic_update_slice(x, new, where, allow_negative_indices=False)
-
-    return state, jax.tree.map(at, kept, new)
+    carry = (first, room(plan.cell, w, all_of, first, steps.xs))
+    return run_segment(plan, w, fresh, all_of, carry, ks, steps)
 
 
 def seen_of(plan, first, states, fresh, resets):

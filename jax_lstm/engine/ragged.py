@@ -1,35 +1,37 @@
 """RAGGED batches: padding that costs little, also under jit, where lengths are traced. No gate.
 
 `sort=True`. The rows of a batch are its examples. They are sorted by their last step, the longest
-first, and what comes out is put back into the user's order. The rows that a segment of K steps is
-about are then the first so many of the batch. Programs for a few numbers of rows are compiled, and
-each segment takes the least that is enough:
+first, and what comes out is put back into the user's order. The rows that are not over in a segment
+of K steps are then the first so many, and fewer with every segment. There is a loop over segments
+for each of a few numbers of rows b, and each begins where the one before it ended:
 
-    rows        of a segment: 1 + the last that has a valid step, or a reset, within it
-    b           0, N/4, N/2, 3N/4 or N, the least that is not below it
+    rows(n)    how many end after the first step of segment n
+    b          N, 3N/4, N/2, N/4: b rows are run in segments with N/4 fewer < rows(n) <= b
 
-A row that is left out keeps its state, which is what a masked step does; its cotangents too.
+A row that is left out keeps its state, which is what a masked step does; so does its cotangent.
 
-Source: the packed sequences of torch, which have as many rows at each step as are alive.
+Source: the packed sequences of torch, which have as many rows at each step as are not over.
 """
 
-import functools
+import itertools
 import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jax_lstm.engine.segments import Steps, fill_up
 from jax_lstm.rules import with_rule
+from jax_lstm.sharding import vary_together
 
-PARTS = 4  # of a batch: so many programs
+PARTS = 4  # of a batch: so many loops
 
 # Rows of a batch --------------------------------------------------------------------------------
 
 
-def first_rows(tree, b, axis):
+def first_rows(tree, b):
     """The first b rows of each leaf."""
-    return jax.tree.map(lambda x: lax.slice_in_dim(x, 0, b, axis=axis), tree)
+    return jax.tree.map(lambda x: x[:b], tree)
 
 
 def put_rows(tree, new):
@@ -37,38 +39,58 @@ def put_rows(tree, new):
     return jax.tree.map(lambda x, y: jnp.concatenate([y, x[y.shape[0] :]]), tree, new)
 
 
-def fill_rows(tree, rows):
-    """Steps of the first rows, with zeros for the others: the second axis is that of the rows."""
+def steps_of_rows(tree, t, K, b):
+    """K steps from step t on, of the first b rows."""
 
-    def fill(x):
-        return jnp.pad(x, [(0, 0), (0, rows - x.shape[1]), *[(0, 0)] * (x.ndim - 2)])
+    def read(x):
+        at, sizes = (t, *[0] * (x.ndim - 1)), (K, b, *x.shape[2:])
+        return lax.dynamic_slice(x, at, sizes, allow_negative_indices=False)
 
-    return jax.tree.map(fill, tree)
+    return jax.tree.map(read, tree)
+
+
+def put_steps(tree, new, t):
+    """The tree with new steps from step t on, of its first rows."""
+
+    def put(x, new):
+        at = (t, *[0] * (x.ndim - 1))
+        return lax.dynamic_update_slice(x, new, at, allow_negative_indices=False)
+
+    return jax.tree.map(put, tree, new)
 
 
 def row_counts(rows):
-    """How many rows there are programs for, beginning with none."""
-    return tuple(sorted({-(-rows * n // PARTS) for n in range(PARTS + 1)}))
+    """Pairs (least, most) of numbers of rows with a loop of their own, the largest first."""
+    counts = sorted({-(-rows * n // PARTS) for n in range(PARTS + 1)})
+    return list(itertools.pairwise(counts))[::-1]
 
 
-def over_live_rows(function, steps):
-    """`function(b)` for the least count b that has all rows with something to do in these steps."""
-    rows = steps.mask.shape[1]
+def over_live_rows(segment, carry, steps, K, backwards):
+    """`segment(b, carry, n)` for all segments of K steps in order, or backwards: the carry. Where
+    all rows are over nothing is run."""
+    T, rows = steps.mask.shape
+    live = jnp.sum(ends_of(steps) > K * jnp.arange(T // K)[:, None], 1)
     counts = row_counts(rows)
-    live = jnp.max(jnp.where(busy(steps).any(0), jnp.arange(1, rows + 1), 0), initial=0)
-    which = jnp.sum(live > jnp.asarray(counts))
-    return lax.switch(which, [functools.partial(function, b) for b in counts])
+    for fewer, b in reversed(counts) if backwards else counts:
+        first, end = jnp.sum(live > b), jnp.sum(live > fewer)
+
+        def turn(n, carry, first=first, end=end, b=b):
+            return segment(b, carry, first + end - 1 - n if backwards else n)
+
+        carry = lax.fori_loop(first, end, turn, carry)
+    return carry
 
 
-def busy(steps):
-    """Where a step does something to a state."""
-    return steps.mask if steps.resets is None else steps.mask | steps.resets
+def ends_of(steps):
+    """The number of steps up to the last that does something to a row's state."""
+    busy = steps.mask if steps.resets is None else steps.mask | steps.resets
+    return jnp.max(jnp.where(busy, jnp.arange(1, busy.shape[0] + 1)[:, None], 0), 0)
 
 
 def weights_of_rows(cell, params, consts, w):
     """b -> what `prepare` makes for the first b rows: consts may have a row for each example."""
     of_rows = consts is not None and jnp.ndim(consts) > 1
-    return lambda b: cell.prepare(params, first_rows(consts, b, 0)) if of_rows else w
+    return lambda b: cell.prepare(params, first_rows(consts, b)) if of_rows else w
 
 
 # Sorted -----------------------------------------------------------------------------------------
@@ -112,7 +134,7 @@ def split_batch(tree, batch, axis):
     return jax.tree.map(lambda x: x.reshape((*x.shape[:axis], *batch, *x.shape[axis + 1 :])), tree)
 
 
-def in_order_of_length(run, plan, params, consts, fresh, state, steps, batch):
+def in_order_of_length(run, batch, plan, params, consts, fresh, state, steps):
     """`run` with the rows sorted by their last step, and its results in the order that was given.
 
     batch: the sizes of the examples' axes, which are one for `run`.
@@ -122,13 +144,14 @@ def in_order_of_length(run, plan, params, consts, fresh, state, steps, batch):
     fresh, state = merge_batch((fresh, state), batch, 0)
     steps = merge_batch(steps, batch, 1)
     T = steps.mask.shape[0]
-    ends = jnp.max(jnp.where(busy(steps), jnp.arange(1, T + 1)[:, None], 0), 0, initial=0)
-    order = jnp.argsort(-ends)
+    order = jnp.argsort(-ends_of(steps))
     inverse = jnp.argsort(order)
     fresh, state = reorder_by_hand(0, (fresh, state), order, inverse)
     xs = reorder_by_hand(1, steps.xs, order, inverse)
     flags = reorder(1, (steps.mask, steps.resets), order, inverse)
     consts = reorder(0, consts, order, inverse) if jnp.ndim(consts) > 1 else consts
-    last, hs = run(plan, params, consts, fresh, state, type(steps)(xs, *flags))
+    whole = fill_up(Steps(xs, *flags), -T % plan.sort)
+    last, hs = run(plan, params, consts, fresh, state, vary_together((whole, state))[0])
+    hs = jax.tree.map(lambda h: h[:T], hs)
     last = split_batch(reorder_by_hand(0, last, inverse, order), batch, 0)
     return last, split_batch(reorder_by_hand(1, hs, inverse, order), batch, 1)

@@ -7,10 +7,9 @@ from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, cast, overlo
 
 import jax
 import jax.numpy as jnp
-from jax.export import is_symbolic_dim
 
-from jax_lstm.doors import check_flag, check_shape, forward_mode_of_the_twin
-from jax_lstm.engine import bptt, levels
+from jax_lstm.doors import check_shape, forward_mode_of_the_twin
+from jax_lstm.engine import bptt
 from jax_lstm.engine.cell import Cell, Params, State
 from jax_lstm.engine.doors import (
     check_cell,
@@ -25,9 +24,15 @@ from jax_lstm.engine.doors import (
 )
 from jax_lstm.engine.functions import InitState, Residuals, SequenceFunction, StepFunction
 from jax_lstm.engine.made import Made
+from jax_lstm.engine.plans import plan_run
 from jax_lstm.engine.programs import in_one_program
 from jax_lstm.engine.ragged import in_order_of_length
-from jax_lstm.engine.segments import Plan, Steps, where, whole_segments, zeros_like
+from jax_lstm.engine.segments import (
+    Steps,
+    where,
+    whole_segments,
+    zeros_like,
+)
 from jax_lstm.engine.shapes import axes_of, is_wide, letters_of, shape_of, sizes_of
 from jax_lstm.notation import wide
 from jax_lstm.sharding import over_auto_axes, vary_together
@@ -313,6 +318,7 @@ def run_cell(
     flags = (lengths, mask, resets, reset_state)
     how = (reverse, residuals, unroll, sort)
     plan, arrays = prepare_run(cell, params, state, xs, consts, *flags, *how)
+    plan = plan if route is by_hand else plan._replace(sort=0)  # others take the batch as it is
     return in_one_program(run_route, (route, plan), *vary_together(arrays))
 
 
@@ -339,17 +345,8 @@ def prepare_run(
     mask = valid_steps(lengths, mask, T, batch)
     resets = check_resets(resets, (T,), batch)
     fresh = fresh_state(reset_state, state, resets)
-    if residuals == "log":  # of a symbolic T nobody knows the number of levels
-        residuals = "auto" if is_symbolic_dim(T) else levels.LOG
-    check_flag("sort", sort)
-    sort = bool(sort) and mask is not None and bool(batch)
-    sort = sort and not any(is_symbolic_dim(n) or n == 0 for n in (T, *batch))
-    if sort and cell.consts == "any" and consts is not None:
-        raise ValueError(
-            f"`sort` wants to know which axes of `consts` are those of the examples; the cell "
-            f"{cell.name} says that they may be anything"
-        )
-    return Plan(cell, reverse, residuals, unroll, sort), (
+    plan = plan_run(cell, params, xs, consts, mask, (T, *batch), reverse, residuals, unroll, sort)
+    return plan, (
         params,
         consts,
         fresh,
@@ -382,7 +379,7 @@ def by_hand(plan, *args):
         return run(plan, *args)
     state = args[-2]
     batch = jax.tree.leaves(state)[0].shape[: batch_axes(plan.cell, state)]
-    return in_order_of_length(run, plan, *args, batch)
+    return in_order_of_length(run, batch, plan, *args)
 
 
 def in_whole_segments(run, plan, params, consts, fresh, state, steps):

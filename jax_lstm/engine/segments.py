@@ -26,7 +26,7 @@ class Plan(NamedTuple):
     reverse: bool
     residuals: Hashable
     unroll: int
-    sort: bool = False
+    sort: int = 0  # the steps of a segment of a batch sorted by length, see ragged.py; 0: as given
 
 
 class Levels(NamedTuple):
@@ -58,6 +58,8 @@ def segment_length(plan, w, xs):
     symbolic batch, go by SEGMENT_STEPS.
     """
     T = time_of(xs)
+    if plan.sort:
+        return plan.sort
     if isinstance(plan.residuals, int):
         return plan.residuals
     if isinstance(plan.residuals, Levels):
@@ -71,9 +73,14 @@ def segment_length(plan, w, xs):
     step_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(z))
     if is_symbolic_dim(step_bytes):
         return divisor_near(T, SEGMENT_STEPS)
-    most = T // SORTED_SEGMENTS if plan.sort else T
-    steps = min(SEGMENT_BYTES // max(step_bytes, 1), most)
-    return divisor_near(T, max(SEGMENT_STEPS, steps))
+    return divisor_near(T, max(SEGMENT_STEPS, SEGMENT_BYTES // max(step_bytes, 1)))
+
+
+def sorted_segment_length(plan, w, xs):
+    """Steps per segment of a batch sorted by length: so few that it sheds rows at many places."""
+    K, T = segment_length(plan, w, xs), time_of(xs)
+    most = max(SEGMENT_STEPS, T // SORTED_SEGMENTS)
+    return K if plan.residuals != "full" or most >= K else divisor_near(T, most)
 
 
 def whole_segments(residuals, batch, steps):
@@ -84,13 +91,17 @@ def whole_segments(residuals, batch, steps):
     K = SEGMENT_STEPS if residuals == "auto" else residuals
     if not is_symbolic_dim(T) or K == "full" or T % K == 0:
         return steps
-    more = (T + K - 1) // K * K - T
+    mask = jnp.ones((T, *batch), bool) if steps.mask is None else steps.mask
+    return fill_up(steps._replace(mask=mask), (T + K - 1) // K * K - T)
+
+
+def fill_up(steps, more):
+    """Steps, and behind them more that are no steps: zeros."""
 
     def fill(x):
         return jnp.concatenate([x, jnp.zeros((more, *x.shape[1:]), x.dtype)])
 
-    mask = jnp.ones((T, *batch), bool) if steps.mask is None else steps.mask
-    return jax.tree.map(fill, steps._replace(mask=mask))
+    return jax.tree.map(fill, steps) if is_symbolic_dim(more) or more else steps
 
 
 def near_root(T, most=None):

@@ -24,12 +24,12 @@ def test_blocks_are_all_of_time_in_order(plan):
     for T in (*range(70), 2047, 2048, 6145, 10**6, 10**6 + 3):
         spans = spans_of(plan, jax.ShapeDtypeStruct((T, 1), jnp.float32))
         assert spans[0].start == 0
-        ends = [span.start + span.count * span.sizes[0] for span in spans]
+        ends = [span.start + span.blocks * span.sizes[0] for span in spans]
         assert ends[:-1] == [span.start for span in spans[1:]]
         assert ends[-1] == T
         for span in spans:
             assert all(a % b == 0 and a > b for a, b in itertools.pairwise(span.sizes))
-            parts = [span.count, *(a // b for a, b in itertools.pairwise(span.sizes))]
+            parts = [span.blocks, *(a // b for a, b in itertools.pairwise(span.sizes))]
             assert max(parts) <= 2 * plan.parts
 
 
