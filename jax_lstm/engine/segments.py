@@ -78,8 +78,8 @@ def segment_length(plan, w, xs):
 
 def sorted_segment_length(plan, w, xs):
     """Steps per segment of a batch sorted by length: so few that it sheds rows at many places."""
-    K, T = segment_length(plan, w, xs), time_of(xs)
-    most = max(SEGMENT_STEPS, T // SORTED_SEGMENTS)
+    T = time_of(xs)
+    K, most = min(segment_length(plan, w, xs), T), max(SEGMENT_STEPS, T // SORTED_SEGMENTS)
     return K if plan.residuals != "full" or most >= K else divisor_near(T, most)
 
 

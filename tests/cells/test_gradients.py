@@ -91,6 +91,7 @@ OPTIONS = {
     "resets, mask, reverse": {"resets": RESETS, "mask": MASK, "reverse": True},
     "resets, residuals": {"resets": RESETS, "residuals": 3},
     "log": {"residuals": "log"},
+    "sort": {"sort": True, "lengths": np.array([2, 5]), "residuals": 2},
     "resets, mask, reverse, log": {
         "resets": RESETS,
         "mask": MASK,
