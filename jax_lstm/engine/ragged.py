@@ -18,6 +18,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jax_lstm.engine.segments import Steps, fill_up
@@ -69,7 +70,7 @@ def over_live_rows(segment, carry, steps, K, backwards):
     """`segment(b, carry, n)` for all segments of K steps in order, or backwards: the carry. Where
     all rows are over nothing is run."""
     T, rows = steps.mask.shape
-    live = jnp.sum(ends_of(steps) > K * jnp.arange(T // K)[:, None], 1)
+    live = jnp.sum(ends_of(steps)[None] > K * jnp.arange(T // K)[:, None], 1)
     counts = row_counts(rows)
     for fewer, b in reversed(counts) if backwards else counts:
         first, end = jnp.sum(live > b), jnp.sum(live > fewer)
@@ -89,7 +90,7 @@ def ends_of(steps):
 
 def weights_of_rows(cell, params, consts, w):
     """b -> what `prepare` makes for the first b rows: consts may have a row for each example."""
-    of_rows = consts is not None and jnp.ndim(consts) > 1
+    of_rows = np.ndim(consts) > 1
     return lambda b: cell.prepare(params, first_rows(consts, b)) if of_rows else w
 
 
@@ -139,8 +140,9 @@ def in_order_of_length(run, batch, plan, params, consts, fresh, state, steps):
 
     batch: the sizes of the examples' axes, which are one for `run`.
     """
-    if jnp.ndim(consts) > len(batch):
-        consts = merge_batch(consts, batch, 0)
+    if of_rows := np.ndim(consts) > 1:
+        missing = tuple(range(len(batch) + 1 - np.ndim(consts)))
+        consts = merge_batch(jnp.expand_dims(consts, missing), batch, 0)
     fresh, state = merge_batch((fresh, state), batch, 0)
     steps = merge_batch(steps, batch, 1)
     T = steps.mask.shape[0]
@@ -149,7 +151,7 @@ def in_order_of_length(run, batch, plan, params, consts, fresh, state, steps):
     fresh, state = reorder_by_hand(0, (fresh, state), order, inverse)
     xs = reorder_by_hand(1, steps.xs, order, inverse)
     flags = reorder(1, (steps.mask, steps.resets), order, inverse)
-    consts = reorder(0, consts, order, inverse) if jnp.ndim(consts) > 1 else consts
+    consts = reorder(0, consts, order, inverse) if of_rows else consts
     whole = fill_up(Steps(xs, *flags), -T % plan.sort)
     last, hs = run(plan, params, consts, fresh, state, vary_together((whole, state))[0])
     hs = jax.tree.map(lambda h: h[:T], hs)
