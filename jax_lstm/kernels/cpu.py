@@ -70,6 +70,12 @@ def call(symbol, reverse, shapes, args, in_place):
     return run(*args, reverse=reverse)
 
 
+def flat(x):
+    """(T B, M): as XLA's product has it. Of another shape it would be copied before it is written
+    to in place."""
+    return x.reshape((x.shape[0] * x.shape[1], x.shape[2]))
+
+
 class Run(NamedTuple):
     """What a loop forward returns: hs (T, B, H), the state after it, and what the way back wants:
     `slopes` (T, B, 4H), of the gates, and `dcs` (T, B, 2H), of c_t; None where nobody goes back."""
@@ -88,12 +94,13 @@ def loop(reverse, for_back):
     def run(b, U, h, c, fresh, zs, mask, resets):
         T, B, H = *zs.shape[:2], U.shape[0]
         fresh = (None, None) if fresh is None else fresh
-        args = (zs, b, U, h, c, *fresh, mask, resets)
+        args = (flat(zs), b, U, h, c, *fresh, mask, resets)
         shapes = [(T, B, H), (B, H), (B, H)]
         if not for_back:
             return Run(*call("lstm_forward", reverse, shapes, args, None))
-        shapes += [(T, B, 4 * H), (T, B, 2 * H)]
-        return Run(*call("lstm_forward_for_back", reverse, shapes, args, {0: 3}))
+        shapes += [(T * B, 4 * H), (T, B, 2 * H)]
+        found = Run(*call("lstm_forward_for_back", reverse, shapes, args, {0: 3}))
+        return found._replace(slopes=found.slopes.reshape(zs.shape))
 
     of_back = (1, 1) if for_back else (None, None)
     return over_examples(run, (None, None, 0, 0, 0, 1, 1, 1), Run(1, 0, 0, *of_back))
@@ -106,9 +113,10 @@ def loop_back(reverse):
     def run(U, slopes, dcs, dhs, dh, dc, mask, resets):
         T, B, H = *slopes.shape[:2], U.shape[0]
         fresh = (0, H) if resets is None else (B, H)
-        shapes = [(T, B, 4 * H), (B, H), (B, H), fresh, fresh]
-        args = (slopes, dcs, U, dhs, dh, dc, mask, resets)
-        return tuple(call("lstm_backward", reverse, shapes, args, {0: 0}))
+        shapes = [(T * B, 4 * H), (B, H), (B, H), fresh, fresh]
+        args = (flat(slopes), dcs, U, dhs, dh, dc, mask, resets)
+        das, *found = call("lstm_backward", reverse, shapes, args, {0: 0})
+        return das.reshape(slopes.shape), *found
 
     return over_examples(run, (None, 1, 1, 1, 0, 0, 1, 1), (1, 0, 0, 0, 0))
 

@@ -14,7 +14,7 @@
 // threads, and each thread runs all T steps, so that none waits for another inside of a sequence.
 // An array (T, B, 4H) comes in as z and goes out as slopes, then as da: in place, where XLA may.
 //
-// Arrays are dense, the last axis first: zs (T, B, 4H), hs (T, B, H), U (H, 4H), b (4H,).
+// Arrays are dense, rows are examples of steps: zs (T B, 4H), hs (T, B, H), U (H, 4H), b (4H,).
 
 #include <algorithm>
 #include <atomic>
@@ -216,19 +216,28 @@ template <typename Real, int R, int N>
 inline void linear(const Real* const* x, const Real* W, int64_t K, Vector<Real> (&y)[R][N]) {
   constexpr int64_t L = Kind<Real>::L;
   const Real* row[R];
+  Vector<Real> sums[R][N];  // y itself would be written at each k
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
     row[r] = x[r];
-    for (int n = 0; n < N; ++n) y[r][n] = Vector<Real>{};
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) sums[r][n] = Vector<Real>{};
   }
   for (int64_t k = 0; k < K; ++k, W += N * L) {
     Vector<Real> w[N];
-    std::memcpy(&w, W, sizeof w);
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) w[n] = load(W + n * L, L);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const Real x_k = row[r][k];
 #pragma GCC unroll 4
-      for (int n = 0; n < N; ++n) y[r][n] += x_k * w[n];
+      for (int n = 0; n < N; ++n) sums[r][n] += x_k * w[n];
     }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) y[r][n] = sums[r][n];
   }
 }
 
@@ -550,9 +559,9 @@ X* data(const Buffer& x) {  // an array of no numbers stands for what is not giv
   return x.element_count() ? static_cast<X*>(x.untyped_data()) : nullptr;
 }
 
-Sizes sizes_of(const In& zs, bool reverse) {
-  const auto d = zs.dimensions();
-  return {d[0], d[1], d[2] / FOUR, reverse};
+Sizes sizes_of(const In& like_hs, const In& U, bool reverse) {  // (T, B, ...), (H, 4H)
+  const auto d = like_hs.dimensions();
+  return {d[0], d[1], U.dimensions()[0], reverse};
 }
 
 template <typename Run>
@@ -576,7 +585,7 @@ ffi::Error forward(ffi::ThreadPool pool, In zs, In b, In U, In h, In c, In fresh
                    In* slopes, In* dc_slopes) {
   return with_dtype(zs, [&](auto real) {
     using Real = decltype(real);
-    const Sizes size = sizes_of(zs, reverse);
+    const Sizes size = sizes_of(*hs, U, reverse);
     const Forward<Real> f{size, data<Real>(zs), data<Real>(b), data<Real>(U), data<Real>(h),
                           data<Real>(c), data<Real>(fresh_h), data<Real>(fresh_c),
                           data<bool>(mask), data<bool>(resets), data<Real>(*hs),
@@ -609,7 +618,7 @@ ffi::Error backward(ffi::ThreadPool pool, In slopes, In dc_slopes, In U, In dhs,
                     Out dfresh_h, Out dfresh_c) {
   return with_dtype(slopes, [&](auto real) {
     using Real = decltype(real);
-    const Sizes size = sizes_of(slopes, reverse);
+    const Sizes size = sizes_of(dc_slopes, U, reverse);
     const Backward<Real> f{size, data<Real>(slopes), data<Real>(dc_slopes), data<Real>(U),
                            data<Real>(dhs), data<Real>(dh_last), data<Real>(dc_last),
                            data<bool>(mask), data<bool>(resets), data<Real>(*das),
