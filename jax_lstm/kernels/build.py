@@ -15,7 +15,6 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -25,19 +24,19 @@ from jax_lstm import printing
 from jax_lstm.files import disk
 
 COMPILERS = ("c++", "g++", "clang++")
-# No -ffast-math: NaN would vanish, and sums would be wrong. A product and a sum may be one rounding.
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno")
+# No -ffast-math: NaN would vanish, and exponentials would be wrong. A product and a sum may be one
+# rounding. These stand last, so that they hold whatever $CXXFLAGS says.
+FLAGS = ("-std=c++17", "-O2", "-march=native", "-fno-fast-math", "-ffp-contract=fast")
 FLAGS += ("-fPIC", "-shared", "-pthread", "-w")
 MOST_SAID = 4000  # characters of what a compiler says
 
 
 @functools.cache
-def load(source: Path, flags: Sequence[str] = ()) -> ctypes.CDLL:
-    """The library of a source, built if it is not there yet.
+def load(source: Path) -> ctypes.CDLL:
+    """The library of a source, built if it is not there yet: by $CXX with $CXXFLAGS and FLAGS.
 
     Args:
       source: a file of C++ that includes XLA's `xla/ffi/api/ffi.h`.
-      flags: for the compiler, besides FLAGS.
 
     Returns:
       The library, loaded.
@@ -47,7 +46,8 @@ def load(source: Path, flags: Sequence[str] = ()) -> ctypes.CDLL:
       OSError: the cache folder cannot be written.
     """
     code = source.read_bytes()
-    command = [*compiler(), *FLAGS, *flags, "-isystem", jax.ffi.include_dir()]
+    more = shlex.split(os.environ.get("CXXFLAGS", ""))
+    command = [*compiler(), *more, *FLAGS, "-isystem", jax.ffi.include_dir()]
     path = cache_folder() / f"{source.stem}_{key(code, command)}.so"
     if not path.is_file():
         build(source, command, path)

@@ -46,16 +46,17 @@ __all__ = ["lstm"]
 
 SOURCE = Path(__file__).with_name("lstm.cc")
 DTYPES = ("float32", "float64")
+RESIDUALS = ("full", "auto", "K")
 
 
 # What is called in C++ ------------------------------------------------------------------------
 
 
 @functools.cache
-def target(symbol, flags=()):
+def target(symbol):
     """What XLA calls a function of lstm.cc by: a name that goes with the library it was built into,
     so that a program in JAX's cache of compiled programs never meets another."""
-    library = load(SOURCE, flags)
+    library = load(SOURCE)
     name = f"jax_{Path(library._name).stem}_{symbol}"
     jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
     return name
@@ -225,15 +226,11 @@ def forward_kept_jvp(plan, for_back, primals, tangents):
     run = functools.partial(by_the_engine, plan)
     _, dots = jax.jvp(run, primals, tangents)
     found = forward_kept(plan, for_back, *primals)
-    return found, (dots, zeros_of_tangents(found[1]))
+    return found, (dots, zeros_like(found[1]))
 
 
 def by_the_engine(plan, params, fresh, state, steps):
     return bptt.sequence(plan, params, None, fresh, state, steps)
-
-
-def zeros_of_tangents(tree):
-    return jax.tree.map(lambda x: jnp.zeros_like(x), tree)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -314,8 +311,22 @@ by_rule = with_rule(sequence, forward, backward, static=(0,), symbolic_zeros=Tru
 # What people call -----------------------------------------------------------------------------
 
 
+def check_taken(plan, dtype):
+    """What the loops in C++ do not take, jax_lstm.lstm does."""
+    for name, given, wanted in (
+        ("params", dtype.name, DTYPES),
+        ("residuals", "K" if isinstance(plan.residuals, int) else plan.residuals, RESIDUALS),
+    ):
+        if given not in wanted:
+            raise ValueError(
+                f"`{name}` of jax_lstm.kernels.cpu.lstm must be {' or '.join(wanted)}; got "
+                f"{given}. jax_lstm.lstm takes it"
+            )
+
+
 def by_kernel(plan, params, consts, fresh, state, steps):
     """The route of a sequence: any batch axes are one axis of examples in it."""
+    check_taken(plan, params.W.dtype)
     batch = state.h.shape[:-1]
     B = math.prod(batch)
     every = lambda tree: jax.tree.map(lambda x: x.reshape((B, *x.shape[len(batch) :])), tree)

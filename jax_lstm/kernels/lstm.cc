@@ -241,6 +241,8 @@ inline void linear(const Real* const* x, const Real* W, int64_t K, Vector<Real> 
   }
 }
 
+constexpr int FOUR = 4;  // gates, and the vectors of a panel forward: one for each of them
+
 // The weights, packed -----------------------------------------------------------------------------
 
 template <typename Real>
@@ -259,7 +261,6 @@ Packed<Real> room(int64_t size) {
 
 inline int64_t ratio(int64_t n, int64_t m) { return (n + m - 1) / m; }
 
-constexpr int FOUR = 4;  // the vectors of a panel forward, one for each gate
 constexpr int TWO = 2;   // and back
 constexpr int ROWS = (REGISTERS - 5) / FOUR + (REGISTERS == 16);  // what the registers hold: 6 or 3
 constexpr int ROWS_BACK = (REGISTERS - 4) / TWO - 2;              // 12 or 4
@@ -382,30 +383,33 @@ struct Forward {
   Real *slopes, *dc_slopes;  // null: nobody goes back
 };
 
-// Steps of some units of R rows: (1), (2), (3), (4), and what (4'), (3') and (2') are at 1.
-template <typename Real, int R>
-void step(const Forward<Real>& f, const Real* U, int64_t first, int64_t t, const int64_t* rows,
-          const Real* const* h_prev) {
+// The sums h_prev U of some units of one row, in four vectors, one for each gate.
+template <typename Real>
+using Gates = Vector<Real>[FOUR];
+
+// One step of some units of some rows: (1), (2), (3), (4), and what (4'), (3') and (2') are at 1.
+template <typename Real>
+void step(const Forward<Real>& f, const Gates<Real>* hU, int64_t first, int64_t t,
+          const int64_t* rows, int R) {
   using V = Vector<Real>;
   const int64_t H = f.size.H, B = f.size.B, n = std::min(Kind<Real>::L, H - first);
-  V a[R][FOUR];
-  linear<Real, R, FOUR>(h_prev, U, H, a);
   for (int r = 0; r < R; ++r) {
     const int64_t row = t * B + rows[r];
     const Real* z = f.zs + row * FOUR * H + first;
     const Real* b = f.b + first;
     Real* c_now = f.c_last + rows[r] * H + first;
-    const auto net = [&](int gate) {  // (1)
-      return load(z + gate * H, n) + a[r][gate] + load(b + gate * H, n);
-    };
-    const V i = sigmoid<Real>(net(0)), f_ = sigmoid<Real>(net(1));  // (2)
-    const V g = tanh<Real>(net(2)), o = sigmoid<Real>(net(3));
+    V a[FOUR];
+    for (int gate = 0; gate < FOUR; ++gate) {
+      a[gate] = load(z + gate * H, n) + hU[r][gate] + load(b + gate * H, n);  // (1)
+    }
+    const V i = sigmoid<Real>(a[0]), f_ = sigmoid<Real>(a[1]);  // (2)
+    const V g = tanh<Real>(a[2]), o = sigmoid<Real>(a[3]);
     const V c_prev = load(c_now, n), c = cell_state<Real>(f_, c_prev, i, g);  // (3)
     const V s = tanh<Real>(c), h = hidden_state<Real>(o, s);                  // (4)
     store<Real>(c_now, c, n);
     store<Real>(f.hs + row * H + first, h, n);
     if (!f.slopes) continue;
-    const auto [d_o, dc] = hidden_state_bwd<Real>(o, s);                     // (4')
+    const auto [d_o, dc] = hidden_state_bwd<Real>(o, s);                        // (4')
     const auto [df, dc_prev, di, dg] = cell_state_bwd<Real>(f_, c_prev, i, g);  // (3')
     Real* da = f.slopes + row * FOUR * H + first;
     store<Real>(da, sigmoid_bwd<Real>(i, di), n);  // (2')
@@ -450,7 +454,9 @@ void run_rows(const Forward<Real>& f, const Real* U, int64_t first, int64_t last
     }
     for (int64_t unit = 0, p = 0; unit < H; unit += Kind<Real>::L, ++p) {
       over_tiles<ROWS>(n, [&](int64_t at, auto R) {
-        step<Real, R>(f, U + p * panel, unit, t, &rows[at], &h_prev[at]);
+        Gates<Real> hU[R];
+        linear<Real, R, FOUR>(&h_prev[at], U + p * panel, H, hU);
+        step(f, hU, unit, t, &rows[at], R);
       });
     }
     before = hs;
@@ -516,7 +522,7 @@ void run_rows_bwd(const Backward<Real>& f, const Real* UT, int64_t first, int64_
   std::vector<const Real*> da(last - first);
   std::copy(f.dh_last + first * H, f.dh_last + last * H, f.dh + first * H);
   std::copy(f.dc_last + first * H, f.dc_last + last * H, f.dc + first * H);
-  if (f.resets) {
+  if (f.dfresh_h) {  // also where there is no step, and so no reset
     std::fill(f.dfresh_h + first * H, f.dfresh_h + last * H, Real(0));
     std::fill(f.dfresh_c + first * H, f.dfresh_c + last * H, Real(0));
   }
