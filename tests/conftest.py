@@ -35,6 +35,8 @@ jax.config.update("jax_disable_most_optimizations", True)
 def pytest_configure(config):
     if not hasattr(config, "workerinput"):  # workers have its environment
         compile_faster()
+        config.built = tempfile.mkdtemp(prefix="jax_lstm_tests_")
+        os.environ["XDG_CACHE_HOME"] = config.built  # where jax_lstm.kernels is built, once
     config.compiled = tempfile.mkdtemp(prefix="jax_lstm_tests_")
     jax.config.update("jax_compilation_cache_dir", config.compiled)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -51,7 +53,8 @@ def compile_faster():
 
 
 def pytest_unconfigure(config):
-    shutil.rmtree(config.compiled, ignore_errors=True)
+    for folder in (config.compiled, getattr(config, "built", config.compiled)):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

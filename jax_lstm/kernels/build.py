@@ -33,7 +33,7 @@ MOST_SAID = 4000  # characters of what a compiler says
 
 @functools.cache
 def load(source: Path) -> ctypes.CDLL:
-    """The library of a source, built if it is not there yet: by $CXX with $CXXFLAGS and FLAGS.
+    """The library of a source, built if it is not there yet.
 
     Args:
       source: a file of C++ that includes XLA's `xla/ffi/api/ffi.h`.
@@ -45,18 +45,24 @@ def load(source: Path) -> ctypes.CDLL:
       RuntimeError: there is no compiler, it fails, or what it made cannot be loaded.
       OSError: the cache folder cannot be written.
     """
-    code = source.read_bytes()
-    more = shlex.split(os.environ.get("CXXFLAGS", ""))
-    command = [*compiler(), *more, *FLAGS, "-isystem", jax.ffi.include_dir()]
-    path = cache_folder() / f"{source.stem}_{key(code, command)}.so"
-    if not path.is_file():
-        build(source, command, path)
+    path = library(source)
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise RuntimeError(
             f"{path} cannot be loaded: {said(error)}. Remove it, and it is built anew"
         ) from None
+
+
+def library(source: Path) -> Path:
+    """Where the library of a source is; built there, by $CXX with $CXXFLAGS and FLAGS, if it is
+    not there yet. Raises what `load` does."""
+    more = shlex.split(os.environ.get("CXXFLAGS", ""))
+    command = [*compiler(), *more, *FLAGS, "-isystem", jax.ffi.include_dir()]
+    path = cache_folder() / f"{source.stem}_{key(source.read_bytes(), command)}.so"
+    if not path.is_file():
+        build(source, command, path)
+    return path
 
 
 def compiler() -> list[str]:
@@ -103,7 +109,9 @@ def build(source, command, path):
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / path.name
         command = [*command, str(source), "-o", str(made)]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False
+        )
         if done.returncode or not made.is_file():
             what = f"exit status {done.returncode}" if done.returncode else "it made no file"
             raise RuntimeError(

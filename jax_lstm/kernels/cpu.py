@@ -200,7 +200,7 @@ def run_segment(plan, params, w, fresh, state, steps, for_back):
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def forward_kept(plan, for_back, params, fresh, state, steps):
-    """The last state, hs, and what is kept: the state before each segment, and perhaps all steps."""
+    """The last state, hs, and what is kept: the state before each segment; perhaps all steps."""
     w = LSTM.prepare(params)
     all_steps = for_back and keep_all(plan)
 
@@ -264,7 +264,12 @@ def back(plan, params, fresh, state, steps, kept, dlast, dhs):
     pieces = list(zip(pieces, firsts, strict=True))
     carry = vary_together((carry, steps.xs))[0]
     ((dfirst, dfresh), dparams), dxs = over_segments(segment, carry, pieces, not plan.reverse)
-    return dparams, dfresh, dfirst, join(dxs, jax.ShapeDtypeStruct(steps.xs.shape[1:], dxs[0].dtype))
+    return (
+        dparams,
+        dfresh,
+        dfirst,
+        join(dxs, jax.ShapeDtypeStruct(steps.xs.shape[1:], dxs[0].dtype)),
+    )
 
 
 @back.defjvp

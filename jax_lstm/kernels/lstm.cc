@@ -96,7 +96,7 @@ struct Exponential;
 // ones of the sum. Below LOWEST the result has no normal number, and is 0.
 template <>
 struct Exponential<float> {
-  static constexpr float LOG2_E = 1.44269504088896341f, LOWEST = -87.0f, ROUND = 12582912.0f;
+  static constexpr float LOG2_E = 1.44269504088896341f, LOWEST = -87.3365f, ROUND = 12582912.0f;
   static constexpr float LN2_HIGH = 0.693359375f, LN2_LOW = -2.12194440e-4f;
   static constexpr int MANTISSA = 23;
   static constexpr int32_t ONE = 0x3f800000;
@@ -114,7 +114,7 @@ struct Exponential<float> {
 
 template <>
 struct Exponential<double> {
-  static constexpr double LOG2_E = 1.44269504088896340736, LOWEST = -708.0;
+  static constexpr double LOG2_E = 1.44269504088896340736, LOWEST = -708.396;
   static constexpr double ROUND = 6755399441055744.0;
   static constexpr double LN2_HIGH = 6.93147180369123816490e-01;
   static constexpr double LN2_LOW = 1.90821492927058770002e-10;

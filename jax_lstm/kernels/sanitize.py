@@ -1,5 +1,5 @@
-"""`python -m jax_lstm.kernels.sanitize`: lstm.cc under the sanitizers of addresses and of undefined
-behaviour, with g++. Each array is an allocation of its own: what reads or writes beside one is seen.
+"""`python -m jax_lstm.kernels.sanitize`: lstm.cc under g++'s sanitizers of addresses and undefined
+behaviour. Each array is an allocation of its own, so that what reads or writes beside one is seen.
 
 Exit status: 0 where nothing was found; otherwise the sanitizer says what, and where in lstm.cc.
 """
@@ -17,7 +17,7 @@ import numpy as np
 
 from jax_lstm.cells.lstm import LSTMState
 from jax_lstm.kernels import cpu
-from jax_lstm.kernels.build import compiler
+from jax_lstm.kernels.build import compiler, library
 
 FLAGS = "-g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
 UNITS = (1, 8, 16, 35)  # less than a vector, one, and two and a part
@@ -66,8 +66,9 @@ def main():
             raise SystemExit(f"this needs g++ with its {name}; CXX=g++ where there are others")
         libraries.append(found)
     with tempfile.TemporaryDirectory() as folder:
-        env = {"CXXFLAGS": FLAGS, "LD_PRELOAD": " ".join(libraries), "XDG_CACHE_HOME": folder}
-        env |= {"ASAN_OPTIONS": "detect_leaks=0", "JAX_PLATFORMS": "cpu"}
+        os.environ |= {"CXXFLAGS": FLAGS, "XDG_CACHE_HOME": folder}
+        library(cpu.SOURCE)  # by a compiler that does not run under the sanitizers itself
+        env = {"LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0"}
         command = [sys.executable, "-m", "jax_lstm.kernels.sanitize", INSIDE]
         return subprocess.run(command, env=os.environ | env, check=False).returncode
 
