@@ -77,7 +77,7 @@ def flat(x):
     return x.reshape((x.shape[0] * x.shape[1], x.shape[2]))
 
 
-class Run(NamedTuple):
+class Looped(NamedTuple):
     """What a loop forward returns: hs (T, B, H), the state after it, and what the way back wants:
     `slopes` (T, B, 4H), of the gates, and `dcs` (T, B, 2H), of c_t; None where nobody goes back."""
 
@@ -98,13 +98,13 @@ def loop(reverse, for_back):
         args = (flat(zs), b, U, h, c, *fresh, mask, resets)
         shapes = [(T, B, H), (B, H), (B, H)]
         if not for_back:
-            return Run(*call("lstm_forward", reverse, shapes, args, None))
+            return Looped(*call("lstm_forward", reverse, shapes, args, None))
         shapes += [(T * B, 4 * H), (T, B, 2 * H)]
-        found = Run(*call("lstm_forward_for_back", reverse, shapes, args, {0: 3}))
+        found = Looped(*call("lstm_forward_for_back", reverse, shapes, args, {0: 3}))
         return found._replace(slopes=found.slopes.reshape(zs.shape))
 
     of_back = (1, 1) if for_back else (None, None)
-    return over_examples(run, (None, None, 0, 0, 0, 1, 1, 1), Run(1, 0, 0, *of_back))
+    return over_examples(run, (None, None, 0, 0, 0, 1, 1, 1), Looped(1, 0, 0, *of_back))
 
 
 @functools.cache
@@ -255,7 +255,8 @@ def back(plan, params, fresh, state, steps, kept, dlast, dhs):
             h_prev = where(now.resets, fresh.h[None], h_prev)
             dfresh = jax.tree.map(jnp.add, dfresh, LSTMState(*more))
         xs, h_prev = clear_masked(now.mask, (now.xs, h_prev))
-        of_segment, dxs = LSTM.weights_bwd(w, xs, LSTMState(h_prev, None), None, das)
+        prevs = LSTMState(h_prev, h_prev)  # of which weights_bwd looks at h alone
+        of_segment, dxs = LSTM.weights_bwd(w, xs, prevs, None, das)
         carry = (LSTMState(dh, dc), dfresh), jax.tree.map(jnp.add, dparams, of_segment)
         return carry, flatten_steps(dxs)
 
