@@ -247,7 +247,6 @@ def back(plan, params, fresh, state, steps, kept, dlast, dhs):
             run = run_segment(plan, params, w, fresh, first, now, True)
             seen = run.hs, run.slopes, run.dcs
         hs, *slopes = seen
-        dh = clear_masked(now.mask, dh)
         run_back = loop_back(plan.reverse)
         das, dh, dc, *more = run_back(params.U, *slopes, dh, *dlast, now.mask, now.resets)
         h_prev = shift(first.h, hs, plan.reverse)
@@ -265,12 +264,8 @@ def back(plan, params, fresh, state, steps, kept, dlast, dhs):
     pieces = list(zip(pieces, firsts, strict=True))
     carry = vary_together((carry, steps.xs))[0]
     ((dfirst, dfresh), dparams), dxs = over_segments(segment, carry, pieces, not plan.reverse)
-    return (
-        dparams,
-        dfresh,
-        dfirst,
-        join(dxs, jax.ShapeDtypeStruct(steps.xs.shape[1:], dxs[0].dtype)),
-    )
+    x = jax.ShapeDtypeStruct(steps.xs.shape[1:], steps.xs.dtype)
+    return dparams, dfresh, dfirst, join(dxs, x)
 
 
 @back.defjvp

@@ -262,8 +262,8 @@ Packed<Real> room(int64_t size) {
 inline int64_t ratio(int64_t n, int64_t m) { return (n + m - 1) / m; }
 
 constexpr int TWO = 2;   // and back
-constexpr int ROWS = (REGISTERS - 5) / FOUR + (REGISTERS == 16);  // what the registers hold: 6 or 3
-constexpr int ROWS_BACK = (REGISTERS - 4) / TWO - 2;              // 12 or 4
+// Rows of a tile: its sums, a row of the panel and one number are in registers.
+constexpr int ROWS = REGISTERS == 32 ? 6 : 3, ROWS_BACK = REGISTERS == 32 ? 8 : 6;
 
 // U (H, 4H) as panels of L units: of each k, its weights into i, f, g and o of these units.
 template <typename Real>

@@ -188,6 +188,7 @@ def test_vmap(shared):
 
 
 @compiled
+@pytest.mark.slow
 def test_second_derivatives_are_those_of_the_engine():
     args = problem(ROW, (4, 2, 3, 5))
     dots = normal_like(6, args)
@@ -209,6 +210,7 @@ def test_second_derivatives_are_those_of_the_engine():
 
 
 @compiled
+@pytest.mark.slow
 def test_checkpoint_scan_and_the_batch_over_devices():
     params, state, xs = problem(ROW, (6, 4, 3, 5))
     want = value_and_cotangents(jl.lstm, (params, state, xs))
@@ -299,6 +301,7 @@ print(build.load(Path(sys.argv[1])).seven())
 
 
 @compiled
+@pytest.mark.slow
 def test_two_processes_may_build_at_once(tmp_path, monkeypatch):
     """Both find a whole library, one file, named anew when source or flags change."""
     source, folder = tmp_path / "tiny.cc", tmp_path / "cache"
