@@ -211,15 +211,16 @@ inline HiddenStateBwd<Real> hidden_state_bwd(Vector<Real> o, Vector<Real> s) {
   return {s, tanh_bwd<Real>(s, o)};
 }
 
-// y = x W for R rows and N vectors of columns, in registers. W is packed, (K, N L).           (1)
+// y = x W for R rows and N vectors of columns, in registers; or y + x W. W is packed, (K, N L).  (1)
 template <typename Real, int R, int N>
-inline void linear(const Real* const* x, const Real* W, int64_t K, Vector<Real> (&y)[R][N]) {
+inline void linear(const Real* const* x, int64_t start, const Real* W, int64_t K, bool add,
+                   Vector<Real> (*y)[N]) {
   constexpr int64_t L = Kind<Real>::L;
   const Real* row[R];
   Vector<Real> sums[R][N];  // y itself would be written at each k
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
-    row[r] = x[r];
+    row[r] = x[r] + start;
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) sums[r][n] = Vector<Real>{};
   }
@@ -237,7 +238,44 @@ inline void linear(const Real* const* x, const Real* W, int64_t K, Vector<Real> 
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) y[r][n] = sums[r][n];
+    for (int n = 0; n < N; ++n) y[r][n] = add ? y[r][n] + sums[r][n] : sums[r][n];
+  }
+}
+
+// tile(first, R) over n rows in tiles of nearly one size, R at most `most` and known to the compiler.
+template <int R, typename Tile>
+inline void one_tile(int64_t rows, int64_t first, const Tile& tile) {
+  if constexpr (R > 0) {
+    if (rows == R) {
+      tile(first, std::integral_constant<int, R>());
+    } else {
+      one_tile<R - 1>(rows, first, tile);
+    }
+  }
+}
+
+inline int64_t ratio(int64_t n, int64_t m) { return (n + m - 1) / m; }
+
+template <int most, typename Tile>
+inline void over_tiles(int64_t n, const Tile& tile) {
+  const int64_t tiles = ratio(n, most);
+  for (int64_t t = 0; t < tiles; ++t) {
+    const int64_t first = n * t / tiles;
+    one_tile<most>(n * (t + 1) / tiles - first, first, tile);
+  }
+}
+
+constexpr int64_t STRIP_BYTES = 1 << 14;  // of a panel, at a time: all rows meet it in the first cache
+
+// y = x W for n rows and one panel of W: strip by strip, tile by tile.                          (1)
+template <typename Real, int most, int N>
+inline void linear(const Real* const* x, int64_t n, const Real* W, int64_t K, Vector<Real> (*y)[N]) {
+  constexpr int64_t strip = STRIP_BYTES / (N * BYTES);
+  for (int64_t k = 0; k < K; k += strip) {
+    over_tiles<most>(n, [&](int64_t at, auto R) {
+      const Real* panel = W + k * N * Kind<Real>::L;
+      linear<Real, R, N>(x + at, k, panel, std::min(strip, K - k), k > 0, y + at);
+    });
   }
 }
 
@@ -245,21 +283,18 @@ constexpr int FOUR = 4;  // gates, and the vectors of a panel forward: one for e
 
 // The weights, packed -----------------------------------------------------------------------------
 
-template <typename Real>
 struct Free {
-  void operator()(Real* x) const { std::free(x); }
+  void operator()(void* x) const { std::free(x); }
 };
-template <typename Real>
-using Packed = std::unique_ptr<Real[], Free<Real>>;
+template <typename X>
+using Room = std::unique_ptr<X[], Free>;
 
-template <typename Real>
-Packed<Real> room(int64_t size) {
+template <typename X>
+Room<X> room(int64_t size) {
   void* x = nullptr;
-  if (posix_memalign(&x, 64, std::max<int64_t>(size, 1) * sizeof(Real))) throw std::bad_alloc();
-  return Packed<Real>(static_cast<Real*>(x));
+  if (posix_memalign(&x, 64, std::max<int64_t>(size, 1) * sizeof(X))) throw std::bad_alloc();
+  return Room<X>(static_cast<X*>(x));
 }
-
-inline int64_t ratio(int64_t n, int64_t m) { return (n + m - 1) / m; }
 
 constexpr int TWO = 2;   // and back
 // Rows of a tile: its sums, a row of the panel and one number are in registers.
@@ -267,7 +302,7 @@ constexpr int ROWS = REGISTERS == 32 ? 6 : 3, ROWS_BACK = REGISTERS == 32 ? 8 : 
 
 // U (H, 4H) as panels of L units: of each k, its weights into i, f, g and o of these units.
 template <typename Real>
-Packed<Real> pack(const Real* U, int64_t H) {
+Room<Real> pack(const Real* U, int64_t H) {
   constexpr int64_t L = Kind<Real>::L;
   auto packed = room<Real>(ratio(H, L) * H * FOUR * L);
   Real* to = packed.get();
@@ -284,7 +319,7 @@ Packed<Real> pack(const Real* U, int64_t H) {
 
 // Uᵀ (4H, H) as panels of 2 L units.
 template <typename Real>
-Packed<Real> pack_transposed(const Real* U, int64_t H) {
+Room<Real> pack_transposed(const Real* U, int64_t H) {
   constexpr int64_t width = TWO * Kind<Real>::L, strip = 16;
   auto packed = room<Real>(ratio(H, width) * FOUR * H * width);
   Real* panel = packed.get();
@@ -324,17 +359,22 @@ void over_rows(ffi::ThreadPool pool, int64_t B, int64_t multiplications, const R
   struct Shared {
     std::atomic<int64_t> next{0};
     int64_t done = 0;
+    bool failed = false;
     std::mutex mutex;
     std::condition_variable all;
   };
   auto shared = std::make_shared<Shared>();
   auto work = [shared, parts, B, &run] {
     for (int64_t n; (n = shared->next++) < parts;) {
-      {
+      bool failed = false;
+      try {
         NoSubnormals flush;
         run(B * n / parts, B * (n + 1) / parts);
+      } catch (const std::bad_alloc&) {  // which is told on the thread that was called
+        failed = true;
       }
       std::lock_guard<std::mutex> lock(shared->mutex);
+      shared->failed |= failed;
       if (++shared->done == parts) shared->all.notify_all();
     }
   };
@@ -342,27 +382,7 @@ void over_rows(ffi::ThreadPool pool, int64_t B, int64_t multiplications, const R
   work();
   std::unique_lock<std::mutex> lock(shared->mutex);
   shared->all.wait(lock, [&] { return shared->done == parts; });
-}
-
-// tile(first, R) over n rows in tiles of nearly one size, R at most `most` and known to the compiler.
-template <int R, typename Tile>
-inline void one_tile(int64_t rows, int64_t first, const Tile& tile) {
-  if constexpr (R > 0) {
-    if (rows == R) {
-      tile(first, std::integral_constant<int, R>());
-    } else {
-      one_tile<R - 1>(rows, first, tile);
-    }
-  }
-}
-
-template <int most, typename Tile>
-inline void over_tiles(int64_t n, const Tile& tile) {
-  const int64_t tiles = ratio(n, most);
-  for (int64_t t = 0; t < tiles; ++t) {
-    const int64_t first = n * t / tiles;
-    one_tile<most>(n * (t + 1) / tiles - first, first, tile);
-  }
+  if (shared->failed) throw std::bad_alloc();
 }
 
 // Forward -----------------------------------------------------------------------------------------
@@ -383,17 +403,13 @@ struct Forward {
   Real *slopes, *dc_slopes;  // null: nobody goes back
 };
 
-// The sums h_prev U of some units of one row, in four vectors, one for each gate.
-template <typename Real>
-using Gates = Vector<Real>[FOUR];
-
 // One step of some units of some rows: (1), (2), (3), (4), and what (4'), (3') and (2') are at 1.
 template <typename Real>
-void step(const Forward<Real>& f, const Gates<Real>* hU, int64_t first, int64_t t,
-          const int64_t* rows, int R) {
+void step(const Forward<Real>& f, const Vector<Real> (*hU)[FOUR], int64_t first, int64_t t,
+          const int64_t* rows, int64_t R) {
   using V = Vector<Real>;
   const int64_t H = f.size.H, B = f.size.B, n = std::min(Kind<Real>::L, H - first);
-  for (int r = 0; r < R; ++r) {
+  for (int64_t r = 0; r < R; ++r) {
     const int64_t row = t * B + rows[r];
     const Real* z = f.zs + row * FOUR * H + first;
     const Real* b = f.b + first;
@@ -429,6 +445,7 @@ void run_rows(const Forward<Real>& f, const Real* U, int64_t first, int64_t last
   const int64_t panel = H * FOUR * Kind<Real>::L;
   std::vector<int64_t> rows(last - first);
   std::vector<const Real*> h_prev(last - first);
+  const auto hU = room<Vector<Real>[FOUR]>(last - first);
   std::copy(f.c_first + first * H, f.c_first + last * H, f.c_last + first * H);
   const Real* before = f.h_first;
   for (int64_t step_number = 0; step_number < T; ++step_number) {
@@ -453,11 +470,8 @@ void run_rows(const Forward<Real>& f, const Real* U, int64_t first, int64_t last
       }
     }
     for (int64_t unit = 0, p = 0; unit < H; unit += Kind<Real>::L, ++p) {
-      over_tiles<ROWS>(n, [&](int64_t at, auto R) {
-        Gates<Real> hU[R];
-        linear<Real, R, FOUR>(&h_prev[at], U + p * panel, H, hU);
-        step(f, hU, unit, t, &rows[at], R);
-      });
+      linear<Real, ROWS, FOUR>(h_prev.data(), n, U + p * panel, H, hU.get());
+      step(f, hU.get(), unit, t, rows.data(), n);
     }
     before = hs;
   }
@@ -498,21 +512,6 @@ void step_bwd(const Backward<Real>& f, int64_t t, int64_t row) {
   }
 }
 
-// dx = dy Wᵀ: dh_{t-1} of some units of R rows, the fork at h_{t-1} into four gates           (1'x)
-template <typename Real, int R>
-void linear_bwd_input(const Backward<Real>& f, const Real* UT, int64_t first, const int64_t* rows,
-                      const Real* const* da) {
-  const int64_t H = f.size.H;
-  Vector<Real> dh[R][TWO];
-  linear<Real, R, TWO>(da, UT, FOUR * H, dh);
-  for (int r = 0; r < R; ++r) {
-    for (int n = 0; n < TWO; ++n) {
-      const int64_t j = first + n * Kind<Real>::L;
-      if (j < H) store<Real>(f.dh + rows[r] * H + j, dh[r][n], H - j);
-    }
-  }
-}
-
 // All T steps of the rows first ... last - 1, the last step first.
 template <typename Real>
 void run_rows_bwd(const Backward<Real>& f, const Real* UT, int64_t first, int64_t last) {
@@ -520,6 +519,7 @@ void run_rows_bwd(const Backward<Real>& f, const Real* UT, int64_t first, int64_
   const int64_t width = TWO * Kind<Real>::L;
   std::vector<int64_t> rows(last - first);
   std::vector<const Real*> da(last - first);
+  const auto dh = room<Vector<Real>[TWO]>(last - first);
   std::copy(f.dh_last + first * H, f.dh_last + last * H, f.dh + first * H);
   std::copy(f.dc_last + first * H, f.dc_last + last * H, f.dc + first * H);
   if (f.dfresh_h) {  // also where there is no step, and so no reset
@@ -540,9 +540,14 @@ void run_rows_bwd(const Backward<Real>& f, const Real* UT, int64_t first, int64_
       da[n++] = f.das + at * FOUR * H;
     }
     for (int64_t unit = 0, p = 0; unit < H; unit += width, ++p) {
-      over_tiles<ROWS_BACK>(n, [&](int64_t at, auto R) {
-        linear_bwd_input<Real, R>(f, UT + p * FOUR * H * width, unit, &rows[at], &da[at]);
-      });
+      linear<Real, ROWS_BACK, TWO>(da.data(), n, UT + p * FOUR * H * width, FOUR * H, dh.get());
+      for (int64_t r = 0; r < n; ++r) {  // dx = dy Wᵀ: the fork at h_{t-1} into four gates    (1'x)
+        Real* dh_row = f.dh + rows[r] * H + unit;
+        store<Real>(dh_row, dh[r][0], H - unit);
+        if (H - unit > Kind<Real>::L) {
+          store<Real>(dh_row + Kind<Real>::L, dh[r][1], H - unit - Kind<Real>::L);
+        }
+      }
     }
     for (int64_t row = first; f.resets && row < last; ++row) {
       if (!f.resets[t * B + row]) continue;
@@ -581,7 +586,7 @@ ffi::Error with_dtype(const In& x, const Run& run) {
       return ffi::Error::InvalidArgument("the loops of the LSTM take float32 and float64");
     }
   } catch (const std::bad_alloc&) {
-    return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no memory for the packed U");
+    return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no memory for the packed U, or for a step's sums");
   }
   return ffi::Error::Success();
 }
