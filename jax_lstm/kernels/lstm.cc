@@ -93,7 +93,7 @@ struct Exponential;
 
 // x = n ln 2 + r, |r| <= ln 2 / 2; ln 2 is the sum of two numbers, the first of which times n is
 // exact. ROUND is added and subtracted: what is left is a whole number, and its bits are the last
-// ones of the sum. Below LOWEST the result has no normal number, and is 0.
+// ones of the sum. Beyond LOWEST and -LOWEST the result has no normal number.
 template <>
 struct Exponential<float> {
   static constexpr float LOG2_E = 1.44269504088896341f, LOWEST = -87.3365f, ROUND = 12582912.0f;
@@ -131,26 +131,25 @@ struct Exponential<double> {
   }
 };
 
-// exp(x) for x <= 0, to a rounding or two; of NaN it is NaN.
+// exp(x) to a rounding or two, between its least and its largest normal value; of NaN it is NaN.
 template <typename Real>
 inline Vector<Real> exponential(Vector<Real> x) {
   using E = Exponential<Real>;
   using Integers = typename Kind<Real>::Integers;
+  x = x < E::LOWEST ? every(E::LOWEST) : x;
+  x = x > -E::LOWEST ? every(-E::LOWEST) : x;
   const Vector<Real> rounded = x * E::LOG2_E + E::ROUND, n = rounded - E::ROUND;
   const Vector<Real> r = (x - n * E::LN2_HIGH) - n * E::LN2_LOW;
   const Integers power = ((Integers)rounded << E::MANTISSA) + E::ONE;
-  const Vector<Real> y = E::polynomial(r) * (Vector<Real>)power;
-  return x < E::LOWEST ? Vector<Real>{} : y;
+  return E::polynomial(r) * (Vector<Real>)power;
 }
 
 // STAGES, each with its twin ----------------------------------------------------------------------
 
-// s = 1 / (1 + exp(-a)), as e / (1 + e) where a < 0: e is never above 1                         (2)
+// s = 1 / (1 + exp(-a))                                                                         (2)
 template <typename Real>
 inline Vector<Real> sigmoid(Vector<Real> a) {
-  const auto low = a < 0;
-  const Vector<Real> e = exponential<Real>(low ? a : -a);
-  return (low ? e : every<Real>(1)) / (1 + e);
+  return 1 / (1 + exponential<Real>(-a));
 }
 
 // da = ds ⊙ s (1 - s)                                                                          (2')
@@ -159,16 +158,18 @@ inline Vector<Real> sigmoid_bwd(Vector<Real> s, Vector<Real> ds) {
   return ds * s * (1 - s);
 }
 
-// t = (1 - e) / (1 + e), e = exp(-2a); near 0, where 1 - e loses digits, Lambert's fraction     (2)
+// t = ± (1 - e) / (1 + e), e = exp(-2|a|); near 0, where 1 - e loses digits, Lambert's fraction  (2)
 template <typename Real>
 inline Vector<Real> tanh(Vector<Real> a) {
-  const Vector<Real> square = a * a;
-  const auto low = a < 0, near = square < Real(0.25);
-  const Vector<Real> e = exponential<Real>(low ? 2 * a : -2 * a);
-  const Vector<Real> s = near ? square : every<Real>(0.25);
-  const Vector<Real> top = a * (135135 + s * (17325 + s * (378 + s)));
-  const Vector<Real> bottom = 135135 + s * (62370 + s * (3150 + s * 28));
-  return (near ? top : low ? e - 1 : 1 - e) / (near ? bottom : 1 + e);
+  using Integers = typename Kind<Real>::Integers;
+  const Integers sign = (Integers)a & (Integers)every<Real>(-0.0);
+  const Vector<Real> square = a * a, size = (Vector<Real>)((Integers)a ^ sign);
+  const Vector<Real> e = exponential<Real>(-2 * size);
+  const Vector<Real> far = (Vector<Real>)((Integers)(1 - e) ^ sign);
+  const Vector<Real> top = a * (135135 + square * (17325 + square * (378 + square)));
+  const Vector<Real> bottom = 135135 + square * (62370 + square * (3150 + square * 28));
+  const auto near = square < Real(0.25);
+  return (near ? top : far) / (near ? bottom : 1 + e);
 }
 
 // da = dt ⊙ (1 - t²), as (1 + t)(1 - t): exact where |t| is near 1                             (2')
@@ -403,9 +404,10 @@ struct Forward {
   Real *slopes, *dc_slopes;  // null: nobody goes back
 };
 
-// One step of some units of some rows: (1), (2), (3), (4), and what (4'), (3') and (2') are at 1.
+// One step of some units of some rows: (1) to (4), and what (4'), (3') and (2') are at 1. tanh(c)
+// waits for c: in a loop of its own it waits while other rows are at work.
 template <typename Real>
-void step(const Forward<Real>& f, const Vector<Real> (*hU)[FOUR], int64_t first, int64_t t,
+void step(const Forward<Real>& f, Vector<Real> (*hU)[FOUR], int64_t first, int64_t t,
           const int64_t* rows, int64_t R) {
   using V = Vector<Real>;
   const int64_t H = f.size.H, B = f.size.B, n = std::min(Kind<Real>::L, H - first);
@@ -421,20 +423,25 @@ void step(const Forward<Real>& f, const Vector<Real> (*hU)[FOUR], int64_t first,
     const V i = sigmoid<Real>(a[0]), f_ = sigmoid<Real>(a[1]);  // (2)
     const V g = tanh<Real>(a[2]), o = sigmoid<Real>(a[3]);
     const V c_prev = load(c_now, n), c = cell_state<Real>(f_, c_prev, i, g);  // (3)
-    const V s = tanh<Real>(c), h = hidden_state<Real>(o, s);                  // (4)
     store<Real>(c_now, c, n);
-    store<Real>(f.hs + row * H + first, h, n);
+    hU[r][0] = c, hU[r][1] = o;
     if (!f.slopes) continue;
-    const auto [d_o, dc] = hidden_state_bwd<Real>(o, s);                        // (4')
     const auto [df, dc_prev, di, dg] = cell_state_bwd<Real>(f_, c_prev, i, g);  // (3')
     Real* da = f.slopes + row * FOUR * H + first;
     store<Real>(da, sigmoid_bwd<Real>(i, di), n);  // (2')
     store<Real>(da + H, sigmoid_bwd<Real>(f_, df), n);
     store<Real>(da + 2 * H, tanh_bwd<Real>(g, dg), n);
-    store<Real>(da + 3 * H, sigmoid_bwd<Real>(o, d_o), n);
-    Real* dcs = f.dc_slopes + row * 2 * H + first;
-    store<Real>(dcs, dc, n);
-    store<Real>(dcs + H, dc_prev, n);
+    store<Real>(f.dc_slopes + row * 2 * H + H + first, dc_prev, n);
+  }
+  for (int64_t r = 0; r < R; ++r) {
+    const int64_t row = t * B + rows[r];
+    const V c = hU[r][0], o = hU[r][1];
+    const V s = tanh<Real>(c), h = hidden_state<Real>(o, s);  // (4)
+    store<Real>(f.hs + row * H + first, h, n);
+    if (!f.slopes) continue;
+    const auto [d_o, dc] = hidden_state_bwd<Real>(o, s);  // (4')
+    store<Real>(f.slopes + row * FOUR * H + 3 * H + first, sigmoid_bwd<Real>(o, d_o), n);  // (2')
+    store<Real>(f.dc_slopes + row * 2 * H + first, dc, n);
   }
 }
 
