@@ -156,6 +156,7 @@ def test_a_mask_that_is_not_there_traces_nothing():
     assert "select_n" in f(mask=jnp.ones((4, 2), bool))
 
 
+@pytest.mark.slow
 def test_unroll_and_residuals_change_the_program():
     small = (64, 2, 4)
     plain, unrolled, frugal = (
