@@ -40,6 +40,8 @@ from jax_lstm.engine.programs import in_one_program
 from jax_lstm.engine.segments import cast_like, clear_masked, widen, zeros_like
 from jax_lstm.notation import Tree
 
+ROUNDING = 8  # eps per step, by which a bound is rounded up
+
 
 class Sweep(NamedTuple):
     """What goes back from chunk to chunk.
@@ -88,7 +90,8 @@ def measure(plan, question, back, params, fresh, state, dstate, sizes, cut, snap
         steps, given = cut(n)
         sweep = back(params, fresh, before, steps, given, int(ends[n]), T, sweep)
     parts = in_one_program(into_params, (plan.cell,), params, sweep.parts)
-    return parts, sweep.bound
+    up = 1 + ROUNDING * T * float(jnp.finfo(sweep.bound.dtype).eps)
+    return parts, sweep.bound * up
 
 
 def backwards(n, state, on, snapshots):
