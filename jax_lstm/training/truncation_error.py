@@ -195,8 +195,7 @@ def truncation_error_of_stream(
     """
     check_plain(cell)
     check_function("loss", loss, 1)
-    if not (hasattr(chunks, "__len__") and hasattr(chunks, "__getitem__")) or not len(chunks):
-        refuse("chunks", "a sequence of tuples (xs, *rest)", chunks)
+    check_chunks(chunks)
     snapshots = check_size("snapshots", snapshots, 1)
     check_concrete(params=params, state=state)
     sizes = [steps_of(chunks, n) for n in (0, len(chunks) - 1)]
@@ -290,7 +289,8 @@ def summary(question, params, parts, most):
 def ask(k1, k2, bound, *steps):
     """The Question. A group of the bound begins where a window does, and where a chunk does."""
     check_flag("bound", bound)
-    many = k2.tolist() if is_array(k2) and np.ndim(k2) == 1 else k2
+    known = is_array(k2) and not isinstance(k2, Tracer) and np.ndim(k2) == 1
+    many = k2.tolist() if known else k2
     many = list(many) if isinstance(many, list | tuple | range) else [many]
     if not many:
         refuse("k2", "a whole number >= k1, or a list of them", k2)
@@ -330,6 +330,16 @@ def check_error(error):
     if error < 0:
         refuse("error", "a number >= 0", error)
     return float(error)
+
+
+def check_chunks(chunks):
+    """What has a length and a first element."""
+    try:
+        first = chunks[0] if len(chunks) else None
+    except Exception:  # whatever it is to Python that has neither
+        first = None
+    if first is None:
+        refuse("chunks", "a sequence of tuples (xs, *rest)", chunks)
 
 
 def steps_of(chunks, n):

@@ -237,6 +237,12 @@ OF_MATRIX = {
     "block": example(None, OPTIONAL),
     "blocks": example(None, OPTIONAL),
 }
+OF_TRUNCATION = {
+    "k2": example(3, size=1),
+    "bound": example(False, FLAGS),
+    "chunk": example(None, OPTIONAL, 0),
+    "dhs": example(draw(T, B, H)),
+}
 OF_DIRECTIONS = {
     "kind": example("jvp"),
     "functions": example({"a": SQUARE, "b": SQUARE}, size={"a": SQUARE}),
@@ -323,6 +329,19 @@ OWN: dict[str, dict[str, Example]] = {
     },
     "load": {"like": example(None, WRONG)},
     "attribute": {"of": example(None, OPTIONAL | CALLABLE)},
+    "truncation_error": OF_TRUNCATION,
+    "truncation_error_of_stream": OF_TRUNCATION
+    | {
+        "chunks": example([(XS,)], size=ANY),
+        "loss": example(lambda hs: hs.sum(), CALLABLE),
+        "snapshots": example(16, size=0),
+    },
+    "choose_k2": {
+        "measure": example(lambda **asked: asked, CALLABLE, ANY),
+        "error": example(0.1, REAL - {"a negative number", "a traced number"}, -0.1),
+        "k1": example(1, size=0),
+        "most": example(None, OPTIONAL, 0),
+    },
     "jacobian_norms": {
         "at": example([0, 1], {"an empty tuple"}, [0, T]),
         "iterations": example(3, size=0),
