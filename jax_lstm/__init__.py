@@ -79,6 +79,7 @@ from jax_lstm.training.truncation_error import (
     truncation_error,
     truncation_error_of_stream,
 )
+from jax_lstm.training.units import over_units
 
 __version__ = "0.1.0"
 __all__ = [
@@ -147,6 +148,7 @@ __all__ = [
     "make_trace",
     "memory_plan",
     "over_devices",
+    "over_units",
     "partial",
     "recurrent_dropout",
     "recurrent_dropout_masks",

@@ -17,7 +17,7 @@ import optax
 
 import jax_lstm
 from experiments.kit import text, windows
-from experiments.kit.clipping import clipping, limited
+from experiments.kit.clipping import clipping
 from experiments.kit.config import (
     BadInput,
     BaseConfig,
@@ -28,7 +28,7 @@ from experiments.kit.config import (
     Positive,
     check_memory,
 )
-from experiments.kit.routes import ROUTES
+from experiments.kit.routes import ROUTES, sequence_of
 from experiments.kit.task import Task, guarded
 from experiments.kit.timing import compiled
 from jax_lstm import init_lstm_state
@@ -227,8 +227,8 @@ def loss_of(config, route):
 
 
 def route_of(config):
-    """The stages whose derivatives --gradient asks for, with the backward of --dh or --detach."""
-    route, own = ROUTES[config.gradient], limited(config)
+    """The stages whose derivatives --gradient asks for, with the sequence of other options."""
+    route, own = ROUTES[config.gradient], sequence_of(config)
     return route if own is None else route._replace(sequence=own)
 
 

@@ -9,9 +9,9 @@ import optax
 
 import jax_lstm
 from experiments.kit import text, windows
-from experiments.kit.clipping import clipping, limited
+from experiments.kit.clipping import clipping
 from experiments.kit.language_model import restart
-from experiments.kit.routes import ROUTES
+from experiments.kit.routes import ROUTES, sequence_of
 from experiments.kit.task import Task, guarded
 from experiments.word_lm import model
 from jax_lstm.training.update import BITS
@@ -62,7 +62,7 @@ def batches(config, streams):
 
 def task_of(config, corpus, streams, directory):
     optimizer = make_optimizer(config, windows_per_epoch(config, streams["train"]))
-    loss = loss_of(config, config.gradient, limited(config))
+    loss = loss_of(config, config.gradient, sequence_of(config))
     bound, examples = config.clip / config.window, windows.examples(config, 0, 1, 1, None)
     rate = windows.rate_of(config)
     optimizer, update = guarded(config, optimizer, loss, examples, bound, rate)
