@@ -111,8 +111,8 @@ def of_window(config, route, drawn):
         each = route.loss(y, targets)
         if length is None:
             return each
-        inside = jnp.arange(len(each))[:, None] < length
-        return jnp.where(inside, each, 0) * (len(each) / length)
+        inside = jnp.arange(len(each), dtype=length.dtype)[:, None] < length
+        return jnp.where(inside, each, 0) * (len(each) / length.astype(each.dtype))
 
     return route._replace(sequence=sequence, loss=loss)
 
