@@ -60,10 +60,10 @@ class Config(lm.LanguageModelConfig, WindowsConfig):
     """updates; each reads T x B characters"""
     evaluate_every: Count = 200
     """steps between validations; the best parameters so far are kept"""
-    k1: Count = 16
-    """outputs per block, whose errors go back together"""
+    block: Count = 16
+    """k1, outputs per block, whose errors go back together"""
     doublings: Count = 4
-    """the largest k2 is k1 times 2 to this power; between two powers of two there is one more"""
+    """the largest k2 is --block times 2 to this power; between two powers of two there is one more"""
     measured: Count = 512
     """T, steps of the gradient that is taken apart"""
     pieces: Count = 4
@@ -74,7 +74,7 @@ class Config(lm.LanguageModelConfig, WindowsConfig):
         """a small text and a small model, done in seconds"""
         small = dataclasses.asdict(lm.LanguageModelConfig.tiny())
         own = {"seeds": 1, "steps": 20, "evaluate_every": 20, "hidden": 8}
-        return cls(**small | own, k1=4, doublings=2, measured=64, pieces=2)
+        return cls(**small | own, block=4, doublings=2, measured=64, pieces=2)
 
 
 def run(config):
@@ -130,7 +130,7 @@ class Pieces:
         each = len(symbols) // B
         streams = symbols[: B * each].reshape(B, each).T[: T + 1]
         self.tokens, self.targets, self.params = streams[:-1], streams[1:], params
-        self.steps = CHUNK * config.k1
+        self.steps = CHUNK * config.block
 
     def __len__(self):
         return -(-len(self.tokens) // self.steps)
@@ -150,7 +150,7 @@ def places(config):
     """k1 times 1, 2, 3, 4, 6, 8, 12, 16, ..."""
     powers = [2**n for n in range(config.doublings + 1)]
     between = [3 * 2**n for n in range(config.doublings - 1)]
-    return [config.k1 * n for n in sorted(powers + between)]
+    return [config.block * n for n in sorted(powers + between)]
 
 
 def measure(config, params, data):
@@ -158,14 +158,14 @@ def measure(config, params, data):
     chunks = Pieces(config, params, data.held_out)
     state = jl.init_lstm_state(params.lstm, (config.pieces,))
     ask = functools.partial(
-        jl.truncation_error_of_stream, params.lstm, state, chunks, nats, k1=config.k1
+        jl.truncation_error_of_stream, params.lstm, state, chunks, nats, k1=config.block
     )
     blocks = ask(k2=places(config))
-    windows = [config.k1 * 2**n for n in range(0, config.doublings + 1, 2)]
+    windows = [config.block * 2**n for n in range(0, config.doublings + 1, 2)]
     side = [float(ask(k1=k, k2=k, bound=False).error[0]) for k in windows]
     listed = lambda x: np.asarray(x, float).tolist()
     return {
-        "k1": config.k1,
+        "k1": config.block,
         "T": config.measured,
         "k2": blocks.k2.tolist(),
         "error": listed(blocks.error),

@@ -60,7 +60,7 @@ class Sweep(NamedTuple):
     bound: jax.Array
 
 
-class Question(NamedTuple):
+class Cuts(NamedTuple):
     """The static part of a sweep. Hashable."""
 
     k1: int

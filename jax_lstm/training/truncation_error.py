@@ -41,7 +41,7 @@ from jax_lstm.engine.doors import (
 from jax_lstm.engine.programs import in_one_program
 from jax_lstm.engine.segments import Plan, Steps, zeros_like
 from jax_lstm.notation import ArrayOrList, Tree
-from jax_lstm.training.sweep import Question, go_back, measure
+from jax_lstm.training.sweep import Cuts, go_back, measure
 from jax_lstm.training.truncated import check_reach
 
 CHUNK = 64  # steps of a chunk, at least, where nobody says
@@ -287,7 +287,7 @@ def summary(question, params, parts, most):
 
 
 def ask(k1, k2, bound, *steps):
-    """The Question. A group of the bound begins where a window does, and where a chunk does."""
+    """The Cuts. A group of the bound begins where a window does, and where a chunk does."""
     check_flag("bound", bound)
     known = is_array(k2) and not isinstance(k2, Tracer) and np.ndim(k2) == 1
     many = k2.tolist() if known else k2
@@ -297,7 +297,7 @@ def ask(k1, k2, bound, *steps):
     for k in many:
         k1, _ = check_reach(k1, k)
     found = tuple(sorted({int(k) for k in many}))
-    return Question(k1, found, math.gcd(k1, *found, *steps), bool(bound))
+    return Cuts(k1, found, math.gcd(k1, *found, *steps), bool(bound))
 
 
 def check_plain(cell):

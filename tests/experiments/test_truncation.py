@@ -29,7 +29,7 @@ def test_a_tiny_run_finds_errors_below_their_bounds(tmp_path):
 
 
 def test_the_places_and_a_text_that_is_too_short():
-    config = truncation.Config(k1=16, doublings=4)
+    config = truncation.Config(block=16, doublings=4)
     assert truncation.places(config) == [16, 32, 48, 64, 96, 128, 192, 256]
     with pytest.raises(BadInput, match="--measured: must be <= "):
         truncation.run(dataclasses.replace(truncation.Config.tiny(), measured=10**6))

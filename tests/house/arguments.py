@@ -197,6 +197,13 @@ NAMES = {
     "optimizer": example(optax.sgd(0.1), size=ANY),
     "loss": example(jl.training.language_model_loss, CALLABLE),
     "route": example(jl.training.BY_HAND, size=ANY),
+    "bound": example(False, FLAGS),
+    "chunk": example(None, OPTIONAL, 0),
+    "chunks": example([(XS,)], size=ANY),
+    "snapshots": example(16, size=0),
+    "measure": example(SQUARE, CALLABLE),
+    "error": example(0.1, {"a Python float", "a NumPy float", "zero"}, -0.1),
+    "most": example(None, OPTIONAL, 0),
 }
 
 # Of a function where its argument is another's, {function: {argument: Example}}.
@@ -236,12 +243,6 @@ OF_MATRIX = {
     "samples": example(2, size=1),
     "block": example(None, OPTIONAL),
     "blocks": example(None, OPTIONAL),
-}
-OF_TRUNCATION = {
-    "k2": example(3, size=1),
-    "bound": example(False, FLAGS),
-    "chunk": example(None, OPTIONAL, 0),
-    "dhs": example(draw(T, B, H)),
 }
 OF_DIRECTIONS = {
     "kind": example("jvp"),
@@ -298,6 +299,7 @@ OWN: dict[str, dict[str, Example]] = {
         "gates": example(None, OPTIONAL | {"an empty tuple"}),
         "follows": example(None, OPTIONAL | CALLABLE),
     },
+    "training.make_update": {"rate": example(None, OPTIONAL | CALLABLE)},
     "training.language_model_loss": {
         "params": example(MODEL, size=ANY),
         "tokens": example(np.zeros((T, B), int), {"a traced number"}),
@@ -330,19 +332,6 @@ OWN: dict[str, dict[str, Example]] = {
     },
     "load": {"like": example(None, WRONG)},
     "attribute": {"of": example(None, OPTIONAL | CALLABLE)},
-    "truncation_error": OF_TRUNCATION,
-    "truncation_error_of_stream": OF_TRUNCATION
-    | {
-        "chunks": example([(XS,)], size=ANY),
-        "loss": example(lambda hs: hs.sum(), CALLABLE),
-        "snapshots": example(16, size=0),
-    },
-    "choose_k2": {
-        "measure": example(lambda **asked: asked, CALLABLE, ANY),
-        "error": example(0.1, REAL - {"a negative number", "a traced number"}, -0.1),
-        "k1": example(1, size=0),
-        "most": example(None, OPTIONAL, 0),
-    },
     "jacobian_norms": {
         "at": example([0, 1], {"an empty tuple"}, [0, T]),
         "iterations": example(3, size=0),
