@@ -12,6 +12,7 @@ from experiments.char_lm import plots as char_lm
 from experiments.gradient_flow import plots as gradient_flow
 from experiments.kit import record
 from experiments.speed import plots as speed
+from experiments.truncation import plots as truncation
 from experiments.vowels import plots as vowels
 from experiments.word_lm import plots as word_lm
 from experiments.zoo import plots as zoo
@@ -21,6 +22,7 @@ DRAW = {
     "compare_gradients": compare_gradients.draw,
     "gradient_flow": gradient_flow.draw,
     "speed": speed.draw,
+    "truncation": truncation.draw,
     "vowels": vowels.draw,
     "zoo": zoo.draw,
     "word_lm": word_lm.draw,

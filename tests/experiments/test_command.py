@@ -15,6 +15,7 @@ EXPERIMENTS = {
     "gradbench": "experiments.gradbench.run",
     "gradient_flow": "experiments.gradient_flow.run",
     "speed": "experiments.speed.run",
+    "truncation": "experiments.truncation.run",
     "vowels": "experiments.vowels.run",
     "zoo": "experiments.zoo.run",
     "word_lm": "experiments.word_lm.run",
