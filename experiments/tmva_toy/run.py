@@ -128,6 +128,9 @@ def train(config, found, directory, part, per_epoch):
     remembered, folder = part == "on", directory / part
 
     def check(params, carry, batch):
+        """The gradient of the one with a memory, which has that of the state too."""
+        if not remembered:
+            return
         hand = "step" if config.gradient == "step" else "manual"
         losses = {"by_hand": loss_of(hand, remembered), "autodiff": loss_of("auto", remembered)}
         check_gradients.check(losses, folder, params, carry, *batch)
