@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.kit.clipping import clipping, limited
-from experiments.kit.routes import SEQUENCES
+from experiments.kit.clipping import clipping
+from experiments.kit.routes import SEQUENCES, sequence_of
 from experiments.kit.task import Task, guarded
 from experiments.vowels.classifier import init, logits, loss
 
@@ -39,7 +39,7 @@ def task_of(config, training, labels, split, scale):
         clipping(config),
         optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps)),
     )
-    loss = loss_of(config.gradient, limited(config))
+    loss = loss_of(config.gradient, sequence_of(config))
     optimizer, update = guarded(config, optimizer, loss, EXAMPLES)
     D, V = training.xs.shape[-1], len(labels)
 
