@@ -9,9 +9,11 @@ from pathlib import Path
 
 from experiments import compare_gradients
 from experiments.char_lm import plots as char_lm
+from experiments.forecast import plots as forecast
 from experiments.gradient_flow import plots as gradient_flow
 from experiments.kit import record
 from experiments.speed import plots as speed
+from experiments.tmva_toy import plots as tmva_toy
 from experiments.truncation import plots as truncation
 from experiments.vowels import plots as vowels
 from experiments.word_lm import plots as word_lm
@@ -20,8 +22,10 @@ from experiments.zoo import plots as zoo
 DRAW = {
     "char_lm": char_lm.draw,
     "compare_gradients": compare_gradients.draw,
+    "forecast": forecast.draw,
     "gradient_flow": gradient_flow.draw,
     "speed": speed.draw,
+    "tmva_toy": tmva_toy.draw,
     "truncation": truncation.draw,
     "vowels": vowels.draw,
     "zoo": zoo.draw,

@@ -12,9 +12,11 @@ from experiments.kit.config import BadInput, BaseConfig, Bounds, check_bounds, f
 EXPERIMENTS = {
     "char_lm": "experiments.char_lm.run",
     "compare_gradients": "experiments.compare_gradients",
+    "forecast": "experiments.forecast.run",
     "gradbench": "experiments.gradbench.run",
     "gradient_flow": "experiments.gradient_flow.run",
     "speed": "experiments.speed.run",
+    "tmva_toy": "experiments.tmva_toy.run",
     "truncation": "experiments.truncation.run",
     "vowels": "experiments.vowels.run",
     "zoo": "experiments.zoo.run",
