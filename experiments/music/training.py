@@ -83,9 +83,7 @@ def batches(config, training, seeds):
 def rates_of(training):
     """How often each pitch sounds, (88,), with one frame that has it and one that has not."""
     frames = sum(map(len, training))
-    return ((sum(t.sum(0, dtype=np.int64) for t in training) + 1) / (frames + 2)).astype(
-        np.float32
-    )
+    return ((sum(t.sum(0, dtype=np.int64) for t in training) + 1) / (frames + 2)).astype(np.float32)
 
 
 def task_of(config, data, directory):
