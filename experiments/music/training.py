@@ -67,8 +67,7 @@ def batches_of_one(config, training, seed):
     rng = np.random.default_rng(seed)
     while True:
         order = rng.permutation(len(training))
-        by = rng.integers(-config.transpose, config.transpose, len(training), endpoint=True)
-        drawn = [tunes.transposed(training[n], by[n]) for n in order]
+        drawn = [training[n] for n in order]
         for now in tunes.windows(tunes.pack(drawn, config.batch, config.window), config.window):
             if share := now.weights.mean(dtype=np.float64):
                 weights = (now.weights / share).astype(np.float32)

@@ -67,14 +67,6 @@ def tunes_of(path, key, cells):
     return tunes
 
 
-def transposed(tune, by):
-    """The tune by so many semitones higher; as it is, where a note would fall off the keys."""
-    played = np.flatnonzero(tune.any(0))
-    if not len(played) or not 0 <= played[0] + by <= played[-1] + by < PITCHES:
-        return tune
-    return np.roll(tune, by, axis=1)
-
-
 def pack(tunes, B, window):
     """Streams of whole tunes: each tune where there is least so far; T a multiple of `window`."""
     streams, lengths = [[] for _ in range(B)], [0] * B
