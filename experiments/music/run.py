@@ -195,7 +195,7 @@ def add_rows(config, asked, summary):
         bar=PUBLISHED[config.sets],
     )
     asked = dataclasses.replace(asked, sets=",".join(FILES))
-    minutes = summary["seconds"] / 60 / config.seeds
+    minutes = summary["minutes"] / config.seeds
     for seed, nats in zip(config.seeds_in_a_row(), summary["nats"]["test"], strict=True):
         one = dataclasses.replace(asked, seed=seed)
         evidence.add(one, "music", ASKS, row, nats, minutes, ("data", "sets"))
@@ -210,7 +210,7 @@ def summarise(directory, seconds):
         "nats": {line["part"]: line["nats"] for line in lines if line["kind"] == "judged"},
         "step": best["step"],
         "steps": len(steps),
-        "seconds_of_steps": sum(line["seconds"] for line in steps),
+        "minutes": record.minutes(directory / "metrics.jsonl"),
         "seconds": seconds,
     }
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from experiments.digits import images
 from experiments.digits import run as digits
 from experiments.kit import command, evidence, record
 from experiments.kit.classifier import batches, scales, split_sequences
-from experiments.kit.config import BadInput
+from experiments.kit.config import BadInput, Failed
 from experiments.kit.installed import folder_of
 from experiments.mnist1d import run as mnist1d
 from experiments.mnist1d import signals
@@ -146,9 +147,13 @@ def test_bad_options():
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch):
-    for name, read in (("sklearn.datasets", images.read), ("mnist1d.data", signals.read)):
-        monkeypatch.setitem(__import__("sys").modules, name, None)
-        with pytest.raises(BadInput, match=name.split(".")[0].replace("sklearn", "scikit-learn")):
+    cases = (
+        ("sklearn.datasets", images.read, "scikit-learn"),
+        ("mnist1d.data", signals.read, "mnist1d"),
+    )
+    for module, read, package in cases:
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(Failed, match=f"{package} is needed"):
             read()
 
 
