@@ -68,12 +68,11 @@ CHOSEN = {
     "jsb": {"hidden": 200, "steps": 1500},
     "nottingham": {"hidden": 300, "steps": 4000},
 }
-OPTIONAL = {"constructor": int, "metavar": "INT", "help_behavior_hint": ""}
 
 
 def default_of(option, words):
     each = ", ".join(f"{chosen[option]} for {name}" for name, chosen in CHOSEN.items())
-    return f"{words} (default: {each})"
+    return f"{words}; None: {each}"
 
 
 @dataclass(frozen=True)
@@ -94,11 +93,11 @@ class Config(LayersConfig):
         int | None,
         Bounds(low=1),
         Size,
-        arg(help=default_of("hidden", "H, hidden units"), **OPTIONAL),
+        arg(help=default_of("hidden", "H, hidden units")),
     ] = None
-    steps: Annotated[
-        int | None, Bounds(low=1), Size, arg(help=default_of("steps", "updates"), **OPTIONAL)
-    ] = None
+    steps: Annotated[int | None, Bounds(low=1), Size, arg(help=default_of("steps", "updates"))] = (
+        None
+    )
     batch: Count = 16
     drop_outputs: FractionOrZero = 0.5
     drop_recurrent: FractionOrZero = 0.2
