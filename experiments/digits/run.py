@@ -59,8 +59,7 @@ class Config(ClassifierConfig):
     shift: CountOrZero = 1
     """pixels that an image of a batch is shifted by, at most, along each side"""
     directions: Annotated[int, Bounds(low=1, below=3)] = 1
-    hidden: Count = 96
-    steps: Count = 3000
+    steps: Count = 1500
     batch: Count = 64
     learning_rate: Positive = 5e-3
     drop_outputs: FractionOrZero = 0.2

@@ -49,7 +49,6 @@ ROW = evidence.Row(
 class Config(ClassifierConfig):
     """The options of mnist1d."""
 
-    hidden: Count = 64
     steps: Count = 3000
     batch: Count = 100
     learning_rate: Positive = 5e-3
