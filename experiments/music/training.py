@@ -63,13 +63,17 @@ def loss_of(config, gradient):
 
 def batches_of_one(config, training, seed):
     """Streams of a window and a key, without end: all tunes in each epoch, shuffled; the weights'
-    mean is 1, so that a loss is a mean over the frames that count."""
+    mean is 1, so that a loss is a mean over the frames that count. Where the streams end, what is
+    left is passed over: an update from a few frames would be as large as one from all."""
     rng = np.random.default_rng(seed)
     while True:
         order = rng.permutation(len(training))
         drawn = [training[n] for n in order]
-        for now in tunes.windows(tunes.pack(drawn, config.batch, config.window), config.window):
-            if share := now.weights.mean(dtype=np.float64):
+        streams = tunes.pack(drawn, config.batch, config.window)
+        every = list(tunes.windows(streams, config.window))
+        shares = [now.weights.mean(dtype=np.float64) for now in every]
+        for now, share in zip(every, shares, strict=True):
+            if share >= max(shares) / 2:
                 weights = (now.weights / share).astype(np.float32)
                 yield *now._replace(weights=weights), key_data(rng)
 

@@ -147,6 +147,7 @@ def test_batches_are_means_over_frames_that_count():
         assert (frames.shape, targets.shape) == ((8, 3, 88),) * 2
         np.testing.assert_allclose(weights.mean(), 1, rtol=1e-6)
         assert key.dtype == np.uint32
+        assert (weights > 0).mean() > 0.25  # no update from what is left at an epoch's end
 
 
 # What goes wrong ------------------------------------------------------------------------------
