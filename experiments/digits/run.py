@@ -3,10 +3,10 @@
     python -m experiments.digits --seeds 3
 
 scikit-learn's digits (a part of Alpaydin & Kaynak 1998; UCI, CC BY 4.0): 1797 images of 8 x 8
-pixels. An LSTM in each direction reads 64 steps of one pixel, row by row or in one fixed permutation
-(Le, Jaitly & Hinton 2015 ask the same of 784 steps, in one direction). A fifth of each class is the test part, always the same. In
-training an image is shifted by a pixel or so in each direction, also where its pixels are permuted
-afterwards.
+pixels. An LSTM in each direction reads 64 steps of one pixel, row by row or in one fixed
+permutation (Le, Jaitly & Hinton 2015 ask the same of 784 steps, in one direction). A fifth of each
+class is the test part, always the same. In training an image is shifted by a pixel or so along each
+side, also where its pixels are permuted afterwards.
 
 `--folds 4` cross-validates a setting on the training images and judges no test image. So the
 defaults were chosen.
@@ -33,8 +33,8 @@ from experiments.kit.classifier import ClassifierConfig, check_size, split_seque
 from experiments.kit.config import BadInput, Count, CountOrZero, FractionOrZero, Positive
 
 ASKS = (
-    "Which of ten digits is it, one pixel a step? 64 steps, read in both directions, row by row or in one fixed "
-    "permutation; 1433 images to learn from and 364 to test on."
+    "Which of ten digits is it, one pixel a step? 64 steps, read in both directions, row by row or "
+    "in one fixed permutation; 1433 images to learn from and 364 to test on."
 )
 NAMES = {"rows": "pixel by pixel", "permuted": "permuted pixels"}
 ROW = evidence.Row(
