@@ -4,9 +4,11 @@
 
 scikit-learn's digits (a part of Alpaydin & Kaynak 1998; UCI, CC BY 4.0): 1797 images of 8 x 8
 pixels. An LSTM in each direction reads 64 steps of one pixel, row by row or in one fixed
-permutation (Le, Jaitly & Hinton 2015 ask the same of 784 steps, in one direction). A fifth of each
-class is the test part, always the same. In training an image is shifted by a pixel or so along each
-side, also where its pixels are permuted afterwards.
+permutation (Le, Jaitly & Hinton 2015 ask the same of 784 steps, in one direction and with the last
+output alone). The outputs of all steps are read out, as those of MNIST-1D's GRU are; `--readout
+mean` reads out their mean, and `--directions 1` forward alone. A fifth of each class is the test
+part, always the same. In training an image is shifted by a pixel or so along each side, also where
+its pixels are permuted afterwards.
 
 `--folds 4` cross-validates a setting on the training images and judges no test image. So the
 defaults were chosen.
@@ -22,7 +24,7 @@ Writes results/digits/<run>/ for each order, and its row of results/evidence/dig
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from tyro.conf import arg
@@ -34,7 +36,8 @@ from experiments.kit.config import BadInput, Count, CountOrZero, FractionOrZero,
 
 ASKS = (
     "Which of ten digits is it, one pixel a step? 64 steps, read in both directions, row by row or "
-    "in one fixed permutation; 1433 images to learn from and 364 to test on."
+    "in one fixed permutation, and the outputs of all steps are read out; 1433 images to learn "
+    "from and 364 to test on."
 )
 NAMES = {"rows": "pixel by pixel", "permuted": "permuted pixels"}
 ROW = evidence.Row(
@@ -58,6 +61,8 @@ class Config(ClassifierConfig):
     """of the pixels, apart by commas: each is a training of its own"""
     shift: CountOrZero = 1
     """pixels that an image of a batch is shifted by, at most, along each side"""
+    readout: Annotated[Literal["mean", "all"], arg(metavar="WHAT")] = "all"
+    hidden: Count = 32
     steps: Count = 1200
     batch: Count = 64
     learning_rate: Positive = 5e-3

@@ -120,9 +120,10 @@ def add_rows(config, question, summary):
     most = 100 * np.bincount(classes).max() / len(classes)
     row = question.row._replace(floor=most, floor_how="the most frequent class of the test part")
     minutes = summary["minutes"] / len(question.split.seeds)
-    for seed, each in zip(question.split.seeds, summary["accuracy"]["test"]["each"], strict=True):
-        one = dataclasses.replace(config, seed=seed)
-        evidence.add(one, question.name, question.asks, row, 100 * each, minutes, question.places)
+    for seed, p in zip(question.split.seeds, summary["accuracy"]["test"]["each"], strict=True):
+        one, error = dataclasses.replace(config, seed=seed), (p * (1 - p) / len(classes)) ** 0.5
+        told = (question.name, question.asks, row, 100 * p, minutes, question.places)
+        evidence.add(one, *told, error=100 * error)
 
 
 def summarise(directory, seconds):
