@@ -65,8 +65,8 @@ NAMES = {"jsb": "JSB chorales", "nottingham": "Nottingham"}
 PUBLISHED = {"jsb": 8.45, "nottingham": 3.29}
 # of each set, by the validation part; see experiments/results/evidence/music.md
 CHOSEN = {
-    "jsb": {"hidden": 200, "steps": 1000},
-    "nottingham": {"hidden": 300, "steps": 4000},
+    "jsb": {"hidden": 200, "steps": 1000, "drop_outputs": 0.5, "evaluate_every": 100},
+    "nottingham": {"hidden": 256, "steps": 1500, "drop_outputs": 0.25, "evaluate_every": 500},
 }
 
 
@@ -85,21 +85,26 @@ class Config(LayersConfig):
     """of tunes, apart by commas: each is a training of its own"""
     window: Count = 64
     """T, frames of an update"""
-    evaluate_every: Count = 100
-    """updates between two looks at the validation part"""
     choose: FreeSwitch = False
     """a setting is being chosen: the test part is not read, and no row is written"""
-    hidden: Annotated[
+    evaluate_every: Annotated[
         int | None,
         Bounds(low=1),
         Size,
-        arg(help=default_of("hidden", "H, hidden units")),
+        arg(help=default_of("evaluate_every", "updates between two looks at the validation part")),
+    ] = None
+    hidden: Annotated[
+        int | None, Bounds(low=1), Size, arg(help=default_of("hidden", "H, hidden units"))
     ] = None
     steps: Annotated[int | None, Bounds(low=1), Size, arg(help=default_of("steps", "updates"))] = (
         None
     )
+    drop_outputs: Annotated[
+        float | None,
+        Bounds(low=0, below=1),
+        arg(help=default_of("drop_outputs", "probability that an output is dropped, for a window")),
+    ] = None
     batch: Count = 16
-    drop_outputs: FractionOrZero = 0.5
     drop_recurrent: FractionOrZero = 0.2
     learning_rate: Positive = 3e-3
 
