@@ -11,7 +11,8 @@ from experiments import compare_gradients
 from experiments.char_lm import plots as char_lm
 from experiments.forecast import plots as forecast
 from experiments.gradient_flow import plots as gradient_flow
-from experiments.kit import record
+from experiments.kit import classification, record
+from experiments.music import plots as music
 from experiments.speed import plots as speed
 from experiments.tmva_toy import plots as tmva_toy
 from experiments.truncation import plots as truncation
@@ -22,9 +23,13 @@ from experiments.zoo import plots as zoo
 DRAW = {
     "char_lm": char_lm.draw,
     "compare_gradients": compare_gradients.draw,
+    "digits": classification.draw,
     "forecast": forecast.draw,
     "gradient_flow": gradient_flow.draw,
+    "mnist1d": classification.draw,
+    "music": music.draw,
     "speed": speed.draw,
+    "vowels": classification.draw,
     "tmva_toy": tmva_toy.draw,
     "truncation": truncation.draw,
     "vowels": vowels.draw,

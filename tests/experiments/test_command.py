@@ -12,9 +12,12 @@ from experiments.kit.config import BadInput, BaseConfig, Bounds, check_bounds, f
 EXPERIMENTS = {
     "char_lm": "experiments.char_lm.run",
     "compare_gradients": "experiments.compare_gradients",
+    "digits": "experiments.digits.run",
     "forecast": "experiments.forecast.run",
     "gradbench": "experiments.gradbench.run",
     "gradient_flow": "experiments.gradient_flow.run",
+    "mnist1d": "experiments.mnist1d.run",
+    "music": "experiments.music.run",
     "speed": "experiments.speed.run",
     "tmva_toy": "experiments.tmva_toy.run",
     "truncation": "experiments.truncation.run",
