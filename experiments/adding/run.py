@@ -18,6 +18,8 @@ from dataclasses import dataclass
 
 from experiments.kit import command, memory
 
+QUESTION = "Does an LSTM add two of T numbers, if its forget gate begins open?"
+
 
 @dataclass(frozen=True)
 class Config(memory.MemoryConfig):
@@ -28,7 +30,7 @@ class Config(memory.MemoryConfig):
 
 def run(config):
     """The experiment, from a Config to its summary; everything else is in the folder it names."""
-    return memory.run(config, "adding", "adding")
+    return memory.run(config, "adding", "adding", QUESTION)
 
 
 def main(argv=None):

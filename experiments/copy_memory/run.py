@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 from experiments.kit import command, memory
 
+QUESTION = "Does an LSTM give back ten symbols after T blanks, if its forget gate begins open?"
+
 
 @dataclass(frozen=True)
 class Config(memory.MemoryConfig):
@@ -25,7 +27,7 @@ class Config(memory.MemoryConfig):
 
 def run(config):
     """The experiment, from a Config to its summary; everything else is in the folder it names."""
-    return memory.run(config, "copy_memory", "copy_memory")
+    return memory.run(config, "copy_memory", "copy_memory", QUESTION)
 
 
 def main(argv=None):

@@ -22,6 +22,10 @@ from tyro.conf import arg
 from experiments.kit import command, memory
 from experiments.kit.config import Count
 
+QUESTION = (
+    "Does an LSTM learn sooner if its forget gate begins with the offset 1 or 2, and not with 0?"
+)
+
 
 @dataclass(frozen=True)
 class Config(memory.MemoryConfig):
@@ -36,7 +40,7 @@ class Config(memory.MemoryConfig):
 
 def run(config):
     """The experiment, from a Config to its summary; everything else is in the folder it names."""
-    return memory.run(config, "forget_bias", config.problem)
+    return memory.run(config, "forget_bias", config.problem, QUESTION)
 
 
 def main(argv=None):

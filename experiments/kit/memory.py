@@ -10,6 +10,7 @@ uniform in [1, T - 1], so that units forget within 1 to T steps, and those of th
 negatives.
 """
 
+import dataclasses
 import itertools
 import math
 import time
@@ -22,7 +23,15 @@ import numpy as np
 import optax
 from tyro.conf import arg
 
-from experiments.kit import check_gradients, machines, memory_plots, record, report, training
+from experiments.kit import (
+    check_gradients,
+    evidence,
+    machines,
+    memory_plots,
+    record,
+    report,
+    training,
+)
 from experiments.kit.clipping import clipping, limited
 from experiments.kit.config import (
     BadInput,
@@ -212,7 +221,7 @@ def judge(config, problem, T, params):
 # The run --------------------------------------------------------------------------------------
 
 
-def run(config, experiment, problem):
+def run(config, experiment, problem, question):
     """All trainings of an experiment, one after the other; returns its summary."""
     training.start(config)
     numbers = 4 * config.hidden * (config.hidden + PROBLEMS[problem].D + 1)
@@ -220,10 +229,10 @@ def run(config, experiment, problem):
     size = config.seeds * (16 * numbers + kept)  # with the gradient and Adam's two
     check_memory("--hidden", size, f"training {config.seeds} networks")
     with training.folder(config, experiment) as directory:
-        return carry_out(config, experiment, problem, directory)
+        return carry_out(config, experiment, problem, question, directory)
 
 
-def carry_out(config, experiment, name, directory):
+def carry_out(config, experiment, name, question, directory):
     problem = PROBLEMS[name]
     record.write_config(directory, config, experiment, problem=name, **report.machine())
     print(
@@ -241,6 +250,7 @@ def carry_out(config, experiment, name, directory):
         seconds = time.perf_counter() - began
         point = {"T": T, "forget_bias": word, "loss": errors, "guess": problem.guess(T)}
         points.append(point | {"bar": problem.bar(T), "seconds": seconds})
+        add_evidence(config, experiment, question, problem, points[-1])
         record.write_json(directory / "summary.json", summarise(problem, points))
         print(table_of(points[-1:]), flush=True)
     if not machines.is_first():
@@ -265,6 +275,26 @@ def train(config, problem, T, offset, directory):
         check_gradients.check(losses, directory, first, carry, batch[0][0], batch[1])
 
     return training.carry_out(config, task, directory, check)
+
+
+def add_evidence(config, experiment, question, problem, point):
+    """A row for the point, with each seed's loss."""
+    T = point["T"]
+    row = evidence.Row(
+        f"LSTM, T = {T}, forget bias {point['forget_bias']}",
+        f"{problem.measure} of the test",
+        "lower",
+        problem.guess(T),
+        problem.guess_how,
+        problem.published.get(T),
+        problem.source,
+        problem.bar(T),
+        4,
+    )
+    minutes = point["seconds"] / 60 / config.seeds
+    for k, loss in enumerate(point["loss"]):
+        one = dataclasses.replace(config, seed=config.seed + k)
+        evidence.add(one, experiment, question, row, loss, minutes)
 
 
 def summarise(problem, points):
