@@ -1,4 +1,4 @@
-"""The data: piano rolls, and streams of whole tunes one behind the other."""
+"""Tunes: piano rolls of MATLAB's files, and streams of whole tunes one behind the other."""
 
 import hashlib
 from pathlib import Path
@@ -105,3 +105,22 @@ def windows(streams, window):
 def by_length(tunes):
     """The longest first, so that the streams end at about the same step."""
     return sorted(tunes, key=len, reverse=True)
+
+
+def endless(tunes, rng, B, window, transpose=0):
+    """Windows without end: all tunes in each epoch, shuffled, each by as many semitones higher or
+    lower as is drawn, `transpose` at most; the weights' mean is 1, so that a loss is a mean over
+    the frames that count."""
+    while True:
+        order = rng.permutation(len(tunes))
+        by = rng.integers(-transpose, transpose, len(tunes), endpoint=True)
+        drawn = [transposed(tunes[n], by[n]) for n in order]
+        for now in windows(pack(drawn, B, window), window):
+            if share := now.weights.mean(dtype=np.float64):
+                yield now._replace(weights=(now.weights / share).astype(np.float32))
+
+
+def rates_of(tunes):
+    """How often each pitch sounds, (88,), with one frame that has it and one that has not."""
+    frames = sum(map(len, tunes))
+    return ((sum(t.sum(0, dtype=np.int64) for t in tunes) + 1) / (frames + 2)).astype(np.float32)
