@@ -286,7 +286,7 @@ def add_evidence(config, experiment, question, problem, point):
         "lower",
         problem.guess(T),
         problem.guess_how,
-        problem.published.get(T),
+        dict(problem.published).get(T),
         problem.source,
         problem.bar(T),
         4,

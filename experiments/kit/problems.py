@@ -31,7 +31,7 @@ class Problem(NamedTuple):
     guess: T -> the loss of the best answer that no sequence changes.
     guess_how: in words.
     bar: T -> the loss from which on we say that it was learnt.
-    published: {T: the loss of an LSTM in print}, and in words where that is.
+    published: pairs of T and the loss of an LSTM in print; source: where that is.
     """
 
     draw: Callable
@@ -43,7 +43,7 @@ class Problem(NamedTuple):
     guess: Callable
     guess_how: str
     bar: Callable
-    published: dict
+    published: tuple[tuple[int, float], ...]
     source: str
 
 
@@ -95,7 +95,7 @@ PROBLEMS = {
         guess=lambda T: GUESS,
         guess_how="the answer 1 to every sequence",
         bar=lambda T: 0.01,
-        published={600: 0.164},
+        published=((600, 0.164),),
         source="an LSTM at T = 600 in the table of Bai, Kolter & Koltun (2018), arXiv:1803.01271",
     ),
     "copy_memory": Problem(
@@ -108,7 +108,7 @@ PROBLEMS = {
         guess=nats_of_nothing_kept,
         guess_how="10 ln 8 / (T + 20), blanks and then any symbol",
         bar=lambda T: nats_of_nothing_kept(T) / 2,
-        published={1000: 0.0204},
+        published=((1000, 0.0204),),
         source="an LSTM at T = 1000 in the table of Bai, Kolter & Koltun (2018), arXiv:1803.01271, "
         "has 0.0204, which is the floor there",
     ),
