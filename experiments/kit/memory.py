@@ -66,11 +66,11 @@ class MemoryConfig(TrainingConfig):
     """offset of the forget gate at the start: a number, or chrono; a training for each"""
     seeds: Count = 3
     """networks of each training, one for each of so many seeds from --seed on, side by side"""
-    hidden: Count = 32
+    hidden: Count = 24
     """H, hidden units"""
-    steps: Count = 1000
+    steps: Count = 1200
     """updates"""
-    batch: Count = 32
+    batch: Count = 16
     """B, sequences of an update"""
     learning_rate: Positive = 1e-2
     """Adam's, at its start; a cosine ends at zero"""
