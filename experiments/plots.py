@@ -10,16 +10,21 @@ from pathlib import Path
 from experiments import compare_gradients
 from experiments.char_lm import plots as char_lm
 from experiments.gradient_flow import plots as gradient_flow
-from experiments.kit import record
+from experiments.kit import memory_plots, record
+from experiments.search_space import plots as search_space
 from experiments.speed import plots as speed
 from experiments.vowels import plots as vowels
 from experiments.word_lm import plots as word_lm
 from experiments.zoo import plots as zoo
 
 DRAW = {
+    "adding": memory_plots.draw,
     "char_lm": char_lm.draw,
     "compare_gradients": compare_gradients.draw,
+    "copy_memory": memory_plots.draw,
+    "forget_bias": memory_plots.draw,
     "gradient_flow": gradient_flow.draw,
+    "search_space": search_space.draw,
     "speed": speed.draw,
     "vowels": vowels.draw,
     "zoo": zoo.draw,
