@@ -22,10 +22,23 @@ from jax_lstm.engine.doors import (
     check_resets,
     valid_steps,
 )
-from jax_lstm.engine.functions import InitState, Residuals, SequenceFunction, StepFunction
+from jax_lstm.engine.functions import (
+    InitState,
+    Residuals,
+    SequenceFunction,
+    StepFunction,
+    Unroll,
+)
 from jax_lstm.engine.made import Made
 from jax_lstm.engine.programs import in_one_program
-from jax_lstm.engine.segments import Plan, Steps, where, whole_segments, zeros_like
+from jax_lstm.engine.segments import (
+    Plan,
+    Steps,
+    steps_per_turn,
+    where,
+    whole_segments,
+    zeros_like,
+)
 from jax_lstm.engine.shapes import axes_of, is_wide, letters_of, shape_of, sizes_of
 from jax_lstm.notation import wide
 from jax_lstm.sharding import over_auto_axes, vary_together
@@ -256,7 +269,7 @@ def run_cell(
     reset_state=None,
     reverse=False,
     residuals: Residuals = "full",
-    unroll=1,
+    unroll: Unroll = 1,
 ):
     """Cotangents are accepted for every output and returned for params, state and xs.
 
@@ -287,7 +300,8 @@ def run_cell(
       residuals: what is kept for the backward. "full": every step (fast). K: the state at the
         border of every K steps, the segments are run again. "auto": K near sqrt(T). Same gradient.
         The autodiff twin ignores it.
-      unroll: steps per iteration of the loop, as in `jax.lax.scan`.
+      unroll: steps per iteration of the loop, as in `jax.lax.scan`; "auto": 2 where the steps are
+        small and many, see `segments.steps_per_turn`, otherwise 1.
 
     Returns:
       state: the state after the last step.
@@ -317,6 +331,8 @@ def prepare_run(
     mask = valid_steps(lengths, mask, T, batch)
     resets = check_resets(resets, (T,), batch)
     fresh = fresh_state(reset_state, state, resets)
+    if unroll == "auto":
+        unroll = steps_per_turn(cell, params, consts, xs)
     return Plan(cell, reverse, residuals, unroll), (
         params,
         consts,

@@ -15,6 +15,8 @@ from jax_lstm.notation import Tree, wide
 
 SEGMENT_STEPS = 16  # at least so many steps share one weight product
 SEGMENT_BYTES = 2**21  # and as many as keep the projected input of a segment within a core's cache
+TURNS = 64  # steps from which on "auto" unrolls
+SMALL_STEP_BYTES = 2**14  # of a step's projected input, up to which "auto" unrolls
 
 
 class Plan(NamedTuple):
@@ -53,12 +55,28 @@ def segment_length(plan, w, xs):
         return T if plan.residuals == "full" else SEGMENT_STEPS
     if plan.residuals == "auto":
         return divisor_near(T, max(math.isqrt(T), 1))
-    x = jax.tree.map(lambda x: x[:1], xs)
-    z = jax.eval_shape(plan.cell.project, w, x)
-    step_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(z))
+    step_bytes = bytes_of_step(plan.cell.project, w, xs)
     if is_symbolic_dim(step_bytes):
         return divisor_near(T, SEGMENT_STEPS)
     return divisor_near(T, max(SEGMENT_STEPS, SEGMENT_BYTES // max(step_bytes, 1)))
+
+
+def bytes_of_step(project, w, xs):
+    """Those of one step's projected input z, all examples together."""
+    x = jax.tree.map(lambda x: x[:1], xs)
+    z = jax.eval_shape(project, w, x)
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(z))
+
+
+def steps_per_turn(cell, params, consts, xs):
+    """`unroll="auto"`: 2 where a turn of the loop costs about as much as a step does, and where
+    there are turns enough to earn the compilation of a second step; otherwise, and for symbolic
+    sizes, 1."""
+    T = jax.tree.leaves(xs)[0].shape[0]
+    if is_symbolic_dim(T) or T < TURNS:
+        return 1
+    step_bytes = bytes_of_step(lambda p, x: cell.project(cell.prepare(p, consts), x), params, xs)
+    return 2 if not is_symbolic_dim(step_bytes) and step_bytes <= SMALL_STEP_BYTES else 1
 
 
 def whole_segments(residuals, batch, steps):

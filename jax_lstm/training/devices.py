@@ -25,6 +25,7 @@ from jax_lstm.engine.functions import (
     Result_co,
     S,
     S_contra,
+    Unroll,
     X,
     X_contra,
 )
@@ -55,7 +56,7 @@ class SplitFunction(Protocol[P_contra, S_contra, X_contra, Result_co]):
         reset_state: S_contra | None = None,
         reverse: bool = False,
         residuals: Residuals = "full",
-        unroll: int = 1,
+        unroll: Unroll = 1,
     ) -> Result_co: ...
 
 
@@ -134,7 +135,7 @@ def over_devices(
         reset_state=None,
         reverse=False,
         residuals: Residuals = "full",
-        unroll=1,
+        unroll: Unroll = 1,
     ):
         leaves = jax.tree.leaves(state)
         B = leaves[0].shape[0] if leaves and len(getattr(leaves[0], "shape", ())) > 1 else 1

@@ -1,7 +1,7 @@
 """Every program of tests/programs.py over the hand-written rules, equal to the twin's.
 
-The quick ones: all programs over the LSTM, JAX's transforms over the first cells as they are
-called. All others are slow.
+The quick ones: all programs over the LSTM. Segments and a stack are slow, and every other cell and
+mode has the mark `every`.
 """
 
 import functools
@@ -30,10 +30,9 @@ from tests.tables import CELLS, assert_close, problem
 
 def field(subject, program, mode):
     """A field of docs/support.md: quick, slow, or of every case."""
-    modes = ("full", 2) if subject == "lstm" else ("full",)
-    quick = PROGRAMS[program].jitted and subject in CELLS and mode in modes
-    quick |= subject == "lstm" and (mode == "full" or "export" in program)
-    rare = pytest.mark.slow if subject == "lstm" or mode == "full" else pytest.mark.every
+    quick = subject == "lstm" and (mode == "full" or "export" in program)
+    often = (subject, mode) in {("lstm", 2), ("stack of lstm", "full")}
+    rare = pytest.mark.slow if often else pytest.mark.every
     marks = () if quick else rare
     return pytest.param(
         subject, program, mode, marks=marks, id=f"{subject}-{program}-{label(mode)}"

@@ -78,7 +78,7 @@ def test_two_processes_are_one(alone, tmp_path):
     assert_close(tmp_path / "char_lm" / "a", alone)
 
 
-@pytest.mark.parametrize("dead", [0, 1])
+@pytest.mark.parametrize("dead", [pytest.param(0, marks=pytest.mark.every), 1])
 def test_where_one_process_is_killed_the_other_says_so_and_the_run_goes_on(dead, tmp_path):
     argv = [*TRAINING, "--results", tmp_path, "--run", "a", "--steps", "100000"]
     both = together(free_port(), *argv, devices=1)
