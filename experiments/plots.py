@@ -10,10 +10,10 @@ from pathlib import Path
 from experiments import compare_gradients
 from experiments.char_lm import plots as char_lm
 from experiments.gradient_flow import plots as gradient_flow
-from experiments.kit import memory_plots, record
+from experiments.kit import classification, memory_plots, record
+from experiments.music import plots as music
 from experiments.search_space import plots as search_space
 from experiments.speed import plots as speed
-from experiments.vowels import plots as vowels
 from experiments.word_lm import plots as word_lm
 from experiments.zoo import plots as zoo
 
@@ -22,11 +22,14 @@ DRAW = {
     "char_lm": char_lm.draw,
     "compare_gradients": compare_gradients.draw,
     "copy_memory": memory_plots.draw,
+    "digits": classification.draw,
     "forget_bias": memory_plots.draw,
     "gradient_flow": gradient_flow.draw,
+    "mnist1d": classification.draw,
+    "music": music.draw,
     "search_space": search_space.draw,
     "speed": speed.draw,
-    "vowels": vowels.draw,
+    "vowels": classification.draw,
     "zoo": zoo.draw,
     "word_lm": word_lm.draw,
 }

@@ -115,7 +115,7 @@ def key_data(rng):
     return rng.integers(2**32, size=2, dtype="uint32")
 
 
-def key_of(data, config):
-    """The key of the data, or None where nothing is dropped."""
-    rates = (config.drop_inputs, config.drop_outputs, config.drop_recurrent)
+def key_of(data, config, *more):
+    """The key of the data, or None where all of these rates are zero, and nothing is drawn."""
+    rates = (config.drop_inputs, config.drop_outputs, config.drop_recurrent, *more)
     return jax.random.wrap_key_data(jnp.asarray(data)) if any(rates) else None

@@ -12,8 +12,11 @@ from experiments.kit.config import BadInput, BaseConfig, Bounds, check_bounds, f
 EXPERIMENTS = {
     "char_lm": "experiments.char_lm.run",
     "compare_gradients": "experiments.compare_gradients",
+    "digits": "experiments.digits.run",
     "gradbench": "experiments.gradbench.run",
     "gradient_flow": "experiments.gradient_flow.run",
+    "mnist1d": "experiments.mnist1d.run",
+    "music": "experiments.music.run",
     "speed": "experiments.speed.run",
     "vowels": "experiments.vowels.run",
     "zoo": "experiments.zoo.run",

@@ -1,0 +1,210 @@
+"""Which notes are next? Chorales and folk tunes as piano rolls, 88 pitches a frame.
+
+    python -m experiments.music --data FOLDER --seeds 3
+
+JSB_Chorales.mat and Nottingham.mat (Boulanger-Lewandowski, Bengio & Vincent 2012, as Bai, Kolter &
+Koltun 2018 use them): frame t + 1 is predicted from frames 1 to t. The number is theirs: the
+binary cross-entropy summed over the pitches, its mean over all frames of all tunes but the first
+frame of each.
+
+Training reads streams of whole tunes, one behind the other, in windows: the state goes on from
+window to window and is zero where a tune begins; the gradient ends at a window's border. Each tune
+may be transposed in each epoch. Judgement reads each tune from its first frame to its last. The
+parameters are those of the evaluation whose mean over the seeds is best on the validation part; the
+test part is read once, at the end. So, by the validation part, the defaults were chosen.
+
+Writes results/music/<run>/ for each set, and its row of results/evidence/music.json:
+    config.json          what was asked for, sha256 of the file, versions
+    metrics.jsonl        every number as it came, by kind: gradient, compiled, step, validation,
+                         nonfinite, judged
+    checkpoints/         what --resume goes on from
+    params.safetensors   of all seeds, stacked: the best on the validation part
+    summary.json, curves.png
+"""
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+import jax
+import numpy as np
+from tyro.conf import arg
+
+import jax_lstm
+from experiments.kit import (
+    check_gradients,
+    command,
+    evidence,
+    machines,
+    record,
+    report,
+    training,
+    tunes,
+)
+from experiments.kit.classification import without_masks
+from experiments.kit.config import (
+    BadInput,
+    Count,
+    CountOrZero,
+    FractionOrZero,
+    FreeSwitch,
+    OptionalFile,
+    Positive,
+    check_memory,
+)
+from experiments.kit.layers import LayersConfig
+from experiments.kit.tunes import FILES, PITCHES, rates_of
+from experiments.music import plots
+from experiments.music.training import judge, loss_of, packed, task_of
+
+ASKS = (
+    "Which notes are next? Bach's chorales and folk tunes of Nottingham, 88 pitches a frame: the "
+    "binary cross-entropy summed over the pitches, its mean over all frames but the first of each "
+    "tune. The data are a folder's, which has JSB_Chorales.mat and Nottingham.mat."
+)
+NAMES = {"jsb": "JSB chorales", "nottingham": "Nottingham"}
+PUBLISHED = {"jsb": 8.45, "nottingham": 3.29}
+
+
+@dataclass(frozen=True)
+class Config(LayersConfig):
+    """The options of music."""
+
+    data: OptionalFile = None
+    """the folder with JSB_Chorales.mat and Nottingham.mat; needed"""
+    sets: Annotated[str, arg(metavar="NAMES")] = ",".join(FILES)
+    """of tunes, apart by commas: each is a training of its own"""
+    window: Count = 64
+    """T, frames of an update"""
+    transpose: CountOrZero = 5
+    """semitones that a tune is moved by in an epoch, at most, up or down"""
+    evaluate_every: Count = 100
+    """updates between two looks at the validation part"""
+    choose: FreeSwitch = False
+    """a setting is being chosen: the test part is not read, and no row is written"""
+    hidden: Count = 256
+    steps: Count = 2000
+    batch: Count = 16
+    drop_outputs: FractionOrZero = 0.5
+    drop_recurrent: FractionOrZero = 0.2
+    learning_rate: Positive = 3e-3
+
+    @classmethod
+    def tiny(cls):
+        """two small models in a few steps, done in seconds"""
+        return cls(
+            sets="jsb", seeds=2, hidden=5, steps=6, batch=2, window=8, evaluate_every=3, transpose=2
+        )
+
+    def __post_init__(self):
+        super().__post_init__()
+        command.names_in(self, "sets", FILES)
+        if self.transpose >= PITCHES:
+            raise BadInput("--transpose", f"must be < {PITCHES}; got {self.transpose}")
+
+
+def run(config):
+    """The experiment, from a Config to {set: summary}; the rest is in the folders it names."""
+    training.start(config)
+    numbers = 4 * config.hidden * (config.hidden * (2 * config.layers - 1) + PITCHES + 1)
+    check_memory("--hidden", 16 * config.seeds * numbers, f"training {config.seeds} models")
+    ones = list(command.one_by_one(config, "sets", FILES))
+    files = [tunes.read(one.data, one.sets) for one in ones]
+    found = {}
+    for one, (data, about) in zip(ones, files, strict=True):
+        with training.folder(one, "music") as directory:
+            found[one.sets] = experiment(one, data, about, directory)
+    return found
+
+
+def experiment(config, data, about, directory):
+    """A training on one set of tunes."""
+    began = time.perf_counter()
+    facts = {"files": {FILES[config.sets]: about}, **report.machine()}
+    record.write_config(directory, config, "music", **facts)
+    print(
+        f"{about['tunes']['training']} tunes, {about['frames']['training']:,} frames; "
+        f"{config.seeds} models of {config.layers} x H = {config.hidden}, {config.steps} steps of "
+        f"{config.window} x {config.batch} frames; writing {directory}"
+    )
+    task = task_of(config, data, directory)
+
+    def check(params, carry, batch):
+        """The first model's gradient on its first batch, by hand beside jax.grad."""
+        whole = without_masks(config)
+        hand = "step" if config.gradient == "step" else "manual"
+        losses = {"by_hand": loss_of(whole, hand), "autodiff": loss_of(whole, "auto")}
+        first = jax.tree.map(lambda x: x[0], (params, carry, *batch))
+        check_gradients.check(losses, directory, *first)
+
+    training.carry_out(config, task, directory, check, config.evaluate_every)
+    if not machines.is_first():
+        return None
+    params, _ = jax_lstm.load(directory / "params.safetensors")
+    for part in ("training", "validation", *(() if config.choose else ("test",))):
+        nats = judge(config, params, packed(data[part])).tolist()
+        record.append(directory / "metrics.jsonl", kind="judged", part=part, nats=nats)
+    summary = summarise(directory, time.perf_counter() - began)
+    summary |= {"parameters": sum(x.size for x in jax.tree.leaves(params)) // config.seeds}
+    summary |= {"floor": floor_of(data)}
+    record.write_json(directory / "summary.json", summary)
+    plots.draw(directory)
+    print(summary_table(summary))
+    if not config.choose:
+        add_rows(config, summary)
+    print(f"\n{record.name_files(directory)}")
+    return summary
+
+
+def floor_of(data):
+    """Nats per frame of the test part where each pitch has its rate of the training part."""
+    p = rates_of(data["training"]).astype(np.float64)
+    frames = np.concatenate([tune[1:] for tune in data["test"]])
+    return float(-(frames * np.log(p) + (1 - frames) * np.log1p(-p)).sum(1).mean())
+
+
+def add_rows(config, summary):
+    """Nats per frame of every seed on the test part, into the experiment's evidence."""
+    row = evidence.Row(
+        name=NAMES[config.sets],
+        metric="test nats per frame",
+        better="lower",
+        floor=summary["floor"],
+        floor_how="each pitch at its own rate, always",
+        published=PUBLISHED[config.sets],
+        source="the LSTM of Bai, Kolter & Koltun 2018, An empirical evaluation of generic "
+        "convolutional and recurrent networks for sequence modeling, table 1",
+        bar=PUBLISHED[config.sets],
+    )
+    asked = dataclasses.replace(config, sets=",".join(FILES))
+    minutes = summary["seconds"] / 60 / config.seeds
+    for seed, nats in zip(config.seeds_in_a_row(), summary["nats"]["test"], strict=True):
+        one = dataclasses.replace(asked, seed=seed)
+        evidence.add(one, "music", ASKS, row, nats, minutes, ("data", "sets"))
+
+
+def summarise(directory, seconds):
+    """The run in numbers, from its metrics.jsonl."""
+    lines = record.read_lines(directory / "metrics.jsonl")
+    steps = [line for line in lines if line["kind"] == "step"]
+    best = min((x for x in lines if x["kind"] == "validation"), key=lambda x: x["nats"])
+    return {
+        "nats": {line["part"]: line["nats"] for line in lines if line["kind"] == "judged"},
+        "step": best["step"],
+        "steps": len(steps),
+        "seconds_of_steps": sum(line["seconds"] for line in steps),
+        "seconds": seconds,
+    }
+
+
+def summary_table(summary):
+    lines = [f"\nafter step {summary['step']}, nats per frame"]
+    for part, nats in summary["nats"].items():
+        each = ", ".join(f"{x:.3f}" for x in nats)
+        lines.append(f"{part:12} {np.mean(nats):7.3f}   {each}")
+    return "\n".join([*lines, f"all of it took {report.clock(summary['seconds'])} minutes"])
+
+
+def main(argv=None):
+    return command.main(Config, run, "python -m experiments.music", __doc__, argv)
