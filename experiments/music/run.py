@@ -31,7 +31,6 @@ import jax
 import numpy as np
 from tyro.conf import arg
 
-import jax_lstm
 from experiments.kit import (
     check_gradients,
     command,
@@ -56,7 +55,7 @@ from experiments.kit.config import (
 from experiments.kit.layers import LayersConfig
 from experiments.kit.tunes import FILES, PITCHES, rates_of
 from experiments.music import plots
-from experiments.music.training import judge, loss_of, packed, task_of
+from experiments.music.training import best_of, judge, loss_of, packed, task_of
 
 ASKS = (
     "Which notes are next? Bach's chorales and folk tunes of Nottingham, 88 pitches a frame: the "
@@ -141,7 +140,7 @@ def experiment(config, data, about, directory):
     training.carry_out(config, task, directory, check, config.evaluate_every)
     if not machines.is_first():
         return None
-    params, _ = jax_lstm.load(directory / "params.safetensors")
+    params = best_of(directory)
     for part in ("training", "validation", *(() if config.choose else ("test",))):
         nats = judge(config, params, packed(data[part])).tolist()
         record.append(directory / "metrics.jsonl", kind="judged", part=part, nats=nats)

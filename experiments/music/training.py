@@ -21,6 +21,7 @@ from jax_lstm.stages.losses import (
 from jax_lstm.stages.readout import DenseParams, dense, dense_autodiff
 
 EXAMPLES = (1, 1, 1, 1, None)  # axes of the streams in frames, targets, anew, weights, key
+FILE = "params.safetensors"
 STREAMS, WINDOW = 24, 128  # of a judgement, whose numbers do not depend on them but for rounding
 
 
@@ -89,7 +90,7 @@ def task_of(config, data, directory):
 
     def keep(params, step, nats):
         notes = {"seeds": seeds, "step": step, "validation_nats": nats}
-        jax_lstm.save(directory / "params.safetensors", params, notes=notes)
+        jax_lstm.save(directory / FILE, params._asdict(), notes=notes)
 
     return Task(
         start=lambda: start(jnp.asarray(seeds)),
@@ -103,6 +104,12 @@ def task_of(config, data, directory):
         size=config.window * config.batch * len(seeds),
         unit="frame",
     )
+
+
+def best_of(directory):
+    """The models of a run that were best on the validation part."""
+    tree, _ = jax_lstm.load(directory / FILE)
+    return Model(**tree)
 
 
 def packed(all_of):
