@@ -13,6 +13,7 @@ it, NAME.md, says what did not reproduce and what was tried; pictures are NAME*.
 
 import dataclasses
 import hashlib
+import importlib
 import json
 import math
 import re
@@ -60,6 +61,19 @@ class Spread(NamedTuple):
     mean: float
     deviation: float | None
     n: int
+
+
+def needed(module, package):
+    """A module that the extra `evidence` brings.
+
+    Raises:
+      Failed: it is not installed; with what to type.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        said = f"{package} is needed ({error}): pip install -e '.[evidence]'"
+        raise Failed(said) from None
 
 
 # Writing ----------------------------------------------------------------------------------------

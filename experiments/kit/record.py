@@ -197,6 +197,11 @@ def read_lines(path, **kind):
     return [line for line in lines if all(line.get(k) == v for k, v in kind.items())]
 
 
+def minutes(path):
+    """What the updates of a run took, from its metrics.jsonl, over all interruptions."""
+    return sum(line["seconds"] for line in read_lines(path, kind="step")) / 60
+
+
 def leaves(tree):
     """A tree's arrays by name: "lstm.W"."""
     paths = jax.tree_util.tree_leaves_with_path(tree)
