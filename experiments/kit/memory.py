@@ -242,8 +242,7 @@ def carry_out(config, experiment, name, question, directory):
     points = []
     for T, (word, offset) in itertools.product(times_of(config), offsets_of(config).items()):
         began = time.perf_counter()
-        own, folder = training.part(config, directory, f"T{T}_{word}")
-        params = train(own, problem, T, offset, folder)
+        params = train(config, problem, T, offset, directory, part=f"T{T}_{word}")
         if not machines.is_first():
             continue
         errors = judge(config, problem, T, params)
@@ -261,7 +260,7 @@ def carry_out(config, experiment, name, question, directory):
     return summary
 
 
-def train(config, problem, T, offset, directory):
+def train(config, problem, T, offset, directory, part):
     task = task_of(config, problem, T, offset)
 
     def check(params, carry, batch):
@@ -272,9 +271,9 @@ def train(config, problem, T, offset, directory):
             for name, how in (("by_hand", hand), ("autodiff", "auto"))
         }
         first = jax.tree.map(lambda x: x[0], params)
-        check_gradients.check(losses, directory, first, carry, batch[0][0], batch[1])
+        check_gradients.check(losses, directory / part, first, carry, batch[0][0], batch[1])
 
-    return training.carry_out(config, task, directory, check)
+    return training.carry_out_part(config, task, directory, part, check)
 
 
 def add_evidence(config, experiment, question, problem, point):

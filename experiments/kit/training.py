@@ -54,16 +54,6 @@ def folder(config, experiment):
         yield directory
 
 
-def part(config, directory, name):
-    """(config, folder) of one of several trainings of a run: a folder in the run's, which --resume
-    finds there, and begins where it was not begun."""
-    folder = directory / name
-    folder.mkdir(exist_ok=True)
-    if config.resume is not None:
-        config = dataclasses.replace(config, resume=str(Path(config.resume) / name))
-    return config, folder
-
-
 # Programs ---------------------------------------------------------------------------------------
 
 

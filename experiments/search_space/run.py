@@ -156,15 +156,15 @@ def experiment(config, data, about, directory):
 def of_variant(config, name, data, directory):
     """All trials of a variant, and the seconds that they took; their evidence is added."""
     began, cell = time.perf_counter(), CELLS[name]
-    own, folder = training.part(config, directory, name)
 
     def check(params, states, batch):
         """The first network's gradient on its first batch, by hand beside jax.grad."""
         losses = {"by_hand": loss_of(cell, "manual"), "autodiff": loss_of(cell, "auto")}
         first = jax.tree.map(lambda x: x[0, 0], (params, states))
-        check_gradients.check(losses, folder, *first, *(x[0] for x in batch))
+        check_gradients.check(losses, directory / name, *first, *(x[0] for x in batch))
 
-    params = training.carry_out(own, task_of(config, cell, data["training"]), folder, check)
+    task = task_of(config, cell, data["training"])
+    params = training.carry_out_part(config, task, directory, name, check)
     losses = {part: judge(config, cell, params, data[part]) for part in ("validation", "test")}
     trials = [
         {
