@@ -73,6 +73,7 @@ from jax_lstm.teaching.trace import Traced, trace
 from jax_lstm.training.devices import over_devices
 from jax_lstm.training.memory import MemoryPlan, MemoryRow, memory_plan
 from jax_lstm.training.truncated import Stream, Window, tbptt, tbptt_stream
+from jax_lstm.training.units import over_units
 
 __version__ = "0.1.0"
 __all__ = [
@@ -139,6 +140,7 @@ __all__ = [
     "make_trace",
     "memory_plan",
     "over_devices",
+    "over_units",
     "partial",
     "recurrent_dropout",
     "recurrent_dropout_masks",

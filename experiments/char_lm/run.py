@@ -36,7 +36,6 @@ from experiments.kit import (
     training,
 )
 from experiments.kit import language_model as lm
-from experiments.kit.clipping import limited
 from experiments.kit.config import (
     BadInput,
     Count,
@@ -45,7 +44,7 @@ from experiments.kit.config import (
     Positive,
     TrainingConfig,
 )
-from experiments.kit.routes import ROUTES
+from experiments.kit.routes import ROUTES, sequence_of
 from jax_lstm import lstm
 from jax_lstm.training.update import AUTODIFF, BY_HAND, language_model_loss
 
@@ -146,7 +145,7 @@ def experiment(config, routes, about, data, prompt, directory):
 
 def routes_of(config):
     """{"by_hand": Route, "autodiff": Route}"""
-    hand = by_hand(config.residuals, limited(config) or lstm)
+    hand = by_hand(config.residuals, sequence_of(config) or lstm)
     return {"by_hand": ROUTES["step"] if config.gradient == "step" else hand, "autodiff": AUTODIFF}
 
 

@@ -32,7 +32,7 @@ from experiments.kit import (
     report,
     training,
 )
-from experiments.kit.clipping import clipping, limited
+from experiments.kit.clipping import clipping
 from experiments.kit.config import (
     BadInput,
     Count,
@@ -42,7 +42,7 @@ from experiments.kit.config import (
 )
 from experiments.kit.intervals import t_interval
 from experiments.kit.problems import PROBLEMS
-from experiments.kit.routes import SEQUENCES
+from experiments.kit.routes import SEQUENCES, sequence_of
 from experiments.kit.task import Task, guarded
 from jax_lstm import init_dense, init_lstm, init_lstm_state
 from jax_lstm.cells.lstm import LSTMParams
@@ -175,7 +175,7 @@ def task_of(config, problem, T, offset):
     """The networks of all seeds side by side as a Task."""
     rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
     optimizer = optax.chain(clipping(config), optax.adam(rate))
-    loss = loss_of(problem, T, config.gradient, limited(config))
+    loss = loss_of(problem, T, config.gradient, sequence_of(config))
     optimizer, update = guarded(config, optimizer, loss, EXAMPLES)
     keys = [jax.random.split(jax.random.key(config.seed + n)) for n in range(config.seeds)]
     own, data = (jnp.stack(k) for k in zip(*keys, strict=True))

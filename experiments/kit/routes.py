@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from jax_lstm import lstm, lstm_autodiff, lstm_cell
+from experiments.kit.clipping import limited
+from jax_lstm import lstm, lstm_autodiff, lstm_cell, over_units
 from jax_lstm.training.update import AUTODIFF, BY_HAND
 
 
@@ -32,3 +33,10 @@ ROUTES = {
     "step": BY_HAND._replace(sequence=one_step_at_a_time),
     "auto": AUTODIFF,
 }
+
+
+def sequence_of(config):
+    """The LSTM over a whole sequence as --split and --dh want it; None: they want nothing."""
+    if config.split == "units" and config.devices > 1:
+        return over_units(jax.local_devices()[: config.devices])
+    return limited(config)

@@ -9,9 +9,9 @@ import optax
 
 import jax_lstm
 from experiments.kit import text
-from experiments.kit.clipping import clipping, limited
+from experiments.kit.clipping import clipping
 from experiments.kit.language_model import restart
-from experiments.kit.routes import ROUTES
+from experiments.kit.routes import ROUTES, sequence_of
 from experiments.kit.task import Task, guarded
 from experiments.word_lm import model
 from jax_lstm.training.update import BITS
@@ -64,7 +64,7 @@ def batches(config, streams):
 
 def task_of(config, corpus, streams, directory):
     optimizer = make_optimizer(config, windows_per_epoch(config, streams["train"]))
-    loss = loss_of(config, config.gradient, limited(config))
+    loss = loss_of(config, config.gradient, sequence_of(config))
     bound = config.clip / config.window
     optimizer, update = guarded(config, optimizer, loss, EXAMPLES, bound)
     V, H = len(corpus.vocabulary), config.hidden

@@ -87,6 +87,17 @@ def pays(params, T, B, devices):
     )
 
 
+def check_devices(devices):
+    """(what was given, as a tuple; the devices that are meant), None being all there are."""
+    given, devices = devices, jax.devices() if devices is None else devices
+    if not isinstance(devices, tuple | list) or not devices:
+        refuse("devices", "a list of devices, say jax.devices()[:2]", devices)
+    for device in devices:
+        if not hasattr(device, "platform"):
+            refuse("devices", "a list of devices, say jax.devices()[:2]", device)
+    return given and tuple(given), tuple(devices)
+
+
 def over_devices(
     sequence: Callable[Concatenate[P, S, X, ...], Result] = lstm,
     *,
@@ -115,13 +126,7 @@ def over_devices(
     """
     check_function("sequence", sequence)
     check_flag("always", always)
-    given, devices = devices, jax.devices() if devices is None else devices
-    if not isinstance(devices, tuple | list) or not devices:
-        refuse("devices", "a list of devices, say jax.devices()[:2]", devices)
-    for device in devices:
-        if not hasattr(device, "platform"):
-            refuse("devices", "a list of devices, say jax.devices()[:2]", device)
-    listed, devices = given and tuple(given), tuple(devices)
+    listed, devices = check_devices(devices)
 
     def split(
         params,

@@ -39,6 +39,7 @@ MAKES = {
     ),
     "tbptt_stream": lambda: jl.tbptt_stream(2, 5, auto()),
     "over_devices": lambda: jl.over_devices(auto()),
+    "over_units": lambda: jl.over_units(),
     "partial": lambda: jl.partial(jl.lstm, residuals=3, unroll=2),
     "partial of a partial": lambda: jl.partial(auto(), unroll=2),
     "a cell": lambda: jl.LSTM._replace(),

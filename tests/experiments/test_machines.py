@@ -72,6 +72,13 @@ def test_eight_devices_are_one_and_go_on_as_two(alone, tmp_path):
     assert_close(directory, alone)
 
 
+def test_units_over_devices_are_the_same_model(alone, tmp_path):
+    argv = [*TRAINING, "--results", tmp_path, "--run", "a", "--devices", "2", "--split", "units"]
+    status, said = finish(start(*argv))
+    assert status == [0], said
+    assert_close(tmp_path / "char_lm" / "a", alone)
+
+
 def test_two_processes_are_one(alone, tmp_path):
     status, said = finish(*together(free_port(), *TRAINING, "--results", tmp_path, "--run", "a"))
     assert status == [0, 0], said

@@ -298,6 +298,7 @@ OWN: dict[str, dict[str, Example]] = {
         "targets": example(np.zeros((T, B), int)),
     },
     "over_devices": {"devices": example(None, OPTIONAL)},
+    "over_units": {"devices": example(None, OPTIONAL)},
     "memory_plan": {
         "budget": example(1e6, {"a Python float", "a NumPy float"}, size=-1),
         **{name: example(2, size=-1) for name in ("T", "B", "D", "H", "limit")},
