@@ -13,7 +13,6 @@ negatives.
 import dataclasses
 import itertools
 import math
-import time
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
@@ -42,6 +41,7 @@ from experiments.kit.config import (
 )
 from experiments.kit.intervals import t_interval
 from experiments.kit.problems import PROBLEMS
+from experiments.kit.progress import seconds_of
 from experiments.kit.routes import SEQUENCES, sequence_of
 from experiments.kit.task import Task, guarded
 from jax_lstm import init_dense, init_lstm, init_lstm_state
@@ -92,31 +92,30 @@ class MemoryConfig(TrainingConfig):
             raise BadInput("--steps", "times --batch must be below 2³¹, the numbers of sequences")
 
 
-def words_of(option, words):
-    found = words.split(",")
-    if len(set(found)) < len(found):
-        raise BadInput(option, f"must name each once; got {words!r:.60}")
-    return found
-
-
 def times_of(config):
     """T of each training."""
-    found = words_of("--times", config.times)
-    if not all(word.isdecimal() and 2 <= int(word) < 2**31 for word in found):
+    words = config.times.split(",")
+    if not all(word.isdecimal() and 2 <= int(word) < 2**31 for word in words):
         raise BadInput("--times", f"must be whole numbers >= 2; got {config.times!r:.60}")
-    return [int(word) for word in found]
+    found = [int(word) for word in words]
+    if len(set(found)) < len(found):
+        raise BadInput("--times", f"must name each once; got {config.times!r:.60}")
+    return found
 
 
 def offsets_of(config):
     """{how the option calls it: a number, or None for chrono}."""
     found = {}
-    for word in words_of("--forget-bias", config.forget_bias):
+    for word in config.forget_bias.split(","):
         try:
-            found[word] = None if word == "chrono" else float(word)
+            value = None if word == "chrono" else float(word)
         except ValueError:
-            found[word] = math.nan
-        if found[word] is not None and not math.isfinite(found[word]):
+            value = math.nan
+        if value is not None and not math.isfinite(value):
             raise BadInput("--forget-bias", f"must be numbers or chrono; got {word!r:.60}")
+        if value in found.values():
+            raise BadInput("--forget-bias", f"must name each once; got {config.forget_bias!r:.60}")
+        found[word] = value
     return found
 
 
@@ -241,12 +240,12 @@ def carry_out(config, experiment, name, question, directory):
     )
     points = []
     for T, (word, offset) in itertools.product(times_of(config), offsets_of(config).items()):
-        began = time.perf_counter()
-        params = train(config, problem, T, offset, directory, part=f"T{T}_{word}")
+        part = f"T{T}_{word}"
+        params = train(config, problem, T, offset, directory, part)
         if not machines.is_first():
             continue
         errors = judge(config, problem, T, params)
-        seconds = time.perf_counter() - began
+        seconds = seconds_of(directory / part)
         point = {"T": T, "forget_bias": word, "loss": errors, "guess": problem.guess(T)}
         points.append(point | {"bar": problem.bar(T), "seconds": seconds})
         add_evidence(config, experiment, question, problem, points[-1])

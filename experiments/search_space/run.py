@@ -20,7 +20,6 @@ Writes results/search_space/<run>/:
 """
 
 import dataclasses
-import time
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -36,6 +35,7 @@ from experiments.kit.config import (
     TrainingConfig,
     check_memory,
 )
+from experiments.kit.progress import seconds_of
 from experiments.search_space import findings, plots
 from experiments.search_space.training import judge, loss_of, rates_drawn, task_of
 from jax_lstm import CELLS
@@ -155,7 +155,7 @@ def experiment(config, data, about, directory):
 
 def of_variant(config, name, data, directory):
     """All trials of a variant, and the seconds that they took; their evidence is added."""
-    began, cell = time.perf_counter(), CELLS[name]
+    cell = CELLS[name]
 
     def check(params, states, batch):
         """The first network's gradient on its first batch, by hand beside jax.grad."""
@@ -175,7 +175,7 @@ def of_variant(config, name, data, directory):
         for n, rates in enumerate(rates_drawn(config))
         for k, rate in enumerate(rates)
     ]
-    found = {"trials": trials, "seconds": time.perf_counter() - began}
+    found = {"trials": trials, "seconds": seconds_of(directory / name)}
     row = evidence.Row(
         name,
         "nats per frame of the test",

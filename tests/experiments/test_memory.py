@@ -127,7 +127,8 @@ def test_a_small_run(experiment, asked, tmp_path):
     ("asked", "match"),
     [
         ({"times": "200,1"}, "argument --times: must be whole numbers >= 2"),
-        ({"times": "20,20"}, "argument --times: must name each once"),
+        ({"times": "20,020"}, "argument --times: must name each once"),
+        ({"forget_bias": "1,1.0"}, "argument --forget-bias: must name each once"),
         ({"forget_bias": "chronos"}, "argument --forget-bias: must be numbers or chrono; got 'ch"),
         ({"forget_bias": "inf"}, "argument --forget-bias: must be numbers or chrono"),
         ({"steps": 2**30}, "argument --steps: times --batch must be below"),
