@@ -36,6 +36,7 @@ class Config(memory.MemoryConfig):
     times: memory.Times = "30"
     forget_bias: memory.Offsets = "0,1,2"
     seeds: Count = 10
+    steps: Count = 300
 
 
 def run(config):

@@ -51,6 +51,7 @@ from jax_lstm.stages.readout import DenseParams
 
 EXAMPLES = (None, 0)  # axes of the sequences in key, numbers
 TEST = 2**31 - 1  # seed of the test sequences
+PLAIN = 200  # T up to which --steps is taken as it stands
 AT_ONCE = 250  # test sequences in memory
 Times = Annotated[str, arg(metavar="T,...")]
 Offsets = Annotated[str, arg(metavar="HOW,...")]
@@ -69,7 +70,7 @@ class MemoryConfig(TrainingConfig):
     hidden: Count = 24
     """H, hidden units"""
     steps: Count = 1200
-    """updates"""
+    """updates; of T beyond 200, in proportion to it"""
     batch: Count = 16
     """B, sequences of an update"""
     learning_rate: Positive = 1e-2
@@ -88,7 +89,7 @@ class MemoryConfig(TrainingConfig):
         super().__post_init__()
         times_of(self)
         offsets_of(self)
-        if self.steps * self.batch >= 2**31:
+        if updates_of(self, max(times_of(self))) * self.batch >= 2**31:
             raise BadInput("--steps", "times --batch must be below 2³¹, the numbers of sequences")
 
 
@@ -101,6 +102,11 @@ def times_of(config):
     if len(set(found)) < len(found):
         raise BadInput("--times", f"must name each once; got {config.times!r:.60}")
     return found
+
+
+def updates_of(config, T):
+    """How many a training has: long sequences need more."""
+    return config.steps * max(T, PLAIN) // PLAIN
 
 
 def offsets_of(config):
@@ -241,7 +247,8 @@ def carry_out(config, experiment, name, question, directory):
     points = []
     for T, (word, offset) in itertools.product(times_of(config), offsets_of(config).items()):
         part = f"T{T}_{word}"
-        params = train(config, problem, T, offset, directory, part)
+        own = dataclasses.replace(config, steps=updates_of(config, T))
+        params = train(own, problem, T, offset, directory, part)
         if not machines.is_first():
             continue
         errors = judge(config, problem, T, params)
