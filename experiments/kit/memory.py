@@ -284,15 +284,16 @@ def train(config, problem, T, offset, directory, part):
 
 def add_evidence(config, experiment, question, problem, point):
     """A row for the point, with each seed's loss."""
-    T = point["T"]
+    T, published = point["T"], dict(problem.published)
+    elsewhere = f"{' and '.join(map(str, published.values()))} is of {problem.source}"
     row = evidence.Row(
         f"LSTM, T = {T}, forget bias {point['forget_bias']}",
         f"{problem.measure} of the test",
         "lower",
         problem.guess(T),
         problem.guess_how,
-        dict(problem.published).get(T),
-        problem.source,
+        published.get(T),
+        problem.source if T in published else f"nothing at this T; {elsewhere}",
         problem.bar(T),
         4,
     )

@@ -110,6 +110,6 @@ PROBLEMS = {
         bar=lambda T: nats_of_nothing_kept(T) / 2,
         published=((1000, 0.0204),),
         source="an LSTM at T = 1000 in the table of Bai, Kolter & Koltun (2018), arXiv:1803.01271, "
-        "has 0.0204, which is the floor there",
+        "where the floor is that number",
     ),
 }
