@@ -11,6 +11,7 @@ negatives.
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 from dataclasses import dataclass
@@ -65,6 +66,10 @@ class MemoryConfig(TrainingConfig):
     """T: steps between what is to be kept and where it is asked for; a training for each"""
     forget_bias: Offsets = "chrono"
     """offset of the forget gate at the start: a number, or chrono; a training for each"""
+    curriculum: Annotated[
+        str | None, arg(constructor=str, metavar="T,...", help_behavior_hint="")
+    ] = None
+    """T of trainings that come first, each going on with the networks of the one before"""
     seeds: Count = 3
     """networks of each training, one for each of so many seeds from --seed on, side by side"""
     hidden: Count = 24
@@ -87,21 +92,27 @@ class MemoryConfig(TrainingConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        times_of(self)
+        times_of("--times", self.times)
+        curriculum_of(self)
         offsets_of(self)
-        if updates_of(self, max(times_of(self))) * self.batch >= 2**31:
+        if updates_of(self, max(times_of("--times", self.times))) * self.batch >= 2**31:
             raise BadInput("--steps", "times --batch must be below 2³¹, the numbers of sequences")
 
 
-def times_of(config):
+def times_of(option, text):
     """T of each training."""
-    words = config.times.split(",")
+    words = text.split(",")
     if not all(word.isdecimal() and 2 <= int(word) < 2**31 for word in words):
-        raise BadInput("--times", f"must be whole numbers >= 2; got {config.times!r:.60}")
+        raise BadInput(option, f"must be whole numbers >= 2; got {text!r:.60}")
     found = [int(word) for word in words]
     if len(set(found)) < len(found):
-        raise BadInput("--times", f"must name each once; got {config.times!r:.60}")
+        raise BadInput(option, f"must name each once; got {text!r:.60}")
     return found
+
+
+def curriculum_of(config):
+    """T of the trainings that come before each."""
+    return [] if config.curriculum is None else times_of("--curriculum", config.curriculum)
 
 
 def updates_of(config, T):
@@ -176,8 +187,8 @@ def loss_of(problem, T, gradient, sequence=None):
     return loss
 
 
-def task_of(config, problem, T, offset):
-    """The networks of all seeds side by side as a Task."""
+def task_of(config, problem, T, begin):
+    """The networks of all seeds side by side as a Task; `begin(keys)` are those of step 0."""
     rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
     optimizer = optax.chain(clipping(config), optax.adam(rate))
     loss = loss_of(problem, T, config.gradient, sequence_of(config))
@@ -187,7 +198,7 @@ def task_of(config, problem, T, offset):
 
     @jax.jit
     def start():
-        params = jax.vmap(lambda key: init(key, problem, T, config.hidden, offset))(own)
+        params = begin(own)
         return params, jax.vmap(optimizer.init)(params), ()
 
     def batches():
@@ -230,7 +241,8 @@ def run(config, experiment, problem, question):
     """All trainings of an experiment, one after the other; returns its summary."""
     training.start(config)
     numbers = 4 * config.hidden * (config.hidden + PROBLEMS[problem].D + 1)
-    kept = 4 * max(times_of(config)) * config.batch * 6 * config.hidden  # gates and states
+    longest = max(times_of("--times", config.times))
+    kept = 24 * longest * config.batch * config.hidden  # gates and states
     size = config.seeds * (16 * numbers + kept)  # with the gradient and Adam's two
     check_memory("--hidden", size, f"training {config.seeds} networks")
     with training.folder(config, experiment) as directory:
@@ -245,14 +257,13 @@ def carry_out(config, experiment, name, question, directory):
         f"with H = {config.hidden}, {config.steps} steps of {config.batch}; writing {directory}"
     )
     points = []
-    for T, (word, offset) in itertools.product(times_of(config), offsets_of(config).items()):
-        part = f"T{T}_{word}"
-        own = dataclasses.replace(config, steps=updates_of(config, T))
-        params = train(own, problem, T, offset, directory, part)
+    for T, (word, offset) in itertools.product(
+        times_of("--times", config.times), offsets_of(config).items()
+    ):
+        params, seconds = train(config, problem, T, offset, directory, f"T{T}_{word}")
         if not machines.is_first():
             continue
         errors = judge(config, problem, T, params)
-        seconds = seconds_of(directory / part)
         point = {"T": T, "forget_bias": word, "loss": errors, "guess": problem.guess(T)}
         points.append(point | {"bar": problem.bar(T), "seconds": seconds})
         add_evidence(config, experiment, question, problem, points[-1])
@@ -266,20 +277,31 @@ def carry_out(config, experiment, name, question, directory):
     return summary
 
 
-def train(config, problem, T, offset, directory, part):
-    task = task_of(config, problem, T, offset)
+def train(config, problem, T, offset, directory, name):
+    """(networks, seconds) of a training at T, and of those of the curriculum before it."""
+    begin = jax.vmap(lambda key: init(key, problem, T, config.hidden, offset))
+    first, seconds = [t for t in curriculum_of(config) if t != T], 0.0
+    for t, part in [*((t, f"{name}_first_{t}") for t in first), (T, name)]:
+        own = dataclasses.replace(config, steps=updates_of(config, t))
+        task = task_of(own, problem, t, begin)
+        check = check_of(config, problem, t, directory / part)
+        params = training.carry_out_part(own, task, directory, part, check)
+        begin = functools.partial(lambda params, keys: params, params)
+        seconds += seconds_of(directory / part) if machines.is_first() else 0.0
+    return params, seconds
+
+
+def check_of(config, problem, T, folder):
+    """The first network's gradient on its first batch, by hand beside jax.grad."""
+    hand = "step" if config.gradient == "step" else "manual"
+    routes = {"by_hand": hand, "autodiff": "auto"}
+    losses = {name: loss_of(problem, T, how) for name, how in routes.items()}
 
     def check(params, carry, batch):
-        """The first network's gradient on its first batch, by hand beside jax.grad."""
-        hand = "step" if config.gradient == "step" else "manual"
-        losses = {
-            name: loss_of(problem, T, how)
-            for name, how in (("by_hand", hand), ("autodiff", "auto"))
-        }
         first = jax.tree.map(lambda x: x[0], params)
-        check_gradients.check(losses, directory / part, first, carry, batch[0][0], batch[1])
+        check_gradients.check(losses, folder, first, carry, batch[0][0], batch[1])
 
-    return training.carry_out_part(config, task, directory, part, check)
+    return check
 
 
 def add_evidence(config, experiment, question, problem, point):

@@ -93,7 +93,7 @@ def test_an_interval_is_student_s():
     ("experiment", "asked"),
     [
         (adding, {"forget_bias": "1,chrono"}),
-        pytest.param(copy_memory, {}, marks=pytest.mark.slow),
+        pytest.param(copy_memory, {"curriculum": "3"}, marks=pytest.mark.slow),
         pytest.param(forget_bias, {"problem": "copy_memory"}, marks=pytest.mark.slow),
     ],
     ids=["adding", "copy_memory", "forget_bias"],
@@ -129,6 +129,7 @@ def test_a_small_run(experiment, asked, tmp_path):
         ({"times": "200,1"}, "argument --times: must be whole numbers >= 2"),
         ({"times": "20,020"}, "argument --times: must name each once"),
         ({"forget_bias": "1,1.0"}, "argument --forget-bias: must name each once"),
+        ({"curriculum": "10,1"}, "argument --curriculum: must be whole numbers >= 2"),
         ({"forget_bias": "chronos"}, "argument --forget-bias: must be numbers or chrono; got 'ch"),
         ({"forget_bias": "inf"}, "argument --forget-bias: must be numbers or chrono"),
         ({"steps": 2**30}, "argument --steps: times --batch must be below"),
