@@ -34,8 +34,8 @@ DRAW = {
     "speed": speed.draw,
     "tmva_toy": tmva_toy.draw,
     "vowels": classification.draw,
-    "zoo": zoo.draw,
     "word_lm": word_lm.draw,
+    "zoo": zoo.draw,
 }
 
 

@@ -4,8 +4,8 @@ import hashlib
 
 import numpy as np
 
+from experiments.kit import evidence
 from experiments.kit.classifier import padded
-from experiments.kit.config import BadInput
 
 SIDE, LEVELS = 8, 16  # pixels a side; the brightest is 16
 ORDERS = ("rows", "permuted")
@@ -17,13 +17,9 @@ def read():
     """(pixels (N, 64) in [0, 1] float32, classes (N,), what is to be said of them).
 
     Raises:
-      BadInput: the package is not installed.
+      Failed: the package is not installed.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise BadInput("--orders", f"the digits are scikit-learn's: {error}") from None
-    found = load_digits()
+    found = evidence.needed("sklearn.datasets", "scikit-learn").load_digits()
     pixels = (found.data / LEVELS).astype(np.float32)
     about = {"sha256": hashlib.sha256(pixels.tobytes()).hexdigest(), "images": len(pixels)}
     return pixels, found.target.astype(np.int32), about

@@ -3,10 +3,12 @@
     python -m experiments.digits --seeds 3
 
 scikit-learn's digits (a part of Alpaydin & Kaynak 1998; UCI, CC BY 4.0): 1797 images of 8 x 8
-pixels. An LSTM reads 64 steps of one pixel, row by row or in one fixed permutation (Le, Jaitly &
-Hinton 2015 ask the same of 784 steps). A fifth of each class is the test part, always the same. In
-training an image is shifted by a pixel or so in each direction, also where its pixels are permuted
-afterwards.
+pixels. An LSTM in each direction reads 64 steps of one pixel, row by row or in one fixed
+permutation (Le, Jaitly & Hinton 2015 ask the same of 784 steps, in one direction and with the last
+output alone). The outputs of all steps are read out, as those of MNIST-1D's GRU are; `--readout
+mean` reads out their mean, and `--directions 1` forward alone. A fifth of each class is the test
+part, always the same. In training an image is shifted by a pixel or so along each side, also where
+its pixels are permuted afterwards.
 
 `--folds 4` cross-validates a setting on the training images and judges no test image. So the
 defaults were chosen.
@@ -22,7 +24,7 @@ Writes results/digits/<run>/ for each order, and its row of results/evidence/dig
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from tyro.conf import arg
@@ -30,11 +32,12 @@ from tyro.conf import arg
 from experiments.digits import images
 from experiments.kit import classification, command, evidence, training
 from experiments.kit.classifier import ClassifierConfig, check_size, split_sequences
-from experiments.kit.config import BadInput, Bounds, Count, CountOrZero, FractionOrZero, Positive
+from experiments.kit.config import BadInput, Count, CountOrZero, FractionOrZero, Positive
 
 ASKS = (
-    "Which of ten digits is it, one pixel a step? 64 steps, row by row or in one fixed "
-    "permutation; 1433 images to learn from and 364 to test on."
+    "Which of ten digits is it, one pixel a step? 64 steps, read in both directions, row by row or "
+    "in one fixed permutation, and the outputs of all steps are read out; 1433 images to learn "
+    "from and 364 to test on."
 )
 NAMES = {"rows": "pixel by pixel", "permuted": "permuted pixels"}
 ROW = evidence.Row(
@@ -58,9 +61,9 @@ class Config(ClassifierConfig):
     """of the pixels, apart by commas: each is a training of its own"""
     shift: CountOrZero = 1
     """pixels that an image of a batch is shifted by, at most, along each side"""
-    directions: Annotated[int, Bounds(low=1, below=3)] = 1
-    hidden: Count = 96
-    steps: Count = 3000
+    readout: Annotated[Literal["mean", "all"], arg(metavar="WHAT")] = "all"
+    hidden: Count = 32
+    steps: Count = 1200
     batch: Count = 64
     learning_rate: Positive = 5e-3
     drop_outputs: FractionOrZero = 0.2

@@ -119,10 +119,11 @@ def add_rows(config, question, summary):
     classes = question.data["test"].classes
     most = 100 * np.bincount(classes).max() / len(classes)
     row = question.row._replace(floor=most, floor_how="the most frequent class of the test part")
-    minutes = summary["seconds"] / 60 / len(question.split.seeds)
-    for seed, each in zip(question.split.seeds, summary["accuracy"]["test"]["each"], strict=True):
-        one = dataclasses.replace(config, seed=seed)
-        evidence.add(one, question.name, question.asks, row, 100 * each, minutes, question.places)
+    minutes = summary["minutes"] / len(question.split.seeds)
+    for seed, p in zip(question.split.seeds, summary["accuracy"]["test"]["each"], strict=True):
+        one, error = dataclasses.replace(config, seed=seed), (p * (1 - p) / len(classes)) ** 0.5
+        told = (question.name, question.asks, row, 100 * p, minutes, question.places)
+        evidence.add(one, *told, error=100 * error)
 
 
 def summarise(directory, seconds):
@@ -141,6 +142,7 @@ def summarise(directory, seconds):
         "nats": steps[-1]["nats"],
         "steps": len(steps),
         "T": record.read_json(directory / "config.json")["T"],
+        "minutes": record.minutes(directory / "metrics.jsonl"),
         "seconds": seconds,
     }
 

@@ -1,15 +1,19 @@
-"""Classifiers of sequences of any lengths: layers of LSTMs, the mean of whose outputs is read out.
+"""Classifiers of sequences of any lengths: layers of LSTMs, whose outputs are read out.
+
+    mean    y = mean over a sequence's own steps of h_t, times W (F, V), plus b
+    all     y = sum over the steps of h_t W_t, plus b: W (T F, V), and zero beyond a sequence's end
 
 Several are trained side by side: everything has them along its first axis.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tyro.conf import arg
 
 from experiments.kit.config import BadInput, Bounds, CountOrZero, PositiveOrZero, check_memory
 from experiments.kit.layers import (
@@ -39,6 +43,9 @@ class ClassifierConfig(LayersConfig):
     sequences are not read"""
     directions: Annotated[int, Bounds(low=1, below=3)] = 2
     """1: every layer reads forward; 2: one part of it reads in reverse"""
+    readout: Annotated[Literal["mean", "all"], arg(metavar="WHAT")] = "mean"
+    """of the last layer's outputs: their 'mean' over a sequence's steps, or 'all' of them, each
+    step with weights of its own"""
     noise: PositiveOrZero = 0.0
     """deviation of the noise that is added to the inputs in training, whose own is 1"""
 
@@ -59,7 +66,7 @@ class Split(NamedTuple):
 
 
 class Classifier(NamedTuple):
-    """Layers of LSTMs, and W (features, V), b (V,) for the means of their outputs."""
+    """Layers of LSTMs, and W (features, V), b (V,) for what is read out of their outputs."""
 
     layers: StackParams
     readout: DenseParams
@@ -125,23 +132,25 @@ def check_size(config, split, D):
 # The model --------------------------------------------------------------------------------------
 
 
-def init(config, key, D, V):
+def init(config, key, T, D, V):
     one, other = jax.random.split(key)
     sizes = (config.hidden,) * config.layers
-    width = config.hidden * config.directions
+    width = config.hidden * config.directions * (T if config.readout == "all" else 1)
     layers = init_stack(one, D, sizes, bidirectional=config.directions == 2)
     return Classifier(layers, init_dense(other, width, V))
 
 
 def logits(config, params, xs, lengths, gradient="manual", key=None):
-    """y = mean over a sequence's own steps of the last layer's outputs, times W, plus b.
+    """y (B, V), see the top of the file.
 
     Segments of a fixed length, and padding to a multiple of it: every sum over time has the same
-    terms in the same order for any padding, but for zeros.
+    terms in the same order for any padding, but for zeros; so a mean's y is the same to the bit.
     """
     route = route_of(config, gradient)
     options = {"lengths": lengths, "residuals": SEGMENT}
     _, hs = run_layers(config, route, params.layers, xs, key, **options)
+    if config.readout == "all":
+        return dense(params.readout, hs.swapaxes(0, 1).reshape(hs.shape[1], -1))
     parts = hs.reshape((-1, SEGMENT, *hs.shape[1:])).sum(1)
     return dense(params.readout, parts.sum(0) / lengths.astype(hs.dtype)[:, None])
 
@@ -191,11 +200,11 @@ def task_of(config, training, V, split, scale, augment=None):
     """All classifiers side by side as a Task; V is the number of classes."""
     optimizer, loss = make_optimizer(config), loss_of(config, config.gradient)
     optimizer, update = guarded(config, optimizer, loss, EXAMPLES)
-    D = training.xs.shape[-1]
+    T, D = training.xs.shape[0], training.xs.shape[-1]
 
     @jax.jit
     def start(seeds):
-        params = jax.vmap(lambda seed: init(config, jax.random.key(seed), D, V))(seeds)
+        params = jax.vmap(lambda seed: init(config, jax.random.key(seed), T, D, V))(seeds)
         return params, jax.vmap(optimizer.init)(params), ()
 
     return Task(

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.kit.clipping import clipping, limited
+from experiments.kit.clipping import clipping
 from experiments.kit.config import Count, FractionOrZero, Positive, PositiveOrZero, TrainingConfig
-from experiments.kit.routes import SEQUENCES
+from experiments.kit.routes import SEQUENCES, sequence_of
 from jax_lstm import drop, dropout_mask, init_stack_state, partial, stack, stack_autodiff
 
 
@@ -63,8 +63,8 @@ def make_optimizer(config):
 
 
 def route_of(config, gradient):
-    """(stack, sequence) of a route to the gradient; --dh is seen to."""
-    sequence = limited(config) if gradient == config.gradient else None
+    """(stack, sequence) of a route to the gradient; --dh and --split are seen to."""
+    sequence = sequence_of(config) if gradient == config.gradient else None
     return (stack_autodiff if gradient == "auto" else stack), sequence or SEQUENCES[gradient]
 
 

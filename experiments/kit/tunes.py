@@ -67,14 +67,6 @@ def tunes_of(path, key, cells):
     return tunes
 
 
-def transposed(tune, by):
-    """The tune by so many semitones higher; as it is, where a note would fall off the keys."""
-    played = np.flatnonzero(tune.any(0))
-    if not len(played) or not 0 <= played[0] + by <= played[-1] + by < PITCHES:
-        return tune
-    return np.roll(tune, by, axis=1)
-
-
 def pack(tunes, B, window):
     """Streams of whole tunes: each tune where there is least so far; T a multiple of `window`."""
     streams, lengths = [[] for _ in range(B)], [0] * B
@@ -107,16 +99,16 @@ def by_length(tunes):
     return sorted(tunes, key=len, reverse=True)
 
 
-def endless(tunes, rng, B, window, transpose=0):
-    """Windows without end: all tunes in each epoch, shuffled, each by as many semitones higher or
-    lower as is drawn, `transpose` at most; the weights' mean is 1, so that a loss is a mean over
-    the frames that count."""
+def endless(tunes, rng, B, window):
+    """Windows without end: all tunes in each epoch, shuffled; the weights' mean is 1, so that a
+    loss is a mean over the frames that count. Where the streams end, what is left is passed over:
+    an update from a few frames would be as large as one from all."""
     while True:
-        order = rng.permutation(len(tunes))
-        by = rng.integers(-transpose, transpose, len(tunes), endpoint=True)
-        drawn = [transposed(tunes[n], by[n]) for n in order]
-        for now in windows(pack(drawn, B, window), window):
-            if share := now.weights.mean(dtype=np.float64):
+        shuffled = [tunes[n] for n in rng.permutation(len(tunes))]
+        every = list(windows(pack(shuffled, B, window), window))
+        shares = [now.weights.mean(dtype=np.float64) for now in every]
+        for now, share in zip(every, shares, strict=True):
+            if share >= max(shares) / 2:
                 yield now._replace(weights=(now.weights / share).astype(np.float32))
 
 

@@ -5,8 +5,8 @@ import random
 
 import numpy as np
 
+from experiments.kit import evidence
 from experiments.kit.classifier import padded
-from experiments.kit.config import BadInput
 
 
 def read():
@@ -16,15 +16,12 @@ def read():
     42. Nothing is downloaded. Random numbers of others are as they were before.
 
     Raises:
-      BadInput: the package is not installed.
+      Failed: the package is not installed.
     """
-    try:
-        from mnist1d.data import get_dataset_args, make_dataset
-    except ImportError as error:
-        raise BadInput("mnist1d", f"the signals are made by the package mnist1d: {error}") from None
+    package = evidence.needed("mnist1d.data", "mnist1d")
     before = np.random.get_state(), random.getstate()
     try:
-        made = make_dataset(get_dataset_args())
+        made = package.make_dataset(package.get_dataset_args())
     finally:
         np.random.set_state(before[0])
         random.setstate(before[1])

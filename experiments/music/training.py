@@ -64,7 +64,7 @@ def loss_of(config, gradient):
 def batches_of_one(config, training, seed):
     """Streams of a window and a key, without end."""
     rng = np.random.default_rng(seed)
-    for now in tunes.endless(training, rng, config.batch, config.window, config.transpose):
+    for now in tunes.endless(training, rng, config.batch, config.window):
         yield *now, key_data(rng)
 
 

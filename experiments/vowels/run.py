@@ -78,8 +78,6 @@ class Config(ClassifierConfig):
             help_behavior_hint="",
         ),
     ] = None
-    seeds: Count = 3
-    hidden: Count = 64
     steps: Count = 300
     batch: Count = 30
     learning_rate: Positive = 5e-3

@@ -3,16 +3,19 @@
 import dataclasses
 import json
 import random
+import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments.digits import images
 from experiments.digits import run as digits
-from experiments.kit import command, evidence, record
+from experiments.kit import classifier, command, evidence, record
 from experiments.kit.classifier import batches, scales, split_sequences
-from experiments.kit.config import BadInput
+from experiments.kit.config import BadInput, Failed
 from experiments.kit.installed import folder_of
 from experiments.mnist1d import run as mnist1d
 from experiments.mnist1d import signals
@@ -110,6 +113,27 @@ def test_a_batch_is_each_classifiers_own(pixels):
             assert all(seen[:, s, b].tobytes() in own for b in range(8))
 
 
+@pytest.mark.slow
+def test_the_outputs_of_all_steps_with_equal_weights_are_their_mean():
+    """Also with lengths: an output behind a sequence's end is zero."""
+    T, B, D, V = 32, 3, 2, 4
+    mean = dataclasses.replace(digits.Config.tiny(), readout="mean", directions=2)
+    every = dataclasses.replace(mean, readout="all")
+    xs = np.random.default_rng(0).normal(size=(T, B, D)).astype(np.float32)
+    lengths = np.array([32, 32, 9], np.int32)
+    params = classifier.init(mean, jax.random.key(0), T, D, V)
+    tiled = params.readout._replace(W=jnp.tile(params.readout.W, (T, 1)) / T)
+    ys = jax.jit(lambda p: classifier.logits(mean, p, xs, lengths))(params)
+    ys_all = jax.jit(lambda p: classifier.logits(every, p, xs, lengths))(
+        params._replace(readout=tiled)
+    )
+    b = np.asarray(params.readout.b)
+    want = (np.asarray(ys) - b) * (lengths / T)[:, None] + b
+    np.testing.assert_allclose(ys_all, want, atol=1e-6)  # float32, sums in another order
+    shape = classifier.init(every, jax.random.key(0), T, D, V).readout.W.shape
+    assert shape == (T * 2 * mean.hidden, V)
+
+
 # The signals ----------------------------------------------------------------------------------
 
 
@@ -146,9 +170,13 @@ def test_bad_options():
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch):
-    for name, read in (("sklearn.datasets", images.read), ("mnist1d.data", signals.read)):
-        monkeypatch.setitem(__import__("sys").modules, name, None)
-        with pytest.raises(BadInput, match=name.split(".")[0].replace("sklearn", "scikit-learn")):
+    cases = (
+        ("sklearn.datasets", images.read, "scikit-learn"),
+        ("mnist1d.data", signals.read, "mnist1d"),
+    )
+    for module, read, package in cases:
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(Failed, match=f"{package} is needed"):
             read()
 
 

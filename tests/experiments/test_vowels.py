@@ -144,7 +144,7 @@ def test_what_the_other_classifiers_do_changes_nothing(tiny):
     xs = jax.random.normal(jax.random.key(0), (32, 4, 3), "float32")
     lengths = np.array([3, 32, 17, 1], np.int32)
     config = dataclasses.replace(tiny, hidden=5)
-    init = lambda seed: classifier.init(config, jax.random.key(seed), 3, 3)
+    init = lambda seed: classifier.init(config, jax.random.key(seed), 32, 3, 3)
     logits = lambda p: classifier.logits(config, p, xs, lengths)
     params = [init(seed) for seed in (0, 1)]
     stacked = jax.tree.map(lambda *x: jax.numpy.stack(x), *params)
