@@ -71,7 +71,7 @@ class MemoryConfig(TrainingConfig):
     ] = None
     """T of trainings that come first, each going on with the networks of the one before"""
     seeds: Count = 3
-    """networks of each training, one for each of so many seeds from --seed on, side by side"""
+    """networks of each training side by side, one for each of so many seeds in a row"""
     hidden: Count = 24
     """H, hidden units"""
     steps: Count = 1200

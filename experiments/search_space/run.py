@@ -68,7 +68,7 @@ class Config(TrainingConfig):
     variants: Annotated[str, arg(metavar="NAME,...")] = "all"
     """which: all, or names of cells, peephole_lstm among them"""
     seeds: Count = 3
-    """random searches, one for each of so many seeds from --seed on, side by side"""
+    """random searches side by side, one for each of so many seeds in a row"""
     trials: Count = 8
     """of each search"""
     slowest: Positive = 2e-3
