@@ -17,7 +17,6 @@ from experiments.search_space import plots as search_space
 from experiments.speed import plots as speed
 from experiments.tmva_toy import plots as tmva_toy
 from experiments.truncation import plots as truncation
-from experiments.vowels import plots as vowels
 from experiments.word_lm import plots as word_lm
 from experiments.zoo import plots as zoo
 
@@ -37,8 +36,6 @@ DRAW = {
     "tmva_toy": tmva_toy.draw,
     "truncation": truncation.draw,
     "vowels": classification.draw,
-    "vowels": vowels.draw,
-    "zoo": zoo.draw,
     "word_lm": word_lm.draw,
     "zoo": zoo.draw,
 }
