@@ -13,6 +13,7 @@ with the run. Each has a folder of its own: JAX writes without a lock, and anoth
 half of a program.
 """
 
+import collections
 import os
 import shutil
 import subprocess
@@ -40,6 +41,8 @@ levels.LOG = levels.Levels(steps=1, parts=2)
 def pytest_configure(config):
     if not hasattr(config, "workerinput"):  # workers have its environment
         compile_faster()
+        config.built = tempfile.mkdtemp(prefix="jax_lstm_tests_")
+        os.environ["XDG_CACHE_HOME"] = config.built  # where jax_lstm.kernels is built, once
     config.compiled = tempfile.mkdtemp(prefix="jax_lstm_tests_")
     jax.config.update("jax_compilation_cache_dir", config.compiled)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -56,7 +59,8 @@ def compile_faster():
 
 
 def pytest_unconfigure(config):
-    shutil.rmtree(config.compiled, ignore_errors=True)
+    for folder in (config.compiled, getattr(config, "built", config.compiled)):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -103,29 +107,41 @@ def monkeypatch(monkeypatch):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Cells beyond `FIRST` come later: one case in `SHARE` of each of their tests is slow, and the
-    rest is `every`. Which one differs from cell to cell, so that together they meet all cases."""
+    """The first of all cells meets every case of a test at once; of a test that is marked `half`
+    every second one is slow. Of the others of `FIRST` every second case waits for the next tier:
+    what is quick is slow, what is slow is `every`. Of the cells beyond them one case in `SHARE` is
+    slow, and the rest is `every`. Which ones differs from cell to cell, so that together they meet
+    all cases."""
     from tests.tables import CELLS, FIRST
 
     later = [name for name in CELLS if name not in FIRST]
+    others = [*FIRST[1:], *later]
     cases = {}  # {test: {what it is given beside the cell: number}}
+    halves = collections.Counter()
     for item in items:
         given = dict(item.callspec.params) if hasattr(item, "callspec") else {}
-        cell = {k: cell_of(value, later) for k, value in given.items()}
+        cell = {k: cell_of(value, others) for k, value in given.items()}
         if not any(cell.values()):
+            if item.get_closest_marker("half"):
+                halves[item.function] += 1
+                if halves[item.function] % 2 == 0:
+                    item.add_marker(pytest.mark.slow)
             continue
         rest = tuple(repr(value) for k, value in given.items() if not cell[k])
         rest += tuple(sorted(str(given[k]).partition(" ")[2] for k in cell if cell[k]))
         seen = cases.setdefault(item.nodeid.partition("[")[0], {})
         number = seen.setdefault(rest, len(seen))
-        turn = later.index(next(filter(None, cell.values())))
-        item.own_markers[:] = [mark for mark in item.own_markers if mark.name != "slow"]
-        if item.get_closest_marker("every"):
+        name = next(filter(None, cell.values()))
+        early = name in FIRST
+        if item.get_closest_marker("every") or (early and (number - others.index(name)) % 2 == 0):
             continue
-        item.add_marker(pytest.mark.slow if (number - turn) % SHARE == 0 else pytest.mark.every)
+        slow = bool(item.get_closest_marker("slow"))
+        item.own_markers[:] = [mark for mark in item.own_markers if mark.name != "slow"]
+        quick = not slow if early else (number - later.index(name)) % SHARE == 0
+        item.add_marker(pytest.mark.slow if quick else pytest.mark.every)
 
 
-SHARE = 4
+SHARE = 12
 
 
 def cell_of(value, names):

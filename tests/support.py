@@ -2,7 +2,7 @@
 
 python -m tests.support                                  every program, printed as it is tried
 python -m tests.support --write                          and written to the page
-python -m tests.support --write --subject gru            one column anew, the others as they are
+python -m tests.support --write --subject gru            one row anew, the others as they are
 python -m tests.support --write --program vmap --subject gru
 python -m tests.support --write --derivatives            the second table alone
 """
@@ -77,8 +77,8 @@ def read(text, modes):
     notes = dict(NOTE.findall(text))
     head, *rows = cells_of(section(text, "table"))
     found = {}
-    for program, *cells in rows:
-        for subject, cell in zip(head[1:], cells, strict=True):
+    for subject, *cells in rows:
+        for program, cell in zip(head[1:], cells, strict=True):
             for part in map(label, modes) if cell == "works" else cell.split():
                 mode, _, note = part.partition("[")
                 found[subject, program, mode] = notes[note.rstrip("]")] if note else "works"
@@ -86,7 +86,7 @@ def read(text, modes):
 
 
 def table(outcomes, subjects, programs, modes):
-    """A row per program, a column per subject; in a field the modes, with the note of a refusal, or
+    """A row per subject, a column per program; in a field the modes, with the note of a refusal, or
     one word for all of them."""
     notes: dict[str, int] = {}
 
@@ -96,10 +96,10 @@ def table(outcomes, subjects, programs, modes):
         marked = (f"{mode}[{number[s]}]" if s in number else mode for mode, s in said.items())
         return " ".join(marked) if number else "works"
 
-    lines = [f"| program | {' | '.join(subjects)} |", "|---" * (len(subjects) + 1) + "|"]
-    for program in programs:
-        row = (cell(subject, program) for subject in subjects)
-        lines.append(f"| {program} | {' | '.join(row)} |")
+    lines = [f"| cell | {' | '.join(programs)} |", "|---" * (len(programs) + 1) + "|"]
+    for subject in subjects:
+        row = (cell(subject, program) for program in programs)
+        lines.append(f"| {subject} | {' | '.join(row)} |")
     listed = "\n".join(f"{number}. `{said}`" for said, number in notes.items())
     return "\n".join(lines), listed or "Nothing is refused."
 
@@ -131,8 +131,11 @@ def main():
                 outcomes[subject, program, label(mode)] = said
                 print(f"{subject:18}{program:30}{label(mode):8}{said}", flush=True)
         jax.clear_caches()
-    if asked.write:
-        PAGE.write_text(page(PAGE.read_text(), outcomes, SUBJECTS, PROGRAMS, MODES))
+        if asked.write:
+            tried = {
+                name: row for name, row in SUBJECTS.items() if (name, "jit", "full") in outcomes
+            }
+            PAGE.write_text(page(PAGE.read_text(), outcomes, tried, PROGRAMS, MODES))
     for cell, said in try_derivatives([] if asked.program else [s for s in subjects if s in CELLS]):
         text = PAGE.read_text()
         found = read_derivatives(text) | {cell: said}

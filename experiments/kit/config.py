@@ -42,6 +42,7 @@ Size = Bounds(below=2**31)  # of what an array can have along an axis
 Count = Annotated[int, Bounds(low=1), Size]
 CountOrZero = Annotated[int, Bounds(low=0), Size]
 Positive = Annotated[float, Bounds(above=0)]
+PositiveOrZero = Annotated[float, Bounds(low=0)]
 Fraction = Annotated[float, Bounds(above=0, below=1)]
 FractionOrZero = Annotated[float, Bounds(low=0, below=1)]
 Seed = Annotated[int, Bounds(low=0, below=2**63)]
@@ -116,7 +117,10 @@ class TrainingConfig(BaseConfig):
     """steps between checkpoints, in FOLDER/checkpoints; 0: only at the start, at the end and on a
     signal"""
     devices: Annotated[int, Bounds(low=1, below=4097), Free()] = 1
-    """devices of each process that the examples are split over; on a CPU, threads of it"""
+    """devices of each process that the work is split over; on a CPU, threads of it"""
+    split: Annotated[Literal["examples", "units"], Free(), arg(metavar="WHAT")] = "examples"
+    """what --devices split: 'examples', with the weights whole on each, or the hidden 'units', with
+    the weights of each gate's units at rest where these are (for large H; one process)"""
     coordinator: OptionalAddress = None
     """where the first of several processes listens"""
     processes: Annotated[int, Bounds(low=1, below=65537), Free()] = 1

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from experiments.kit import windows
 from experiments.kit.config import BadInput
 
 HEARTBEAT = 10  # seconds without a sign of life after which a process is taken for dead
@@ -29,6 +30,7 @@ def start(config):
       BadInput: what cannot be, and a coordinator that is out of reach.
     """
     ask_for_devices(config.devices)
+    check_units(config)
     if config.process >= config.processes:
         raise BadInput("--process", f"must be < {config.processes}, the --processes")
     if config.processes > 1:
@@ -39,6 +41,22 @@ def start(config):
         meet(config)
     if len(jax.local_devices()) < config.devices:
         raise BadInput("--devices", BEFORE.format(len(jax.local_devices())))
+
+
+def check_units(config):
+    """Complain about --split units where that cannot be."""
+    if config.split != "units":
+        return
+    if config.gradient != "manual" or config.dh is not None or windows.detaches(config):
+        raise BadInput(
+            "--split", "units is the rule by hand: it needs --gradient manual, no --dh, no --detach"
+        )
+    if config.processes > 1:
+        raise BadInput("--split", "units is for the devices of one process; it has --processes")
+    if config.hidden % config.devices:
+        raise BadInput(
+            "--split", f"{config.hidden} units cannot be split over {config.devices} devices"
+        )
 
 
 def ask_for_devices(n):
@@ -73,7 +91,10 @@ def is_first():
 
 
 def mesh_of(config):
-    """The mesh of --devices devices of every process; None: there is one."""
+    """The mesh of --devices devices of every process that examples are split over; None: each
+    example is seen by all there are."""
+    if config.split == "units":
+        return None
     devices, of_process = [], {}
     for device in jax.devices():
         of_process.setdefault(device.process_index, []).append(device)

@@ -3,15 +3,20 @@
 import jax
 import jax.numpy as jnp
 
-from jax_lstm import lstm, lstm_autodiff, lstm_cell
+from experiments.kit.clipping import limited
+from jax_lstm import lstm, lstm_autodiff, lstm_cell, over_units
 from jax_lstm.training.update import AUTODIFF, BY_HAND
 
 
-def one_step_at_a_time(params, state, xs, *, lengths=None, reverse=False, residuals=None):
+def one_step_at_a_time(
+    params, state, xs, *, lengths=None, resets=None, reverse=False, residuals=None
+):
     """A sequence of steps by hand: JAX's scan, our step. `residuals` are JAX's own."""
 
     def step(state, at):
         t, x = at
+        if resets is not None:
+            state = jax.tree.map(lambda old: jnp.where(resets[t][:, None], 0, old), state)
         if lengths is None:
             return lstm_cell(params, state, x)
         inside = (t < lengths)[:, None]
@@ -28,3 +33,10 @@ ROUTES = {
     "step": BY_HAND._replace(sequence=one_step_at_a_time),
     "auto": AUTODIFF,
 }
+
+
+def sequence_of(config):
+    """The LSTM over a whole sequence as --split, --dh or --detach want it; None: they do not."""
+    if config.split == "units" and config.devices > 1:
+        return over_units(jax.local_devices()[: config.devices])
+    return limited(config)

@@ -241,11 +241,11 @@ def check_options(residuals: Any, unroll: Any, reverse: Any = False) -> tuple[An
     if (steps or 0) < 1 and not (isinstance(residuals, str) and residuals in WORDS):
         words = ", ".join(f'"{word}"' for word in WORDS)
         refuse("residuals", f"{words} or a number of steps K >= 1", residuals)
-    times = whole_number(unroll)
-    if (times or 0) < 1:
-        refuse("unroll", "an integer >= 1", unroll)
+    times = None if isinstance(unroll, str) else whole_number(unroll)
+    if (times or 0) < 1 and not (isinstance(unroll, str) and unroll == "auto"):
+        refuse("unroll", 'an integer >= 1 or "auto"', unroll)
     check_flag("reverse", reverse)
-    return steps or residuals, times
+    return steps or residuals, times or unroll
 
 
 def check_forward(name, sequence):

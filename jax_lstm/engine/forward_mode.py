@@ -25,7 +25,7 @@ from jax import lax
 from jax_lstm.doors import check_text, refuse
 from jax_lstm.engine.cell import Cell, Params, State
 from jax_lstm.engine.doors import check_record
-from jax_lstm.engine.functions import Residuals, TangentFunction
+from jax_lstm.engine.functions import Residuals, TangentFunction, Unroll
 from jax_lstm.engine.made import Made
 from jax_lstm.engine.programs import in_one_program
 from jax_lstm.engine.routes import prepare_run
@@ -68,7 +68,7 @@ def make_jvp(cell: Cell[Params, State], name: str = "rnn_jvp") -> TangentFunctio
         reset_state: Any = None,
         reverse: bool = False,
         residuals: Residuals = "full",
-        unroll: int = 1,
+        unroll: Unroll = 1,
     ) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
         flags = (lengths, mask, resets, reset_state)
         given = (params, state, xs, consts, *flags, reverse, residuals, unroll)

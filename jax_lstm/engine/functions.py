@@ -24,6 +24,7 @@ Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
 
 Residuals: TypeAlias = Literal["full", "auto", "log"] | int
+Unroll: TypeAlias = Literal["auto"] | int
 
 
 class RunFunction(Protocol[P_contra, S_contra, Result_co]):
@@ -42,7 +43,7 @@ class RunFunction(Protocol[P_contra, S_contra, Result_co]):
         reset_state: S_contra | None = None,
         reverse: bool = False,
         residuals: Residuals = "full",
-        unroll: int = 1,
+        unroll: Unroll = 1,
         sort: bool = False,
     ) -> Result_co: ...
 
@@ -67,7 +68,7 @@ class TangentFunction(Protocol[P_contra, S]):
         reset_state: S | None = None,
         reverse: bool = False,
         residuals: Residuals = "full",
-        unroll: int = 1,
+        unroll: Unroll = 1,
     ) -> tuple[tuple[S, jax.Array], tuple[S, jax.Array]]: ...
 
 

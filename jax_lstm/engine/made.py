@@ -6,6 +6,7 @@ JAX caches programs by the functions they are made of. A closure made anew equal
 
 import functools
 import importlib
+import inspect
 import pickle
 import sys
 import types
@@ -62,7 +63,7 @@ class Made:
         try:
             pickle.dumps(self.made)
         except Exception as error:
-            if any(module.split(".")[-1] == "cloudpickle" for module in sys.modules):
+            if asked_by_cloudpickle():
                 return again, self.made  # it pickles more than we can try here
             raise pickle.PicklingError(
                 f"{name} is pickled as what made it, {self.made[0].__name__} of its arguments, and "
@@ -70,6 +71,17 @@ class Made:
                 f"or make {name} anew where it is wanted"
             ) from None
         return again, self.made
+
+
+def asked_by_cloudpickle():
+    """Whether the pickler is cloudpickle's, or a copy of it as joblib has one: that one may be
+    imported by scikit-learn, say, while somebody calls the standard library's."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").split(".")[-1] == "cloudpickle":
+            return True
+        frame = frame.f_back
+    return False
 
 
 class partial(functools.partial):

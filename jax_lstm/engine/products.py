@@ -23,7 +23,7 @@ from jax_lstm.engine import bptt
 from jax_lstm.engine.cell import AnyCell
 from jax_lstm.engine.doors import check_record
 from jax_lstm.engine.forward_mode import forward_mode, prepare_tangents
-from jax_lstm.engine.functions import Residuals
+from jax_lstm.engine.functions import Residuals, Unroll
 from jax_lstm.engine.made import Made
 from jax_lstm.engine.programs import in_one_program, with_sequence
 from jax_lstm.engine.second_order import backward_pair, forward
@@ -131,7 +131,7 @@ def make_rop(cell: AnyCell, name: str = "rnn_rop") -> Callable[..., Any]:
         reset_state: Any = None,
         reverse: bool = False,
         residuals: Residuals = "full",
-        unroll: int = 1,
+        unroll: Unroll = 1,
     ) -> tuple[Any, Any, Callable[..., Any]]:
         """(state, hs), their tangents, and the way back for cotangents and their tangents."""
         flags = (lengths, mask, resets, reset_state)
@@ -166,7 +166,7 @@ def made(
         reset_state: Any = None,
         reverse: bool = False,
         residuals: Residuals = "full",
-        unroll: int = 1,
+        unroll: Unroll = 1,
     ) -> Any:
         check_function("loss", loss)
         flags = (lengths, mask, resets, reset_state)

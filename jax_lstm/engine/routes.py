@@ -22,7 +22,13 @@ from jax_lstm.engine.doors import (
     check_resets,
     valid_steps,
 )
-from jax_lstm.engine.functions import InitState, Residuals, SequenceFunction, StepFunction
+from jax_lstm.engine.functions import (
+    InitState,
+    Residuals,
+    SequenceFunction,
+    StepFunction,
+    Unroll,
+)
 from jax_lstm.engine.made import Made
 from jax_lstm.engine.plans import plan_run
 from jax_lstm.engine.programs import in_one_program
@@ -263,7 +269,7 @@ def run_cell(
     reset_state=None,
     reverse=False,
     residuals: Residuals = "full",
-    unroll=1,
+    unroll: Unroll = 1,
     sort=False,
 ):
     """Cotangents are accepted for every output and returned for params, state and xs.

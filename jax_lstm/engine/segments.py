@@ -15,7 +15,6 @@ from jax_lstm.notation import Tree, wide
 
 SEGMENT_STEPS = 16  # at least so many steps share one weight product
 SEGMENT_BYTES = 2**21  # and as many as keep the projected input of a segment within a core's cache
-
 SORTED_SEGMENTS = 16  # a batch sorted by length sheds rows at so many places
 
 
@@ -68,12 +67,17 @@ def segment_length(plan, w, xs):
         return T if plan.residuals == "full" else SEGMENT_STEPS
     if plan.residuals == "auto":
         return near_root(T)
-    x = jax.tree.map(lambda x: x[:1], xs)
-    z = jax.eval_shape(plan.cell.project, w, x)
-    step_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(z))
+    step_bytes = bytes_of_step(plan.cell.project, w, xs)
     if is_symbolic_dim(step_bytes):
         return divisor_near(T, SEGMENT_STEPS)
     return divisor_near(T, max(SEGMENT_STEPS, SEGMENT_BYTES // max(step_bytes, 1)))
+
+
+def bytes_of_step(project, w, xs):
+    """Those of one step's projected input z, all examples together."""
+    x = jax.tree.map(lambda x: x[:1], xs)
+    z = jax.eval_shape(project, w, x)
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(z))
 
 
 def sorted_segment_length(plan, w, xs):

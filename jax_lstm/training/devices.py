@@ -25,6 +25,7 @@ from jax_lstm.engine.functions import (
     Result_co,
     S,
     S_contra,
+    Unroll,
     X,
     X_contra,
 )
@@ -55,7 +56,7 @@ class SplitFunction(Protocol[P_contra, S_contra, X_contra, Result_co]):
         reset_state: S_contra | None = None,
         reverse: bool = False,
         residuals: Residuals = "full",
-        unroll: int = 1,
+        unroll: Unroll = 1,
     ) -> Result_co: ...
 
 
@@ -86,6 +87,17 @@ def pays(params, T, B, devices):
     )
 
 
+def check_devices(devices):
+    """(what was given, as a tuple; the devices that are meant), None being all there are."""
+    given, devices = devices, jax.devices() if devices is None else devices
+    if not isinstance(devices, tuple | list) or not devices:
+        refuse("devices", "a list of devices, say jax.devices()[:2]", devices)
+    for device in devices:
+        if not hasattr(device, "platform"):
+            refuse("devices", "a list of devices, say jax.devices()[:2]", device)
+    return given and tuple(given), tuple(devices)
+
+
 def over_devices(
     sequence: Callable[Concatenate[P, S, X, ...], Result] = lstm,
     *,
@@ -114,13 +126,7 @@ def over_devices(
     """
     check_function("sequence", sequence)
     check_flag("always", always)
-    given, devices = devices, jax.devices() if devices is None else devices
-    if not isinstance(devices, tuple | list) or not devices:
-        refuse("devices", "a list of devices, say jax.devices()[:2]", devices)
-    for device in devices:
-        if not hasattr(device, "platform"):
-            refuse("devices", "a list of devices, say jax.devices()[:2]", device)
-    listed, devices = given and tuple(given), tuple(devices)
+    listed, devices = check_devices(devices)
 
     def split(
         params,
@@ -134,7 +140,7 @@ def over_devices(
         reset_state=None,
         reverse=False,
         residuals: Residuals = "full",
-        unroll=1,
+        unroll: Unroll = 1,
     ):
         leaves = jax.tree.leaves(state)
         B = leaves[0].shape[0] if leaves and len(getattr(leaves[0], "shape", ())) > 1 else 1

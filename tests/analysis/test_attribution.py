@@ -42,6 +42,7 @@ def lengths_of(parts):
     return jax.tree.map(lambda part: jnp.sqrt((part**2).sum(range(3, part.ndim))), parts)
 
 
+@pytest.mark.half
 @pytest.mark.parametrize(
     ("cell", "options"), CASES, ids=[" ".join((cell, *options)) for cell, options in CASES]
 )

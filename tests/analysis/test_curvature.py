@@ -81,6 +81,7 @@ def test_hutchinson(dense):
     assert abs(some.mean["a"] - truth) < 4 * some.error["a"] < 4.0
 
 
+@pytest.mark.slow
 def test_curvature_by_gate_of_a_hessian_and_of_gauss_newton():
     params, state, xs = problem(CELLS["lstm"], (3, 2, 1, 2))
     loss = lambda state, hs: jnp.sum(jnp.square(hs - 0.3))

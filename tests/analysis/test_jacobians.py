@@ -113,6 +113,7 @@ def test_a_wrong_step_back_is_found(cell, mutant, wrong):
             assert_close(getattr(found, name), getattr(want, name))
 
 
+@pytest.mark.slow
 def test_large_h_by_power_iteration_alone():
     """Never above the truth, as near as the residual says, and in the end there."""
     params = jl.init_lstm(jax.random.key(0), 4, 40, dtype=jnp.float64)

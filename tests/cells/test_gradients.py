@@ -136,6 +136,7 @@ def test_resets_to_a_given_state(cell, reverse):
     assert_close((last, hs), (second[0], jnp.concatenate([first[1], second[1]])))
 
 
+@pytest.mark.half
 @pytest.mark.parametrize("batch", [(), (2, 3), (0,)], ids=str)
 @pytest.mark.parametrize("steps", [0, 1, 4])
 @pytest.mark.parametrize("cell", CELLS)

@@ -70,6 +70,7 @@ def by_torch(torch, args, dy):
     return y, (jl.GRUParams(W.T, U.T, b, c), jl.GRUState(array(h.grad)[0]), array(x.grad))
 
 
+@pytest.mark.half
 @over_sizes([*RANDOM, *EDGES, (7, 2, 3, 5)])
 def test_values_and_gradients_are_torch_s(size):
     torch = pytest.importorskip("torch", reason="torch is the peer: install jax_lstm[peers]")

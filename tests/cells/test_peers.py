@@ -104,6 +104,7 @@ def by_torch(torch, name, args, dy):
     return y, cotangents
 
 
+@pytest.mark.half
 @over_cells
 @over_sizes([*RANDOM, *EDGES, (7, 0, 3, 5)])
 def test_torch(torch, name, size):
@@ -218,6 +219,7 @@ def values(name, args):
     return type(args[1])(*y[:n]), np.reshape(y[n:], shape)
 
 
+@pytest.mark.half
 @over_every_cell
 @over_sizes([*RANDOM, *EDGES])
 def test_complex_steps_along_random_directions(name, size):
@@ -227,6 +229,7 @@ def test_complex_steps_along_random_directions(name, size):
     assert_close(*along_directions(name, args, dy, got), TOLERANCE)
 
 
+@pytest.mark.half
 @over_every_cell
 @pytest.mark.parametrize(
     ("size", "batch"),

@@ -70,6 +70,7 @@ def errors_beside_autodiff(dtype, scale, size=SIZE, name="lstm", seeds=SEEDS):
     return np.asarray(ours) / np.asarray(theirs), np.asarray(ours)
 
 
+@pytest.mark.half
 @pytest.mark.parametrize(
     ("dtype", "scale"),
     [("float32", 1), ("float32", 4), ("float32", 10)]

@@ -223,6 +223,7 @@ MUTANTS = {
 }
 
 
+@pytest.mark.half
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mutant_fails(mutant, only, monkeypatch, capsys):
     put(monkeypatch, *MUTANTS[mutant])

@@ -83,6 +83,7 @@ def test_a_broken_stage_is_named(name, monkeypatch):
 OTHERS = [pytest.param(x, marks=pytest.mark.slow) for x in ("coursera", "tmva", "keras")]
 
 
+@pytest.mark.half
 @pytest.mark.parametrize("layout", ["ours", "torch", *OTHERS])
 @pytest.mark.parametrize("where", ["input gate", "carried"])
 def test_a_function_is_asked_step_by_step(layout, where, monkeypatch):
@@ -136,6 +137,7 @@ def test_unknown_mistakes_have_a_place():
     assert not judged(some | {"db": db}, problem, "lstm")
 
 
+@pytest.mark.slow
 def test_what_is_in_no_table_is_called_unknown():
     """A factor on one gate: at every step, at one step, or in dU alone."""
     rng = np.random.default_rng(11)

@@ -44,6 +44,7 @@ def test_a_mean_for_the_sum_of_one_leaf_has_its_name(cell):
 SLOW = [pytest.param(x, marks=pytest.mark.slow) for x in (0.3, 1.9)]
 
 
+@pytest.mark.slow
 @over_cells
 @pytest.mark.parametrize("factor", [0.77, *SLOW])
 def test_a_factor_of_one_leaf_is_told_and_not_explained(cell, factor):
@@ -65,6 +66,7 @@ def test_factors_of_all_leaves_are_no_clipping():
         assert dict(found.multiples) == pytest.approx(factors)
 
 
+@pytest.mark.slow
 def test_a_clip_has_one_threshold_that_every_leaf_obeys():
     problem, right = right_of()
     norms = {k: float(np.linalg.norm(x)) for k, x in right.items()}
@@ -94,6 +96,7 @@ def test_a_clip_by_value_accounts_for_two_numbers():
     )
 
 
+@pytest.mark.slow
 def test_a_factor_of_everything_is_one_number():
     problem, right = right_of()
     for factor in (0.37, 1.7):
@@ -105,6 +108,7 @@ def test_a_factor_of_everything_is_one_number():
     assert "dW is 0.37 times the right one" in alone.sentence()
 
 
+@pytest.mark.slow
 def test_the_nearest_is_told_where_it_explains_most_of_the_error():
     problem, right = right_of()
     rng = np.random.default_rng(1)
@@ -120,6 +124,7 @@ def test_the_nearest_is_told_where_it_explains_most_of_the_error():
     assert "nearest is BPTT (0.0" in judged(little, problem, "lstm").sentence()
 
 
+@pytest.mark.slow
 def test_a_mistake_of_leaves_that_are_not_given_is_not_claimed():
     problem, right = right_of()
     mine = MUTANTS["lstm"].gradients(problem, [("weights overwritten: t=0 left",)])

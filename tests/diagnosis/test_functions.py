@@ -77,6 +77,7 @@ def test_a_function_may_write_into_what_it_is_given():
     assert wrong.sentence().endswith("step t=3 by itself: wrong in dh0; dW, dU, db, dxs, dc0 right")
 
 
+@pytest.mark.half
 @pytest.mark.parametrize(("name", "leaf"), [("dx", "dxs"), ("dh_prev", "dh0"), ("dc_prev", "dc0")])
 @pytest.mark.parametrize("last", [False, True])
 def test_every_cotangent_of_a_step_is_judged(name, leaf, last):
@@ -228,6 +229,7 @@ def test_what_comes_from_the_next_step_is_judged_where_the_problem_has_a_last_co
     assert "step t=3: wrong in dW, input gate, forget gate, candidate" in sentence
 
 
+@pytest.mark.slow
 def test_a_function_that_never_looks_at_a_state_is_not_accused_of_it():
     """Where the problem has no h0 and no c0, a step in the middle cannot be asked by itself."""
     none = {k: x for k, x in PROBLEM.items() if k not in ("h0", "c0")}

@@ -66,6 +66,7 @@ def test_every_mutant_is_rejected_by_the_verdict_of_compare_and_check(cell):
         assert any(not np.allclose(g, w) for g, w in zip(got, want, strict=True)), name
 
 
+@pytest.mark.half
 @over_cells
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_every_mistake_is_named(cell, dtype):
@@ -131,11 +132,12 @@ def test_the_losses_are_ours():
 
 
 @pytest.mark.slow
-def test_random_mistakes_alone_and_in_pairs_over_random_sizes():
+@pytest.mark.parametrize("number", [40, pytest.param(100, marks=pytest.mark.every)])
+def test_random_mistakes_alone_and_in_pairs_over_random_sizes(number):
     """At least 95 of 100 are in the named set; a planted one that changes nothing counts as missed
     unless it is named too."""
     rng, missed = np.random.default_rng(5), []
-    for n in range(100):
+    for n in range(number):
         cell, dtype = list(ROWS)[n % 3], ("float64", "float32")[n // 3 % 2]
         problem = cast(cast(random_problem(rng, cell), dtype), "float64")
         every = mistakes_of(problem, cell)
@@ -148,7 +150,7 @@ def test_random_mistakes_alone_and_in_pairs_over_random_sizes():
         found = judged(gradient, problem, cell, pairs=len(names) == 2)
         if not named(found, names):
             missed.append((n, cell, names, found.sentence()))
-    assert len(missed) <= 5, missed
+    assert len(missed) <= number // 20, missed
 
 
 @pytest.mark.slow

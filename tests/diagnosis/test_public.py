@@ -47,6 +47,7 @@ def test_a_right_gradient_is_right_in_its_own_layout(name):
         assert jl.diagnose(single, problem, layout=module.LAYOUT)
 
 
+@pytest.mark.half
 @pytest.mark.parametrize("name", NAMES)
 def test_one_mistake_is_named_or_placed(name):
     module = load(name)

@@ -14,6 +14,7 @@ from tests.tables import CELLS, FIRST
 FEW = ("NAME_jvp", "jvp*", "linearize*", "hvp")
 
 
+@pytest.mark.slow
 def test_forward_and_reverse_of_one_function():
     assert set(derivatives.outcomes("lstm", 2, FEW).values()) == {"works"}
 

@@ -1,6 +1,7 @@
 """What compiled programs contain: memory, products, kernels, read off XLA's output, no clock."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -157,6 +158,20 @@ def test_a_mask_that_is_not_there_traces_nothing():
     assert "select_n" in f(mask=jnp.ones((4, 2), bool))
 
 
+def test_unroll_auto_is_two_where_steps_are_small_and_many():
+    def turns(sequence, T, B, H):
+        params = jl.init_lstm(jax.random.key(0), H, H)
+        loss = lambda xs: sequence(params, state, xs, unroll="auto")[1].sum()
+        state = jl.init_lstm_state(params, (B,))
+        jaxpr = str(jax.make_jaxpr(jax.grad(loss))(jnp.zeros((T, B, H), jnp.float32)))
+        return {int(times) for times in re.findall(r"unroll=(\d+)", jaxpr)} - {1}
+
+    for sequence in (jl.lstm, jl.lstm_autodiff):
+        assert turns(sequence, 128, 4, 32) == {2}
+        assert turns(sequence, 16, 4, 32) == turns(sequence, 128, 64, 64) == set()
+
+
+@pytest.mark.slow
 def test_unroll_and_residuals_change_the_program():
     small = (64, 2, 4)
     plain, unrolled, frugal = (

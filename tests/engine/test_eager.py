@@ -141,6 +141,7 @@ def test_transforms_without_jit_compile_once():
         assert compilations(run) == 0, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("house", ["linen", "nnx"])
 def test_modules_of_flax_compile_once(house):
     pytest.importorskip("flax", reason="flax is the peer of this test: install jax_lstm[flax]")
@@ -164,6 +165,7 @@ def test_modules_of_flax_compile_once(house):
     assert compilations(both) == 0
 
 
+@pytest.mark.slow
 def test_what_may_change_between_two_calls_is_looked_at_each_time():
     """A sequence function that closes over arrays, or over an object that holds some."""
     params, state, xs = LSTM

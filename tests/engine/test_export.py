@@ -53,6 +53,7 @@ def run_with_flags(sequence, **options):
     return run
 
 
+@pytest.mark.half
 @pytest.mark.parametrize(
     ("sizes", "reverse", "mode"),
     [
@@ -88,6 +89,7 @@ def test_an_exported_value_is_differentiated_after_loading():
     assert_close(got, jax.jit(jax.grad(loss_of(jl.lstm_autodiff), (0, 1, 2)))(*args))
 
 
+@pytest.mark.slow
 def test_a_model_of_tokens():
     """An embedding, layers in two directions, a readout, and padding: one program."""
     V, D, H = 5, 3, 2

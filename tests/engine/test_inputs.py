@@ -72,6 +72,7 @@ BAD = {
     "residuals": ({"residuals": "none"}, '`residuals` must be "full", "auto", "log" or'),
     "residuals of 0": ({"residuals": 0}, "K >= 1; got 0"),
     "unroll": ({"unroll": 0}, "`unroll` must be an integer >= 1"),
+    "unroll in words": ({"unroll": "full"}, '`unroll` must be an integer >= 1 or "auto"; got'),
     "mask of numbers": ({"mask": np.ones((T, B))}, "`mask` must be boolean (T, ...) = (7, 2)"),
     "mask of another shape": ({"mask": np.ones((B, T), bool)}, "`mask` must be boolean"),
     "resets of another shape": ({"resets": np.ones((T,), bool)}, "`resets` must be boolean"),

@@ -5,6 +5,8 @@ import functools
 import importlib
 import inspect
 import pickle
+import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +39,7 @@ MAKES = {
     ),
     "tbptt_stream": lambda: jl.tbptt_stream(2, 5, auto()),
     "over_devices": lambda: jl.over_devices(auto()),
+    "over_units": lambda: jl.over_units(),
     "partial": lambda: jl.partial(jl.lstm, residuals=3, unroll=2),
     "partial of a partial": lambda: jl.partial(auto(), unroll=2),
     "a cell": lambda: jl.LSTM._replace(),
@@ -134,6 +137,18 @@ def test_what_cannot_be_pickled_says_how(make):
             pickle.PicklingError, match=f"{make.__name__} .* at the top of a module, or make"
         ):
             pickle.dumps(function)
+
+
+def test_a_pickler_that_takes_more_is_let_try(monkeypatch):
+    """cloudpickle pickles functions by value; that it is imported changes nothing for pickle."""
+    own = jl.ELMAN._replace(name="mine", project=lambda w, xs: jl.ELMAN.project(w, xs))
+    made = jl.make_rnn(own)[0]
+    module = types.ModuleType("joblib.externals.cloudpickle")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec("def reduce(made):\n    return made.__reduce__()", module.__dict__)
+    assert module.reduce(made)[1] == made.made
+    with pytest.raises(pickle.PicklingError, match="at the top of a module"):
+        pickle.dumps(made)
 
 
 def test_a_made_function_is_a_function_to_everyone():

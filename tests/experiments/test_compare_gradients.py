@@ -43,6 +43,7 @@ def test_every_file_is_there_and_readable(tiny):
     assert (directory / "routes.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_exact_routes_differ_by_rounding_and_truncated_ones_by_more(tiny):
     config, summary, _ = tiny
     routes = summary["routes"]

@@ -35,6 +35,7 @@ def loops(main, extra, state, sequence):
     return loss / ((len(sequence) - 1) * b)
 
 
+@pytest.mark.half
 @pytest.mark.parametrize("size", [(1, 2, 3), (2, 7, 5), (3, 3, 2), (4, 2, 1)], ids=str)
 def test_loss_and_gradient(size):
     given = problem.random_problem(*size)

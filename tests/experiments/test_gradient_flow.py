@@ -43,6 +43,7 @@ def test_every_file_is_there_and_drawn_again_from_the_json(tiny):
     assert b"</svg>" in drawn["gates.svg"]
 
 
+@pytest.mark.slow
 def test_what_is_found_is_of_every_network_and_situation(tiny):
     config, found, _ = tiny
     names = [situation["name"] for situation in found["situations"]]

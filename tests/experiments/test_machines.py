@@ -72,13 +72,20 @@ def test_eight_devices_are_one_and_go_on_as_two(alone, tmp_path):
     assert_close(directory, alone)
 
 
+def test_units_over_devices_are_the_same_model(alone, tmp_path):
+    argv = [*TRAINING, "--results", tmp_path, "--run", "a", "--devices", "2", "--split", "units"]
+    status, said = finish(start(*argv))
+    assert status == [0], said
+    assert_close(tmp_path / "char_lm" / "a", alone)
+
+
 def test_two_processes_are_one(alone, tmp_path):
     status, said = finish(*together(free_port(), *TRAINING, "--results", tmp_path, "--run", "a"))
     assert status == [0, 0], said
     assert_close(tmp_path / "char_lm" / "a", alone)
 
 
-@pytest.mark.parametrize("dead", [0, 1])
+@pytest.mark.parametrize("dead", [pytest.param(0, marks=pytest.mark.every), 1])
 def test_where_one_process_is_killed_the_other_says_so_and_the_run_goes_on(dead, tmp_path):
     argv = [*TRAINING, "--results", tmp_path, "--run", "a", "--steps", "100000"]
     both = together(free_port(), *argv, devices=1)

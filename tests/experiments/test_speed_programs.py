@@ -35,6 +35,7 @@ def error(name, kind="gradient", *, devices=1, dtype=jnp.float64, lengths=False,
     return max(runner.errors.values())
 
 
+@pytest.mark.half
 @pytest.mark.parametrize("name", ["frugal", "A0", "A1", "A2", "F", "FR", "FC", "K", "E", "S", "P1"])
 def test_every_gradient_is_the_same(name):
     """Every cotangent, in float64 to 1e-13; Keras computes in float32 all the same."""
@@ -45,6 +46,7 @@ def test_every_gradient_is_the_same(name):
         pytest.skip(str(why))
 
 
+@pytest.mark.half
 @pytest.mark.parametrize(
     ("name", "options"),
     [

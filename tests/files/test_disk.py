@@ -93,7 +93,10 @@ def test_a_new_file_has_the_mode_of_all_new_files(tmp_path):
 
 def test_what_is_no_file_of_bytes_is_neither_written_nor_read(tmp_path):
     os.mkfifo(tmp_path / "fifo.npz")
-    (tmp_path / "link").symlink_to("/dev/null")
+    # A device of this test's own: another process may have put a file in the place of /dev/null.
+    ours, theirs = os.openpty()
+    device = os.ttyname(theirs)
+    (tmp_path / "link").symlink_to(device)
     for path in (tmp_path / "fifo.npz", tmp_path / "link", tmp_path):
         mode = path.lstat().st_mode
         for use in (lambda path: jl.save(path, np.ones(2)), jl.load):
@@ -104,7 +107,9 @@ def test_what_is_no_file_of_bytes_is_neither_written_nor_read(tmp_path):
         with pytest.raises(ValueError, match="is no file"):
             inspect.inspect(path)
         assert path.lstat().st_mode == mode
-    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    assert stat.S_ISCHR(os.stat(device).st_mode)
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_a_path_that_cannot_be_written_is_named(tmp_path):

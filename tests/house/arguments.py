@@ -198,6 +198,13 @@ NAMES = {
     "optimizer": example(optax.sgd(0.1), size=ANY),
     "loss": example(jl.training.language_model_loss, CALLABLE),
     "route": example(jl.training.BY_HAND, size=ANY),
+    "bound": example(False, FLAGS),
+    "chunk": example(None, OPTIONAL, 0),
+    "chunks": example([(XS,)], size=ANY),
+    "snapshots": example(16, size=0),
+    "measure": example(SQUARE, CALLABLE),
+    "error": example(0.1, {"a Python float", "a NumPy float", "zero"}, -0.1),
+    "most": example(None, OPTIONAL, 0),
 }
 
 # Of a function where its argument is another's, {function: {argument: Example}}.
@@ -293,12 +300,14 @@ OWN: dict[str, dict[str, Example]] = {
         "gates": example(None, OPTIONAL | {"an empty tuple"}),
         "follows": example(None, OPTIONAL | CALLABLE),
     },
+    "training.make_update": {"rate": example(None, OPTIONAL | CALLABLE)},
     "training.language_model_loss": {
         "params": example(MODEL, size=ANY),
         "tokens": example(np.zeros((T, B), int), {"a traced number"}),
         "targets": example(np.zeros((T, B), int)),
     },
     "over_devices": {"devices": example(None, OPTIONAL)},
+    "over_units": {"devices": example(None, OPTIONAL)},
     "memory_plan": {
         "budget": example(1e6, {"a Python float", "a NumPy float"}, size=-1),
         **{name: example(2, size=-1) for name in ("T", "B", "D", "H", "limit")},

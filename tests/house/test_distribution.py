@@ -117,6 +117,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
         "jax_lstm/py.typed",
         "jax_lstm/cells/__init__.py",
         "jax_lstm/referee/__init__.py",
+        "jax_lstm/kernels/lstm.cc",
         "jax_lstm/diagnosis/examples/coursera.json",
         "jax_lstm/diagnosis/examples/gomez.json",
     }
@@ -134,6 +135,7 @@ def test_what_the_wheel_says_of_itself(wheel):
     needs = {re.split(r"\W", need)[0] for need in said.get_all("Requires-Dist") if ";" not in need}
     assert needs == {"jax", "jaxlib", "numpy", "optax", "safetensors"}
     extras = {"flax", "experiments", "test", "lint", "peers", "tensorboard", "page", "all"}
+    extras |= {"evidence"}
     assert set(said.get_all("Provides-Extra")) == extras
     assert f"{info}/licenses/LICENSE" in files
     for line in (b"jax-lstm = jax_lstm.__main__:main", b"[pytest11]\njax_lstm_pytest = "):

@@ -55,12 +55,14 @@ def checker(tmp_path_factory):
     return folder, check
 
 
+@pytest.mark.slow
 @needs_pyright
 def test_a_user_s_file_passes_in_strict_mode(checker):
     _, check = checker
     assert check("typed_user.py") == {}
 
 
+@pytest.mark.slow
 @needs_pyright
 def test_each_slip_is_refused(checker):
     _, check = checker
@@ -110,6 +112,7 @@ def test_every_public_function_says_its_types():
     assert lacking == []
 
 
+@pytest.mark.slow
 @needs_pyright
 def test_every_public_name_has_its_types(checker):
     """In strict mode it is an error to name what is known in part."""

@@ -41,6 +41,7 @@ def carry_like(name, seed):
     return normal_like(seed, one if name == "SimpleCell" else (one, one))
 
 
+@pytest.mark.half
 @pytest.mark.parametrize("options", [{}, MAJOR, BACK | ORDER], ids=str)
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize("house", ["linen", "nnx"])

@@ -139,6 +139,7 @@ def compare(case):
     return trees, params, theirs, (y, cotangents), dtrees
 
 
+@pytest.mark.half
 @over_cases
 def test_outputs_and_all_gradients(case):
     _, _, theirs, ours, _ = compare(case)

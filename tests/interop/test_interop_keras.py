@@ -126,6 +126,7 @@ def drop_bias(params, bias):
     return params._replace(layers=tuple(tuple(map(clear, layer)) for layer in params.layers))
 
 
+@pytest.mark.half
 @over_cases
 def test_outputs_and_all_gradients(keras, case):
     _, theirs, ours, _ = compare(keras, case)

@@ -124,6 +124,7 @@ def hx_of(states):
     return hx if isinstance(hx, tuple) else (hx,)
 
 
+@pytest.mark.half
 @over_cases
 def test_outputs_and_all_gradients(torch, case):
     *_, bias, dtype = CASES[case]

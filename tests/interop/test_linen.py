@@ -48,6 +48,7 @@ def by_flax(key):
     return apply(CASES[key], layer(CASES[key], nn.RNN, nn))
 
 
+@pytest.mark.half
 @pytest.mark.parametrize("key", CASES)
 def test_the_sequence_as_a_whole(key):
     """Outputs, last carry, and gradients in params, carry and inputs."""
@@ -195,6 +196,7 @@ def test_both_directions_with_lengths():
         assert_close(got, want, TOLERANCE["float32"])
 
 
+@pytest.mark.slow
 def test_other_cells_and_scans_of_ones_own_are_left_to_flax():
     xs = sequence()
     gru, theirs = linen.RNN(nn.GRUCell(H)), nn.RNN(nn.GRUCell(H))

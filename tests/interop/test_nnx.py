@@ -84,6 +84,7 @@ def call(rnn, xs):
     return rnn(xs)
 
 
+@pytest.mark.half
 @pytest.mark.parametrize("key", CHOSEN)
 def test_the_sequence_as_a_whole(key):
     """Outputs, last carry, and gradients in params, carry and inputs."""

@@ -139,6 +139,7 @@ def by_torch(torch, args, dy, packed, bias):
     return (form(last), array(hs)), (*cotangents, array(x.grad))
 
 
+@pytest.mark.half
 @pytest.mark.parametrize("case", CASES)
 def test_torch(torch, case):
     layers, bidirectional, projection, packed, bias = CASES[case]

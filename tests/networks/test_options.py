@@ -32,6 +32,7 @@ def pairs(n):
     return [found[k] for k in np.random.default_rng(3).permutation(len(found))[:n]]
 
 
+@pytest.mark.half
 @pytest.mark.parametrize("names", [(n,) for n in OPTIONS] + pairs(6), ids=" & ".join)
 def test_every_cotangent_of_a_stack(names):
     args, by_hand, by_jax = stacks(*names)

@@ -51,6 +51,7 @@ def test_lstmp_draws_what_it_says():
     assert (hs.dtype, state.h.dtype, state.c.dtype) == (jnp.bfloat16, jnp.bfloat16, jnp.float32)
 
 
+@pytest.mark.slow
 def test_shard_map_of_a_stack_with_learnt_states():
     """Params replicated, the batch split over eight devices: dparams are summed over them."""
     made = {"bidirectional": True, "residual": (False, True), "learn_initial": True}

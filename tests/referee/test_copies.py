@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jax_lstm import referee
 from tests.referee.test_taps import MINE, my_problem, wrong_keep
@@ -22,6 +23,7 @@ def masked(cell):
     return cell._replace(prepare=prepare, prepare_bwd=prepare_bwd), mask.copy()
 
 
+@pytest.mark.slow
 def test_taps_and_mutants_hand_out_copies_of_consts():
     cell, mask = masked(MINE)
     before = mask.copy()

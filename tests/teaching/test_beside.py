@@ -14,6 +14,7 @@ from tests.tables import (
 from tests.teaching.kit import bring, digits, fixture, put_nan, status
 
 
+@pytest.mark.half
 @pytest.mark.parametrize(
     ("example", "name", "first"),
     [

@@ -209,6 +209,7 @@ MUTANTS = [
 ]
 
 
+@pytest.mark.half
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m[0]}: {m[3]}")
 def test_a_mutant_is_named_and_nothing_else_is_accused(mutant):
     name, old, new, says = mutant

@@ -23,6 +23,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.half
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("cell", ["lstm", "elman"])
 def test_split_over_two_devices_nothing_changes(cell, options):

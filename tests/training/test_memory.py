@@ -81,6 +81,7 @@ def test_the_largest_sizes_fit_and_larger_ones_do_not(tight):
     assert total(64, frugal.largest_B + 1, 8) > tight.budget
 
 
+@pytest.mark.slow
 def test_nothing_fits(needs):
     plan = jl.memory_plan(needs[8] // 3, **SIZES, residuals=(8,))
     assert plan.residuals is None

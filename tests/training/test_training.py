@@ -50,6 +50,7 @@ def wrong(params, state, xs):
     return lstm(params, jax.lax.stop_gradient(state), xs)
 
 
+@pytest.mark.half
 @pytest.mark.parametrize(
     ("dtype", "route"),
     [

@@ -121,6 +121,7 @@ def by_definition(cell, k1, k2, args, flags, dy):
     return y, total
 
 
+@pytest.mark.half
 @over_cases
 def test_every_cotangent_is_that_of_the_definition(case):
     k1, k2, cell, _ = case
@@ -175,6 +176,7 @@ ROUTES = {
 FAR = [*((route, T, T) for route in ROUTES), ("lstm", 1, T), ("lstm", 3, T + 1), ("lstm", T, 3 * T)]
 
 
+@pytest.mark.half
 @pytest.mark.parametrize(("route", "k1", "k2"), FAR)
 def test_as_far_back_as_the_sequence_is_long_truncates_nothing(route, k1, k2):
     cell = route.split("_")[0].split(",")[0]
@@ -184,6 +186,7 @@ def test_as_far_back_as_the_sequence_is_long_truncates_nothing(route, k1, k2):
     assert_close(vjp(jl.tbptt(k1, k2, ROUTES[route]), args, {}, dy), want)
 
 
+@pytest.mark.slow
 def test_layers_and_masks_of_zoneout_are_truncated_as_well():
     """A stack is a sequence function; its xs and what a cell reads beside them are trees."""
     kit = {"init_state": jl.init_elman_state}
@@ -241,6 +244,7 @@ def wildml():
     return f, params, V, jax.nn.one_hot(jnp.array(f["x"]), 5, dtype=U.dtype)
 
 
+@pytest.mark.half
 @pytest.mark.parametrize("sequence", [jl.elman, jl.elman_autodiff], ids=["by hand", "autodiff"])
 @pytest.mark.parametrize("truncate", [0, 1, 2, 3])
 def test_wildml(sequence, truncate):

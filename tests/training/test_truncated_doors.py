@@ -21,6 +21,7 @@ from tests.tables import (
 T, B, D, H = SIZE
 
 
+@pytest.mark.slow
 def test_hessian_vector_product():
     args = problem(CELLS["elman"], SIZE)
     v = normal_like(4, args[0])
@@ -33,6 +34,7 @@ def test_hessian_vector_product():
     assert_close(hvp(jl.elman, args[0]), hvp(jl.elman_autodiff, args[0]))
 
 
+@pytest.mark.slow
 def test_examples_on_eight_devices():
     params, state, xs = problem(CELLS["elman"], (7, 8, D, H))
 

@@ -37,6 +37,7 @@ def chunk_gradient(advance, params, window, xs, **flags):
     return jax.grad(loss, has_aux=True)(params)
 
 
+@pytest.mark.half
 @pytest.mark.parametrize(
     ("k1", "k2", "chunks", "resets"),
     [
@@ -130,6 +131,7 @@ def long_stream(k1, k2, chunk, chunks, cell=CELLS["elman"]):
     return jax.jit(gradient)
 
 
+@pytest.mark.slow
 def test_a_million_steps_in_constant_memory():
     """The same compiled bytes for ten thousand steps and for a million, and the million is run."""
     params, state, _ = problem(CELLS["elman"], (1, 1, D, H), scale=0.5)

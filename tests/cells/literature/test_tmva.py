@@ -74,6 +74,7 @@ over_states = pytest.mark.parametrize("remembered", [False, True], ids=["zeros",
 over_outputs = pytest.mark.parametrize("outputs", ["all", "last"])
 
 
+@pytest.mark.half
 @over_outputs
 @over_states
 @pytest.mark.parametrize("size", GRID, ids=lambda size: "T{}-B{}-H{}-D{}".format(*size))
@@ -84,6 +85,7 @@ def test_tmva_grid(size, remembered, outputs):
     assert_close(tmva_gradients(lstm_by_textbook, *problem), want)
 
 
+@pytest.mark.half
 @over_outputs
 @over_states
 @pytest.mark.parametrize(
