@@ -26,6 +26,7 @@ from jax_lstm.engine import bptt
 from jax_lstm.engine.functions import SequenceFunction
 from jax_lstm.engine.routes import bind, run_cell
 from jax_lstm.engine.segments import (
+    Levels,
     Steps,
     clear_masked,
     cut,
@@ -314,10 +315,8 @@ by_rule = with_rule(sequence, forward, backward, static=(0,), symbolic_zeros=Tru
 
 def check_taken(plan, dtype):
     """What the loops in C++ do not take, jax_lstm.lstm does."""
-    for name, given, wanted in (
-        ("params", dtype.name, DTYPES),
-        ("residuals", "K" if isinstance(plan.residuals, int) else plan.residuals, RESIDUALS),
-    ):
+    kept = {int: "K", Levels: "log"}.get(type(plan.residuals), plan.residuals)
+    for name, given, wanted in (("params", dtype.name, DTYPES), ("residuals", kept, RESIDUALS)):
         if given not in wanted:
             raise ValueError(
                 f"`{name}` of jax_lstm.kernels.cpu.lstm must be {' or '.join(wanted)}; got "
