@@ -51,3 +51,9 @@ def steps_per_turn(cell, params, consts, xs):
         return 1
     step_bytes = bytes_of_step(lambda p, x: cell.project(cell.prepare(p, consts), x), params, xs)
     return 2 if not is_symbolic_dim(step_bytes) and step_bytes <= SMALL_STEP_BYTES else 1
+
+
+def batch_axes(cell, state):
+    """How many axes of examples the state has."""
+    h = jax.tree.leaves(state)[0]
+    return h.ndim - (len(axes_of(cell.fields[0][1])) if cell.fields else 1)
