@@ -6,6 +6,7 @@ from jax.export import is_symbolic_dim
 from jax_lstm.doors import check_flag
 from jax_lstm.engine import levels
 from jax_lstm.engine.segments import Plan, bytes_of_step, sorted_segment_length, time_of
+from jax_lstm.engine.shapes import axes_of
 
 TURNS = 64  # steps from which on unroll="auto" is more than 1
 SMALL_STEP_BYTES = 2**14  # of a step's projected input, up to which it is
