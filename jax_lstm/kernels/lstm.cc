@@ -86,6 +86,12 @@ inline void store(Real* x, Vector<Real> y, int64_t n) {
   }
 }
 
+// What is soon read or written, while something else is at work.
+template <typename Real>
+inline void fetch(const Real* x) {
+  __builtin_prefetch(x, 1);
+}
+
 // The exponential ---------------------------------------------------------------------------------
 
 template <typename Real>
@@ -477,6 +483,14 @@ void run_rows(const Forward<Real>& f, const Real* U, int64_t first, int64_t last
       }
     }
     for (int64_t unit = 0, p = 0; unit < H; unit += Kind<Real>::L, ++p) {
+      for (int64_t r = 0; r < n; ++r) {  // what the step will want comes while the product is made
+        const int64_t row = t * B + rows[r];
+        for (int gate = 0; gate < FOUR; ++gate) fetch(f.zs + (row * FOUR + gate) * H + unit);
+        fetch(f.hs + row * H + unit);
+        if (!f.slopes) continue;
+        fetch(f.dc_slopes + row * 2 * H + unit);
+        fetch(f.dc_slopes + row * 2 * H + H + unit);
+      }
       linear<Real, ROWS, FOUR>(h_prev.data(), n, U + p * panel, H, hU.get());
       step(f, hU.get(), unit, t, rows.data(), n);
     }
