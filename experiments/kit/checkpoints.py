@@ -54,14 +54,15 @@ def folder_of(directory):
 
 
 @contextlib.contextmanager
-def locked(directory, option="--resume"):
-    """Hold the folder: the lock is the process's, and goes with it, however it ends."""
+def locked(directory, option="--resume", wait=False):
+    """Hold the folder: the lock is the process's, and goes with it, however it ends. `wait` for
+    one who holds it, or complain by the option's name."""
     if sys.platform == "win32" or jax.process_index():
         yield
         return
     file = os.open(directory, os.O_RDONLY)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(file)
         raise BadInput(option, f"another run is writing in {directory}") from None

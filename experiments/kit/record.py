@@ -56,7 +56,7 @@ def explain_interruption(directory):
         for path in sorted(directory.iterdir()):
             print(f"  {path}  ({path.stat().st_size} bytes)", file=sys.stderr)
         print(f"Its pictures: python -m experiments.plots {directory}", file=sys.stderr)
-        if (directory / "checkpoints").is_dir():
+        if any(directory.glob("checkpoints")) or any(directory.glob("*/checkpoints")):
             print(f"To go on: --resume {directory}", file=sys.stderr)
         raise
 
@@ -195,6 +195,11 @@ def read_lines(path, **kind):
         elif n < len(texts):
             raise ValueError(f"{path}, line {n}, is no object of JSON")
     return [line for line in lines if all(line.get(k) == v for k, v in kind.items())]
+
+
+def minutes(path):
+    """What the updates of a run took, from its metrics.jsonl, over all interruptions."""
+    return sum(line["seconds"] for line in read_lines(path, kind="step")) / 60
 
 
 def leaves(tree):

@@ -76,6 +76,11 @@ def hardware():
     return f"{names[0] if names else platform.machine()}, {cores}"
 
 
+def cores():
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def load():
     """Processes that wanted to run in the last minute: beyond the cores, times are no times."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None

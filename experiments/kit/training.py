@@ -263,6 +263,17 @@ def carry_out(config, task, directory, check, evaluate_every=0):
         return train(config, task, directory, begun, program, evaluate_every, written)
 
 
+def carry_out_part(config, task, directory, part, check, evaluate_every=0):
+    """`carry_out` in directory/part: for a run that trains one network after the other. --resume of
+    the run's folder goes on with the part that was interrupted; one that is done is only read."""
+    folder = directory / part
+    begun = config.resume is not None and (Path(config.resume) / part).is_dir()
+    folder.mkdir(exist_ok=True)
+    resume = str(Path(config.resume) / part) if begun else None
+    config = dataclasses.replace(config, resume=resume)
+    return carry_out(config, task, folder, check, evaluate_every)
+
+
 def repeat(config, tasks, programs, metrics):
     """The first steps from the same seed, each dispatch along every route: losses and times."""
     steps = min(config.compare_steps, config.steps)

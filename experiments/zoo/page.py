@@ -7,6 +7,7 @@ import textwrap
 import numpy as np
 
 from experiments.kit import record
+from experiments.kit.pages import wrapped
 from experiments.zoo.words import EQUATIONS, USES
 from jax_lstm import CELLS
 from jax_lstm.engine.shapes import axes_of, form_of
@@ -118,21 +119,6 @@ def of_run(directory):
 ## Each cell
 
 {sections}"""
-
-
-def wrapped(text):
-    """Paragraphs as wide as our pages; items with their indent."""
-
-    def fill(part):
-        if part.startswith(("#", "```")):
-            return part
-        items = re.split(r"\n(?=- )", part)
-        indent = "  " if part.startswith("- ") else ""
-        return "\n".join(
-            textwrap.fill(" ".join(x.split()), 120, subsequent_indent=indent) for x in items
-        )
-
-    return "\n\n".join(fill(part) for part in text.strip().split("\n\n"))
 
 
 INTRODUCTION = """

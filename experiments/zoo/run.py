@@ -18,7 +18,6 @@ Writes results/zoo/<run>/:
 
 import dataclasses
 import math
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,17 +127,12 @@ def run(config):
         config = dataclasses.replace(stored, parts=config.parts, cells=config.cells)
     else:
         directory = record.new_directory(config.results, "zoo", config.run)
-        facts = {"hardware": timing.hardware(), "cores used": cores(), **report.machine()}
+        facts = {"hardware": timing.hardware(), "cores used": timing.cores(), **report.machine()}
         asked = dataclasses.asdict(config)
         about = {"experiment": "zoo", "config": asked, **facts}
         record.write_json(directory / "config.json", about)
     with checkpoints.locked(directory), record.explain_interruption(directory):
         return experiment(config, directory)
-
-
-def cores():
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def done(metrics):

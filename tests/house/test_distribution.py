@@ -135,6 +135,7 @@ def test_what_the_wheel_says_of_itself(wheel):
     needs = {re.split(r"\W", need)[0] for need in said.get_all("Requires-Dist") if ";" not in need}
     assert needs == {"jax", "jaxlib", "numpy", "optax", "safetensors"}
     extras = {"flax", "experiments", "test", "lint", "peers", "tensorboard", "page", "all"}
+    extras |= {"evidence"}
     assert set(said.get_all("Provides-Extra")) == extras
     assert f"{info}/licenses/LICENSE" in files
     for line in (b"jax-lstm = jax_lstm.__main__:main", b"[pytest11]\njax_lstm_pytest = "):
