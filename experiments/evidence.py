@@ -9,6 +9,7 @@ It is made of the files that experiments leave in RESULTS/evidence, see experime
 """
 
 import os
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -70,10 +71,12 @@ def number(value, digits):
 
 
 def ours(row):
-    """ "0.912 ± 0.003 (3)": mean, standard deviation, seeds."""
-    mean, deviation, n = evidence.spread(row)
-    around = "" if deviation is None else f" ± {deviation:.{row['digits']}f}"
-    return f"{mean:.{row['digits']}f}{around} ({n})"
+    """ "0.912 ± 0.003 (3), each ± 0.004": mean, standard deviation, seeds, the errors' mean."""
+    (mean, deviation, n), digits = evidence.spread(row), row["digits"]
+    around = "" if deviation is None else f" ± {deviation:.{digits}f}"
+    errors = [v["error"] for v in row["values"] if "error" in v]
+    each = f", each ± {statistics.fmean(errors):.{digits}f}" if errors else ""
+    return f"{mean:.{digits}f}{around} ({n}){each}"
 
 
 def command_of(file):
@@ -170,6 +173,7 @@ python -m experiments.evidence --figures --write
   "none": nobody printed this one.
 - **floor** is what a model that learned nothing scores.
 - **ours** is the mean over seeds ± their standard deviation, with the number of seeds in brackets.
+  "each ±" is the standard error of one of them, from the events or examples that it was tested on.
 - **bar** is what we ask of that mean, and **met** says whether it is reached. What did not
   reproduce stays in the table; its section says what was tried.
 - **minutes** are those of all seeds of the row together, with other work on the machine.

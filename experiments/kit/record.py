@@ -56,7 +56,7 @@ def explain_interruption(directory):
         for path in sorted(directory.iterdir()):
             print(f"  {path}  ({path.stat().st_size} bytes)", file=sys.stderr)
         print(f"Its pictures: python -m experiments.plots {directory}", file=sys.stderr)
-        if (directory / "checkpoints").is_dir():
+        if any(directory.glob("checkpoints")) or any(directory.glob("*/checkpoints")):
             print(f"To go on: --resume {directory}", file=sys.stderr)
         raise
 

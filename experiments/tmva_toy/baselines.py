@@ -51,6 +51,11 @@ def mlp(config, found):
     return best(models, found)
 
 
+def one_thread():
+    """Matrices this small are slower on several, and far slower where others want the cores."""
+    return evidence.needed("threadpoolctl", "scikit-learn").threadpool_limits(1)
+
+
 def best(models, found):
     """The scores on the test part, of the model with the least cross-entropy on validation."""
     validation = flat(found["validation"])

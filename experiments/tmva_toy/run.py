@@ -103,31 +103,32 @@ def experiment(config, directory):
     found = events.parts(config.seed, config.events)
     ratio = events.log_likelihood_ratio(found["test"].xs)
     found = events.standardised(found)
-    per_epoch = len(found["training"].targets) // config.batch
-    config = dataclasses.replace(config, steps=config.steps or config.epochs * per_epoch)
-    print(
-        f"seed {config.seed}: {config.events} events of each class, {config.steps} steps of "
-        f"{config.batch}; writing {directory}"
-    )
+    print(f"seed {config.seed}: {config.events} events of each class; writing {directory}")
     answers, minutes = {}, {}
     for name, part in NETWORKS.items():
-        answers[name] = train(config, found, directory, part, per_epoch)
+        answers[name] = train(config, found, directory, part)
         minutes[name] = record.minutes(directory / part / "metrics.jsonl")
     if not machines.is_first():
         return None
     for name, fit in OTHERS.items():
         began = time.perf_counter()
-        answers[name] = fit(config, found)
+        with baselines.one_thread():
+            answers[name] = fit(config, found)
         minutes[name] = (time.perf_counter() - began) / 60
     answers[KNOWS], minutes[KNOWS] = ratio, 0.0
     return report_seed(config, directory, answers, minutes, found["test"].targets[:, 0])
 
 
-def train(config, found, directory, part, per_epoch):
+def train(config, found, directory, part):
     """Scores of the test events by the network that was best on validation."""
     remembered, folder = part == "on", directory / part
+    per_epoch = len(found["training"].targets) // config.batch
+    config = dataclasses.replace(config, steps=config.steps or config.epochs * per_epoch)
 
     def check(params, carry, batch):
+        """The gradient of the one with a memory, which has that of the state too."""
+        if not remembered:
+            return
         hand = "step" if config.gradient == "step" else "manual"
         losses = {"by_hand": loss_of(hand, remembered), "autodiff": loss_of("auto", remembered)}
         check_gradients.check(losses, folder, params, carry, *batch)

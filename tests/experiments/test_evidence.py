@@ -83,15 +83,23 @@ def test_what_is_no_number_and_what_is_no_file(tmp_path):
 def test_the_table_the_page_and_the_picture(tmp_path, capsys):
     config = Toy(results=str(tmp_path))
     for one in evidence.each_seed(config):
-        path = add(one, 80.0 + one.seed)
+        path = add(one, 80.0 + one.seed, error=0.5)
     path.with_suffix(".md").write_text("What was tried: " + "much, " * 40 + "in vain.\n")
     path.with_suffix(".roc.png").write_bytes(b"")
     assert page.main(["--results", str(tmp_path), "--figures"]) == 0
     said = capsys.readouterr().out
-    for cell in ("toy: all of it; accuracy, %", "81.000 ± 1.000 (3)", "≥ 90.000", "NO", "1.5"):
+    for cell in (
+        "toy: all of it; accuracy, %",
+        "81.000 ± 1.000 (3), each ± 0.500",
+        "≥ 90.000",
+        "NO",
+        "1.5",
+    ):
         assert cell in said
     text = page.page(tmp_path)
-    assert "| [toy](#toy): all of it; accuracy, % | none | 10.000 | 81.000 ± 1.000 (3) |" in text
+    assert (
+        "| [toy](#toy): all of it; accuracy, % | none | 10.000 | 81.000 ± 1.000 (3), each" in text
+    )
     assert "`python -m experiments.toy --seeds 3` | 1.5 |" in text
     assert "Nothing published. Floor: one class in ten." in text
     assert "in vain." in text

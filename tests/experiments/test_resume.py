@@ -172,6 +172,27 @@ def test_a_run_without_a_checkpoint_begins_aloud_or_not_at_all(
         run(dataclasses.replace(config, resume=str(directory)))
 
 
+def test_a_run_of_parts_goes_on_with_the_one_that_was_interrupted(tmp_path, monkeypatch):
+    """The first part is done and only read, the second goes on; both end as if nothing was."""
+    config = Toy(results=str(tmp_path), run="a", checkpoint_every=0, skip_check=True)
+    directory = record.open_directory(config, "toy")
+    record.write_config(directory, config, "toy")
+
+    def go(config, signals=None):
+        for part, sent in (("first", None), ("second", signals)):
+            task = task_of(config, directory / part, sent)
+            training.carry_out_part(config, task, directory, part, None, EVERY)
+
+    with pytest.raises(stop.Stopped), stop.at_once():
+        go(config, {"batch": (9, signal.SIGTERM)})
+    steps = record.read_lines(directory / "second" / "metrics.jsonl", kind="step")
+    assert 0 < len(steps) < STEPS
+    done = (directory / "first" / "metrics.jsonl").read_bytes()
+    go(dataclasses.replace(config, resume=str(directory)))
+    assert (directory / "first" / "metrics.jsonl").read_bytes() == done
+    same(directory / "second", directory / "first", monkeypatch)
+
+
 def test_options_that_differ_are_refused_unless_forced(tmp_path):
     config = Toy(results=str(tmp_path), run="a", steps=4)
     directory = run(config)

@@ -155,6 +155,7 @@ NAMES = {
     "always": example(False, FLAGS),
     "train": example(True, FLAGS),
     "unroll": example(1, size=0),
+    "sort": example(False, FLAGS),
     "residuals": example("full", size=-3),
     "consts": example(None, OPTIONAL),
     "mask": example(None, OPTIONAL, np.ones((T, B + 1), bool)),
