@@ -59,6 +59,28 @@ def parse_from(Config, start, forms, program, description, argv):
     ).config
 
 
+def names_in(config, option, known):
+    """Those apart by commas in an option, which must be of the known ones.
+
+    Raises:
+      BadInput: another one, or none.
+    """
+    names = getattr(config, option).split(",")
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise BadInput(flag(option), f"must be of {', '.join(known)}; got {unknown[0]!r}")
+    return names
+
+
+def one_by_one(config, option, known):
+    """A config for each name in an option, each a run of its own: the folder of --run RUN is then
+    RUN_NAME. With --resume it is the one of that folder."""
+    names = names_in(config, option, known)
+    for name in names:
+        run = f"{config.run}_{name}" if config.run is not None and len(names) > 1 else config.run
+        yield dataclasses.replace(config, **{option: name, "run": run})
+
+
 def main(Config, run, program, description, argv=None):
     """Parse, run, and turn what went wrong into an exit status: 2 bad input, 130 Ctrl-C, 143
     SIGTERM.

@@ -42,6 +42,7 @@ Size = Bounds(below=2**31)  # of what an array can have along an axis
 Count = Annotated[int, Bounds(low=1), Size]
 CountOrZero = Annotated[int, Bounds(low=0), Size]
 Positive = Annotated[float, Bounds(above=0)]
+PositiveOrZero = Annotated[float, Bounds(low=0)]
 Fraction = Annotated[float, Bounds(above=0, below=1)]
 FractionOrZero = Annotated[float, Bounds(low=0, below=1)]
 Seed = Annotated[int, Bounds(low=0, below=2**63)]

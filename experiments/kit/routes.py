@@ -8,11 +8,15 @@ from jax_lstm import lstm, lstm_autodiff, lstm_cell, over_units
 from jax_lstm.training.update import AUTODIFF, BY_HAND
 
 
-def one_step_at_a_time(params, state, xs, *, lengths=None, reverse=False, residuals=None):
+def one_step_at_a_time(
+    params, state, xs, *, lengths=None, resets=None, reverse=False, residuals=None
+):
     """A sequence of steps by hand: JAX's scan, our step. `residuals` are JAX's own."""
 
     def step(state, at):
         t, x = at
+        if resets is not None:
+            state = jax.tree.map(lambda old: jnp.where(resets[t][:, None], 0, old), state)
         if lengths is None:
             return lstm_cell(params, state, x)
         inside = (t < lengths)[:, None]
@@ -32,7 +36,7 @@ ROUTES = {
 
 
 def sequence_of(config):
-    """The LSTM over a whole sequence as --split and --dh want it; None: they want nothing."""
+    """The LSTM over a whole sequence as --split, --dh or --detach want it; None: they do not."""
     if config.split == "units" and config.devices > 1:
         return over_units(jax.local_devices()[: config.devices])
     return limited(config)

@@ -9,10 +9,10 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.kit import record
+from experiments.kit import classifier, record
 from experiments.kit.config import BadInput
-from experiments.vowels import classifier, utterances
 from experiments.vowels import run as vowels
+from experiments.vowels import utterances
 from jax_lstm.files import checkpoint
 from tests.tables import assert_same
 
@@ -82,7 +82,7 @@ def test_every_file_is_there_and_says_the_same(tiny, done):
     for line in (x for x in lines if x["kind"] == "accuracy"):
         assert line["right"] + len(line["wrong"]) == line["of"] == 24
     params, notes = read_params(directory)
-    assert params["params.forward.W"].shape == (2, 3, 4 * tiny.hidden)
+    assert params["params.layers.layers.0.1.W"].shape == (2, 3, 4 * tiny.hidden)
     assert notes == {"seeds": [0, 1], "labels": ["a", "b", "c"]}
 
 
@@ -120,12 +120,12 @@ def test_folds_never_open_the_test_file(tiny, folder, tmp_path):
 def test_folds_are_balanced_and_scales_see_only_what_is_learnt(tiny, folder):
     file = utterances.read(folder, utterances.FILES["training"])
     data = utterances.pad(tiny, file, file.labels)
-    split = utterances.split_utterances(dataclasses.replace(tiny, folds=4), data)
+    split = classifier.split_sequences(dataclasses.replace(tiny, folds=4), data)
     held_out = [np.setdiff1d(np.arange(24), learns) for learns in split.learns]
     assert sorted(np.concatenate(held_out)) == list(range(24))
     for part in held_out:
-        assert np.bincount(data.speakers[part]).tolist() == [2, 2, 2]
-    for (mean, deviation), learns in zip(utterances.scales(data, split), split.learns, strict=True):
+        assert np.bincount(data.classes[part]).tolist() == [2, 2, 2]
+    for (mean, deviation), learns in zip(classifier.scales(data, split), split.learns, strict=True):
         xs = np.concatenate([file.sequences[n] for n in learns])
         np.testing.assert_allclose(mean, xs.mean(0), rtol=1e-6)
         np.testing.assert_allclose(deviation, xs.std(0), rtol=1e-5)
@@ -143,20 +143,21 @@ def test_what_the_other_classifiers_do_changes_nothing(tiny):
     """Seeds side by side are seeds alone, to rounding."""
     xs = jax.random.normal(jax.random.key(0), (32, 4, 3), "float32")
     lengths = np.array([3, 32, 17, 1], np.int32)
-    init = lambda seed: classifier.init(jax.random.key(seed), 3, 5, 3)
+    config = dataclasses.replace(tiny, hidden=5)
+    init = lambda seed: classifier.init(config, jax.random.key(seed), 32, 3, 3)
+    logits = lambda p: classifier.logits(config, p, xs, lengths)
     params = [init(seed) for seed in (0, 1)]
     stacked = jax.tree.map(lambda *x: jax.numpy.stack(x), *params)
-    both = jax.jit(jax.vmap(lambda p: classifier.logits(p, xs, lengths)))(stacked)
+    both = jax.jit(jax.vmap(logits))(stacked)
     for p, y in zip(params, both, strict=True):
         # float32, products of another shape: eight of its eps on logits near 1
-        np.testing.assert_allclose(jax.jit(classifier.logits)(p, xs, lengths), y, atol=1e-6)
+        np.testing.assert_allclose(jax.jit(logits)(p), y, atol=1e-6)
 
 
 # What goes wrong ------------------------------------------------------------------------------
 
 
 BAD = {
-    "no data": ({"data": None}, "argument --data: must name the folder with JapaneseVowels_TRAIN"),
     "no folder": ({"data": "nowhere"}, "argument --data: cannot read nowhere"),
     "pad": ({"pad": 10}, "argument --pad: must be >= 11, the longest utterance; got 10"),
     "batch": ({"batch": 25}, "argument --batch: must be <= 24"),
@@ -192,7 +193,16 @@ def test_bad_files(case, tmp_path):
     assert message in str(error.value)
 
 
-def test_without_data_the_command_says_so(capsys):
+def test_without_data_it_is_that_of_a_package():
+    folder = utterances.folder_or_shipped(None)
+    files = [utterances.read(folder, name) for name in utterances.FILES.values()]
+    assert [f.about["utterances"] for f in files] == [270, 370]
+    assert [f.about["lengths"] for f in files] == [[7, 26], [7, 29]]
+    assert files[0].labels == files[1].labels == list("123456789")
+
+
+def test_without_data_and_package_the_command_says_so(capsys, monkeypatch):
+    monkeypatch.setattr(utterances, "PACKAGES", ("no_such_package",))
     with pytest.raises(SystemExit) as stopped:
         vowels.main(["--tiny"])
     assert stopped.value.code == 2
