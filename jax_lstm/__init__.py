@@ -73,6 +73,12 @@ from jax_lstm.teaching.trace import Traced, trace
 from jax_lstm.training.devices import over_devices
 from jax_lstm.training.memory import MemoryPlan, MemoryRow, memory_plan
 from jax_lstm.training.truncated import Stream, Window, tbptt, tbptt_stream
+from jax_lstm.training.truncation_error import (
+    Truncation,
+    choose_k2,
+    truncation_error,
+    truncation_error_of_stream,
+)
 from jax_lstm.training.units import over_units
 
 __version__ = "0.1.0"
@@ -95,10 +101,12 @@ __all__ = [
     "Trace",
     "TraceEstimate",
     "Traced",
+    "Truncation",
     "Window",
     "attribute",
     "binary_cross_entropy_with_logits",
     "binary_cross_entropy_with_logits_autodiff",
+    "choose_k2",
     "curvature",
     "dense",
     "dense_autodiff",
@@ -158,6 +166,8 @@ __all__ = [
     "tbptt_stream",
     "trace",
     "training",
+    "truncation_error",
+    "truncation_error_of_stream",
     "zoneout",
     "zoneout_mask",
     "zoneout_masks",

@@ -3,6 +3,8 @@
 Neither dtypes nor ranks are promoted; `relaxed` of tables.py stands around the code of others that
 wants it. What uses the fixture `checked` runs under JAX's own checks as well.
 
+The levels of `residuals="log"` begin at so few steps that the tests' sequences have several.
+
 Most of the tests' time is compilation. Programs are compiled without optimising, and by XLA's older
 emitters, which need a third of the time for the same programs. What looks at optimised programs,
 or at their rounding, uses the fixture `optimised` and compiles with `tables.AS_FOR_USERS`. A worker
@@ -21,6 +23,8 @@ import tempfile
 import jax
 import pytest
 
+from jax_lstm.engine import levels
+
 FASTER_TO_COMPILE = (
     "--xla_cpu_use_fusion_emitters=false",
     "--xla_cpu_parallel_codegen_split_count=1",
@@ -31,11 +35,14 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)
+levels.LOG = levels.Levels(steps=1, parts=2)
 
 
 def pytest_configure(config):
     if not hasattr(config, "workerinput"):  # workers have its environment
         compile_faster()
+        config.built = tempfile.mkdtemp(prefix="jax_lstm_tests_")
+        os.environ["XDG_CACHE_HOME"] = config.built  # where jax_lstm.kernels is built, once
     config.compiled = tempfile.mkdtemp(prefix="jax_lstm_tests_")
     jax.config.update("jax_compilation_cache_dir", config.compiled)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -52,7 +59,8 @@ def compile_faster():
 
 
 def pytest_unconfigure(config):
-    shutil.rmtree(config.compiled, ignore_errors=True)
+    for folder in (config.compiled, getattr(config, "built", config.compiled)):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +69,9 @@ def optimised():
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
+
+
+levels.LOG = levels.Levels(steps=1, parts=2)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from jax_lstm.engine import bptt, routes
 from tests.tables import CELLS, TOLERANCE, errors, normal_like, problem
 
 SIZE = (4, 2, 2, 3)
-MODES = ("full", 2, "auto")
+MODES = ("full", 2, "auto", "log")
 
 
 def loss_of(sequence, **options):

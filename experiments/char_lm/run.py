@@ -42,15 +42,15 @@ from experiments.kit.config import (
     CountOrZero,
     OptionalText,
     Positive,
-    TrainingConfig,
 )
 from experiments.kit.routes import ROUTES, sequence_of
+from experiments.kit.windows import WindowsConfig
 from jax_lstm import lstm
-from jax_lstm.training.update import AUTODIFF, BY_HAND, language_model_loss
+from jax_lstm.training.update import AUTODIFF, BY_HAND
 
 
 @dataclass(frozen=True)
-class Config(lm.LanguageModelConfig, TrainingConfig):
+class Config(lm.LanguageModelConfig, WindowsConfig):
     """The options of char_lm."""
 
     residuals: Annotated[str, arg(metavar="WHAT")] = "full"
@@ -100,8 +100,8 @@ def experiment(config, routes, about, data, prompt, directory):
         tasks = {trained: tasks[trained]}
     begun = training.begin(config, tasks[trained], directory)
     if begun.fresh and not config.skip_check:
-        losses = {k: functools.partial(language_model_loss, route=r) for k, r in routes.items()}
-        rows = check_gradients.compare(losses, params, state, *batch[1:])
+        losses = {k: lm.loss_of(config, route) for k, route in routes.items()}
+        rows = check_gradients.compare(losses, params, state, *batch)
         record.append_lines(metrics, [{"kind": "gradient", **row} for row in rows])
         print(f"{check_gradients.table(rows)}\n")
     updates = {name: training.compile_updates(config, task, batch) for name, task in tasks.items()}

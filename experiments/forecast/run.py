@@ -60,6 +60,7 @@ LOOKS_SHUFFLED, IS_SHUFFLED = (
     "leak: shuffled windows, as it looks",
     "leak: shuffled windows, as it is",
 )
+RMSE, RELATIVE = "RMSE, one step ahead", "RMSE over that of the last value"
 HOW = "the mean of the training part, foretold always"
 SOURCE = "no number is known to us for this network on this series"
 
@@ -191,27 +192,21 @@ def train(config, values, protocol, directory, part):
 
 def add_rows(config, summary, lasts, floors):
     """Into the table of evidence: each error, and the networks' over that of the last value."""
-    errors, part_of = summary["rmse"], {NETWORK: "honest", LOOKS_SCALER: "scaler"}
-    part_of |= {LOOKS_SHUFFLED: "shuffled", IS_SHUFFLED: "shuffled"}
+    errors = summary["rmse"]
+    part_of = {NETWORK: "honest", LOOKS_SCALER: "scaler", LOOKS_SHUFFLED: "shuffled"}
+    networks, linear = (*part_of, IS_SHUFFLED), "linear autoregression"
     for name, error in errors.items():
-        row = evidence.Row(name, "RMSE, one step ahead", "lower", floors[name], HOW, digits=2)
-        minutes = 0.0
-        if name in part_of:
-            minutes = summary["minutes"][part_of[name]] if name != IS_SHUFFLED else 0.0
-            row = row._replace(source=SOURCE)
-        if name == NETWORK:
-            row = row._replace(bar=errors["linear autoregression"])
+        how = HOW if name != LOOKS_SHUFFLED else f"{HOW}; on the windows of the last seed"
+        source = SOURCE if name in networks else ""
+        bar = errors[linear] if name == NETWORK else None
+        floor = floors[name]
+        row = evidence.Row(name, RMSE, "lower", floor, how, source=source, bar=bar, digits=2)
+        minutes = summary["minutes"][part_of[name]] if name in part_of else 0.0
         path = evidence.add(config, "forecast", QUESTION, row, error, minutes)
-    for name in (*part_of, "linear autoregression"):
-        row = evidence.Row(
-            name,
-            "RMSE over that of the last value",
-            "lower",
-            floors[name] / lasts[name],
-            HOW,
-            digits=3,
-        )
-        evidence.add(config, "forecast", QUESTION, row, summary["relative"][name], 0.0)
+        if name in (*networks, linear):
+            floor = floors[name] / lasts[name]
+            row = evidence.Row(name, RELATIVE, "lower", floor, how, source=source)
+            evidence.add(config, "forecast", QUESTION, row, summary["relative"][name], 0.0)
     return path
 
 

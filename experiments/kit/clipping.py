@@ -1,4 +1,4 @@
-"""What --clip bounds, and the two ways in which a backward may lie about dh.
+"""What --clip bounds, and the three ways in which a backward may lie about dh.
 
     global     ‖g‖ of all parameters                       optax.clip_by_global_norm
     leaf       ‖g‖ of each array
@@ -6,8 +6,9 @@
     adaptive   ‖g‖ of each unit over that of its weights    optax.adaptive_grad_clip
     example    ‖g‖ of all parameters, example by example    optax.per_example_global_norm_clip
 
-A dh that is clipped or cut within the backward (`limit_dh`) is another thing: what comes out is no
-longer the true gradient of anything, so that no comparison with jax.grad can hold.
+A dh that is clipped or cut within the backward (`limit_dh`), or that is not let through from the
+gates (`h_detach`), is another thing: what comes out is no longer the true gradient of anything, so
+that no comparison with jax.grad can hold.
 """
 
 import functools
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from experiments.kit import windows
 from experiments.kit.config import BadInput
 from jax_lstm.cells.lstm import LSTM, LSTMParams
 from jax_lstm.engine.routes import make_rnn
@@ -113,22 +115,30 @@ def read_dh(words):
 
 
 def check_dh(config):
-    """Complain about a --dh that nobody has owned up to."""
-    if config.dh is None:
-        return
-    read_dh(config.dh)
-    if config.gradient != "manual":
-        raise BadInput("--dh", "is done within the backward by hand: it needs --gradient manual")
-    if not config.skip_check:
-        raise BadInput(
-            "--dh",
-            "with it the gradient is no longer the true one, and cannot be that of jax.grad; "
-            "--skip-check says that you know",
-        )
+    """Complain about a --dh or a --detach that nobody has owned up to."""
+    if config.dh is not None:
+        read_dh(config.dh)
+    untrue = ["--dh"] * (config.dh is not None) + ["--detach"] * windows.detaches(config)
+    for option in untrue:
+        if config.gradient != "manual":
+            raise BadInput(
+                option, "is done within the backward by hand: it needs --gradient manual"
+            )
+        if not config.skip_check:
+            raise BadInput(
+                option,
+                "with it the gradient is no longer the true one, and cannot be that of jax.grad; "
+                "--skip-check says that you know",
+            )
+    if len(untrue) > 1:
+        raise BadInput("--detach", "is another backward than that of --dh: take one of them")
 
 
 def limited(config):
-    """The LSTM over a whole sequence with the backward of --dh; None: it has none."""
+    """The LSTM over a whole sequence with the backward of --dh or of --detach, whose xs are a pair;
+    None: its own."""
+    if windows.detaches(config):
+        return h_detach()
     return None if config.dh is None else limit_dh(*read_dh(config.dh))
 
 
@@ -146,3 +156,43 @@ def limit_dh(how, bound):
     name = f"lstm_with_dh_{how}_{bound:g}"
     cell = LSTM._replace(name=name, step_bwd=step_bwd, step_jvp=None, weights_jvp=None)
     return make_rnn(cell, name, f"The LSTM, dh {how} at {bound:g}: no longer the true gradient.")[0]
+
+
+@functools.cache
+def h_detach():
+    """The LSTM over a whole sequence with another backward. Its xs are a pair (xs, (through,)),
+    through broadcastable to (T, B, H): dh_{t-1} from the gates of step t is times through_t, 0 or
+    1. What the loss itself says of h, and the way through c, are as ever, and so are the weights'
+    shares of every step. No longer the true gradient.
+
+    Source: Kanuparthi, Arpit et al. (2019), "h-detach: modifying the LSTM gradient towards better
+    optimization".
+    """
+
+    def project(w, xs):
+        xs, (through,) = xs
+        return LSTM.project(w, xs), through
+
+    def step(w, prev, z):
+        z, through = z
+        state, saved = LSTM.step(w, prev, z)
+        return state, (saved, through)
+
+    def slopes(w, prevs, saved):
+        saved, through = saved
+        return LSTM.slopes(w, prevs, saved), through
+
+    def step_bwd(w, prev, slopes, dstate):
+        slopes, through = slopes
+        dprev, delta = LSTM.step_bwd(w, prev, slopes, dstate)
+        return dprev._replace(h=dprev.h * through.astype(dprev.h.dtype)), delta
+
+    def weights_bwd(w, xs, prevs, saved, deltas):
+        xs, through = xs
+        dparams, dxs = LSTM.weights_bwd(w, xs, prevs, saved[0], deltas)
+        return dparams, (dxs, jax.tree.map(jnp.zeros_like, through))
+
+    functions = {f.__name__: f for f in (project, step, slopes, step_bwd, weights_bwd)}
+    name = "lstm_with_h_detach"
+    cell = LSTM._replace(name=name, beside=("h",), affine=None, diagonal=None, **functions)
+    return make_rnn(cell, name, "The LSTM with h-detach: no longer the true gradient.")[0]

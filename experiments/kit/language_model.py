@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 import jax_lstm
-from experiments.kit import text
+from experiments.kit import text, windows
 from experiments.kit.clipping import clipping
 from experiments.kit.config import (
     BadInput,
@@ -28,7 +28,7 @@ from experiments.kit.config import (
     Positive,
     check_memory,
 )
-from experiments.kit.routes import ROUTES
+from experiments.kit.routes import ROUTES, sequence_of
 from experiments.kit.task import Task, guarded
 from experiments.kit.timing import compiled
 from jax_lstm import init_lstm_state
@@ -40,7 +40,6 @@ from jax_lstm.training.update import (
     make_update,
 )
 
-EXAMPLES = (0, 1, 1)  # axes of the streams in anew, tokens, targets
 LOWEST = 0.01  # learning rate at the first and at the last step, relative to its peak
 
 
@@ -118,7 +117,7 @@ def training_length(config, characters):
 
 def cut(config, characters):
     """Data: the vocabulary of the whole text; the last part of the text is held out."""
-    T, B = config.window, config.streams
+    T, B = windows.widest(config), config.streams
     n = training_length(config, characters)
     for part, length, needed in (
         ("for training", n, B * (T + 1)),
@@ -139,7 +138,7 @@ def cut(config, characters):
 
 def check_room(config, V):
     """Complain about a model that the machine's memory does not hold in training."""
-    T, B, D, H = config.window, config.streams, config.embedding, config.hidden
+    T, B, D, H = windows.widest(config), config.streams, config.embedding, config.hidden
     numbers = V * D + 4 * H * (D + H + 1) + (H + 1) * V
     needed = 4 * (4 * numbers + 6 * T * B * H)  # the gradient and Adam's two; gates, c and h
     option = "--hidden" if H >= D else "--embedding"
@@ -147,8 +146,10 @@ def check_room(config, V):
 
 
 def batches(config, data):
-    """(anew, tokens, targets) without end, in an order that the seed decides."""
-    return text.epochs(data.training, config.window, config.seed, config.restart)
+    """(anew, tokens, targets, *drawn) without end, in an order that the seed decides; see
+    windows.py for what is drawn."""
+    cut = windows.cutter(config, data.training)
+    return text.epochs(data.training, config.window, config.seed, config.restart, cut)
 
 
 # Updates --------------------------------------------------------------------------------------
@@ -209,18 +210,37 @@ def updates_of(config, update, data):
 # On the core ----------------------------------------------------------------------------------
 
 
+def examples(config):
+    """Axes of the streams in anew, tokens, targets, and in what is drawn for a window."""
+    return windows.examples(config, 0, 1, 1)
+
+
+def loss_of(config, route):
+    """`loss(params, state, anew, tokens, targets, *drawn) -> (nats, state)` of one window of the
+    streams, some of which start anew."""
+
+    def loss(params, state, anew, tokens, targets, *drawn):
+        here = windows.of_window(config, route, drawn)
+        return language_model_loss(params, restart(state, anew), tokens, targets, route=here)
+
+    return loss
+
+
+def route_of(config):
+    """The stages whose derivatives --gradient asks for, with the sequence of other options."""
+    route, own = ROUTES[config.gradient], sequence_of(config)
+    return route if own is None else route._replace(sequence=own)
+
+
 def window_update(config, route):
-    """(optimiser, update) on one window of the streams, some of which start anew."""
-
-    def loss(params, state, anew, tokens, targets):
-        return language_model_loss(params, restart(state, anew), tokens, targets, route=route)
-
-    return guarded(config, make_optimizer(config, clipping(config)), loss, EXAMPLES)
+    """(optimiser, update) on one window of the streams."""
+    optimizer, rate = make_optimizer(config, clipping(config)), windows.rate_of(config)
+    return guarded(config, optimizer, loss_of(config, route), examples(config), rate=rate)
 
 
 def task_of(config, data, directory, route=None):
     """The training of a character model as a Task; the best so far is in params.safetensors."""
-    optimizer, update = window_update(config, route or ROUTES[config.gradient])
+    optimizer, update = window_update(config, route or route_of(config))
 
     def start():
         params, _, state = init_training(config, data)
@@ -236,7 +256,7 @@ def task_of(config, data, directory, route=None):
         batches=lambda: batches(config, data),
         numbers=lambda nats: {"nats": nats, "bits": nats * BITS},
         say=lambda nats: f"{nats * BITS:.3f} bits ({nats:.3f} nats) per character",
-        examples=EXAMPLES,
+        examples=examples(config),
         evaluate=lambda params, check: validate(params, data.held_out, config.window, check),
         keep=keep,
         size=config.window * config.streams,

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from experiments.kit import windows
 from experiments.kit.config import BadInput
 
 HEARTBEAT = 10  # seconds without a sign of life after which a process is taken for dead
@@ -46,8 +47,10 @@ def check_units(config):
     """Complain about --split units where that cannot be."""
     if config.split != "units":
         return
-    if config.gradient != "manual" or config.dh is not None:
-        raise BadInput("--split", "units is the rule by hand: it needs --gradient manual, no --dh")
+    if config.gradient != "manual" or config.dh is not None or windows.detaches(config):
+        raise BadInput(
+            "--split", "units is the rule by hand: it needs --gradient manual, no --dh, no --detach"
+        )
     if config.processes > 1:
         raise BadInput("--split", "units is for the devices of one process; it has --processes")
     if config.hidden % config.devices:

@@ -93,3 +93,8 @@ def write_evaluation(run, evaluation, loss):
         f"step {step}/{run.config.steps}: {in_training}{run.task.say(loss)} on what is held out"
         f"{' - the best' if best else ''}" + (f"; {rate(run, step)}" if run.read else "")
     )
+
+
+def seconds_of(directory):
+    """What the updates of a run took, over interruptions."""
+    return sum(x["seconds"] for x in record.read_lines(directory / "metrics.jsonl", kind="step"))

@@ -36,7 +36,7 @@ ROUTES = {
 
 
 def sequence_of(config):
-    """The LSTM over a whole sequence as --split and --dh want it; None: they want nothing."""
+    """The LSTM over a whole sequence as --split, --dh or --detach want it; None: they do not."""
     if config.split == "units" and config.devices > 1:
         return over_units(jax.local_devices()[: config.devices])
     return limited(config)

@@ -41,19 +41,21 @@ class Task(NamedTuple):
     unit: str = "step"
 
 
-def guarded(config, optimizer, loss, examples, bound=None):
+def guarded(config, optimizer, loss, examples, bound=None, rate=None):
     """(optimiser, update) of a Task: --nonfinite, --clip-by example and --devices are seen to.
 
     Args:
       loss: `loss(params, carry, *batch) -> (number, carry)`, a mean over examples.
       examples: the axis of the examples in each array of the batch, or None.
       bound: on the norm of an example's gradient, in place of --clip.
+      rate: `rate(*batch) -> number`, by which the update of a batch is multiplied; see
+        `make_update`.
     """
     optimizer = safety.guard(optimizer, config.nonfinite)
     if config.clip_by == "example":
         loss = per_example(loss, examples, config.clip if bound is None else bound)
     loss = machines.over(machines.mesh_of(config), loss, examples)
-    return optimizer, make_update(optimizer, loss)
+    return optimizer, make_update(optimizer, loss, rate)
 
 
 class Training(NamedTuple):

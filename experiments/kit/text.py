@@ -1,5 +1,6 @@
 """Text as streams of symbols: where it comes from, and how it is cut."""
 
+import functools
 import hashlib
 import os
 import platform
@@ -100,19 +101,26 @@ def windows(streams, T, start=0):
         yield streams[t : t + len(targets)], targets
 
 
-def epochs(streams, T, seed, restart=0.0):
-    """Full windows without end: (anew, tokens, targets), anew (B,) where a stream starts anew.
+def whole_windows(streams, T, start=0):
+    """The windows of T steps."""
+    return ((x, y) for x, y in windows(streams, T, start) if len(x) == T)
+
+
+def epochs(streams, T, seed, restart=0.0, cut=None):
+    """Windows without end: (anew, *window), anew (B,) where a stream starts anew.
+
+    `cut(start)` are the windows of an epoch, say of `windows.cutter`; None: the full ones of T
+    steps, (tokens, targets).
 
     An epoch starts at a random offset below T, so that the borders between windows, where the
     gradient is cut, fall elsewhere each time. All streams start there. If that were all, the model
     would see a start so rarely that it may never recover from one, so a stream also starts anew at
     any other window with the probability `restart`.
     """
-    rng = np.random.default_rng(seed)
+    rng, cut = np.random.default_rng(seed), cut or functools.partial(whole_windows, streams, T)
     N, B = streams.shape
     while True:
         anew = np.ones(B, bool)
-        for tokens, targets in windows(streams, T, int(rng.integers(min(T, N - T)))):
-            if len(tokens) == T:
-                yield anew, tokens, targets
-                anew = rng.random(B) < restart
+        for window in cut(int(rng.integers(min(T, N - T)))):
+            yield anew, *window
+            anew = rng.random(B) < restart

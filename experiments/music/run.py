@@ -39,6 +39,7 @@ from experiments.kit import (
     record,
     report,
     training,
+    tunes,
 )
 from experiments.kit.classification import without_masks
 from experiments.kit.config import (
@@ -52,9 +53,9 @@ from experiments.kit.config import (
     check_memory,
 )
 from experiments.kit.layers import LayersConfig
-from experiments.music import plots, tunes
-from experiments.music.training import best_of, judge, loss_of, packed, rates_of, task_of
-from experiments.music.tunes import FILES, PITCHES
+from experiments.kit.tunes import FILES, PITCHES, rates_of
+from experiments.music import plots
+from experiments.music.training import best_of, judge, loss_of, packed, task_of
 
 ASKS = (
     "Which notes are next? Bach's chorales and folk tunes of Nottingham, 88 pitches a frame: the "

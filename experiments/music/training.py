@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import jax_lstm
+from experiments.kit import tunes
 from experiments.kit.layers import key_data, key_of, make_optimizer, route_of, run_layers
 from experiments.kit.task import Task, guarded
-from experiments.music import tunes
-from experiments.music.tunes import PITCHES
+from experiments.kit.tunes import PITCHES, rates_of
 from jax_lstm import init_dense, init_stack, init_stack_state
 from jax_lstm.networks.sizes import StackParams
 from jax_lstm.stages.losses import (
@@ -62,32 +62,16 @@ def loss_of(config, gradient):
 
 
 def batches_of_one(config, training, seed):
-    """Streams of a window and a key, without end: all tunes in each epoch, shuffled; the weights'
-    mean is 1, so that a loss is a mean over the frames that count. Where the streams end, what is
-    left is passed over: an update from a few frames would be as large as one from all."""
+    """Streams of a window and a key, without end."""
     rng = np.random.default_rng(seed)
-    while True:
-        order = rng.permutation(len(training))
-        drawn = [training[n] for n in order]
-        streams = tunes.pack(drawn, config.batch, config.window)
-        every = list(tunes.windows(streams, config.window))
-        shares = [now.weights.mean(dtype=np.float64) for now in every]
-        for now, share in zip(every, shares, strict=True):
-            if share >= max(shares) / 2:
-                weights = (now.weights / share).astype(np.float32)
-                yield *now._replace(weights=weights), key_data(rng)
+    for now in tunes.endless(training, rng, config.batch, config.window):
+        yield *now, key_data(rng)
 
 
 def batches(config, training, seeds):
     """Those of every seed side by side, along a first axis."""
     for each in zip(*(batches_of_one(config, training, seed) for seed in seeds), strict=True):
         yield tuple(np.stack(x) for x in zip(*each, strict=True))
-
-
-def rates_of(training):
-    """How often each pitch sounds, (88,), with one frame that has it and one that has not."""
-    frames = sum(map(len, training))
-    return ((sum(t.sum(0, dtype=np.int64) for t in training) + 1) / (frames + 2)).astype(np.float32)
 
 
 def task_of(config, data, directory):

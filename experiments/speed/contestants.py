@@ -6,6 +6,7 @@
     A2   A0 with jax.checkpoint around its step         S   Keras on JAX, layers.LSTM
     G    the bare products: the floor                   C   cuDNN by jax.experimental.rnn
     FR   F with our RNN and cell in flax's place        FC  F with our cell in flax's loop
+    kernel   ours with its loops in C++, jax_lstm.kernels.cpu
 
 (P, torch, is in peers_torch.py.) A contestant brings three things: `to`, from our numbers to its
 own arguments, which happens before the clock starts; `call`, what is timed; and the axis of time.
@@ -26,6 +27,8 @@ from jax import lax
 
 import jax_lstm as jl
 from jax_lstm.interop import linen
+from jax_lstm.kernels import cpu
+from jax_lstm.kernels.build import compiler
 
 
 class Absent(Exception):
@@ -81,9 +84,9 @@ def valid_steps(lengths, T):
 # Ours -------------------------------------------------------------------------------------------
 
 
-def ours(residuals, use_lengths=True):
-    """`jl.lstm`, or `jl.stack` of it."""
-    sequence = functools.partial(jl.lstm, residuals=residuals)
+def ours(residuals, use_lengths=True, lstm=jl.lstm):
+    """`jl.lstm` or its twin of another kind, or `jl.stack` of it."""
+    sequence = functools.partial(lstm, residuals=residuals)
 
     def build(problem):
         def call(args, lengths):
@@ -100,6 +103,23 @@ def ours(residuals, use_lengths=True):
         return Contestant(lambda *args: args, call)
 
     return build
+
+
+def on_a_cpu(build):
+    """Ours with its loops in C++, where there is a compiler, on a CPU."""
+
+    def check(problem):
+        if jax.default_backend() != "cpu":
+            raise Absent("the loops in C++ are a CPU's")
+        if problem.xs.dtype.itemsize == 2:
+            raise Absent("the loops in C++ take float32 and float64")
+        try:
+            compiler()
+        except RuntimeError as error:
+            raise Absent(str(error)) from None
+        return build(problem)
+
+    return check
 
 
 # What people write: a scan, differentiated by JAX -----------------------------------------------
@@ -347,6 +367,7 @@ def cudnn(problem):
 CONTESTANTS = {
     "lstm": ours("full"),
     "frugal": ours("auto"),
+    "kernel": on_a_cpu(ours("full", lstm=cpu.lstm)),
     "A0": scan_layers(plain_scan),
     "A1": scan_layers(hoisted_scan),
     "A2": scan_layers(functools.partial(plain_scan, wrap=jax.checkpoint)),
@@ -358,4 +379,4 @@ CONTESTANTS = {
     "S": keras,
     "C": cudnn,
 }
-OURS = ("lstm", "frugal")
+OURS = ("lstm", "frugal", "kernel")

@@ -11,8 +11,9 @@ from experiments.speed.contestants import Absent
 
 
 def threads():
-    """The thread counts to try: one, and all. Where JAX has a GPU, torch gets it too."""
-    return [1] if jax.default_backend() == "gpu" else sorted({1, os.cpu_count() or 1})
+    """The thread counts to try: one, and all cores that this process may use (`taskset` may say
+    fewer). Where JAX has a GPU, torch gets it too."""
+    return [1] if jax.default_backend() == "gpu" else sorted({1, len(os.sched_getaffinity(0))})
 
 
 def torch_lstm(problem, threads):

@@ -14,6 +14,7 @@ WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # behind number
 WORDS = {
     "lstm": "ours",
     "frugal": "ours, frugal",
+    "kernel": "ours, in C++",
     "no-lengths": "ours, no lengths",
     "A0": "A0 plain scan",
     "A1": "A1 x W hoisted",

@@ -14,6 +14,7 @@ that, every contestant's answer is compared with ours, and one that disagrees is
 
     lstm      ours, residuals="full"               A0   jax.grad of a plain scan
     frugal    ours, residuals="auto"               A1   the same with x W before the loop
+    kernel    ours, its loops in C++               (jax_lstm.kernels.cpu)
     F         flax nn.RNN(OptimizedLSTMCell)       A2   A0 with jax.checkpoint around its step
     P1, P2    torch.nn.LSTM on 1, 2 threads        G    the bare products: the floor
     K, E, S   haiku, equinox, Keras on JAX         C    cuDNN (on an NVIDIA GPU)

@@ -20,6 +20,7 @@ OTHERS = ("A1", "A0", "F", "P", "G")
 def everything(result):
     plain = plain_cases(result)
     parts = [at_a_glance(result), tables(result)] if plain else []
+    parts += [in_cpp(plain)] if any("kernel" in c["contestants"] for c in plain.values()) else []
     parts += [everyone(case) for case in result["cases"]]
     parts += [
         speed_profile.table(label(case), case["profiles"])
@@ -71,6 +72,20 @@ def tables(result):
     for case in plain.values():
         temp = [fact(case["contestants"], name, "temp_bytes") for name in names]
         lines.append(line(label(case), *("" if b is None else f"{b / 1e6:.1f}" for b in temp)))
+    return "\n".join(lines)
+
+
+def in_cpp(plain):
+    """The loops in C++ over those that people know: the table of docs/kernels.md."""
+    others = ("lstm", "A1", "P")
+    lines = [line("(T, B, D = H)", "rounds", "ms of `kernel`", *(f"/ {o}" for o in others))]
+    lines.append("|---" * (len(others) + 3) + "|")
+    for case in plain.values():
+        rows = case["contestants"]
+        seconds = rows.get("kernel", {}).get("gradient", {}).get("seconds")
+        if seconds:
+            own = label(case), str(len(seconds)), f"{1e3 * min(seconds):.2f}"
+            lines.append(line(*own, *(both(pair(rows, "kernel", other)) for other in others)))
     return "\n".join(lines)
 
 

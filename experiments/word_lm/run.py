@@ -37,6 +37,7 @@ from experiments.kit import (
     record,
     report,
     training,
+    windows,
 )
 from experiments.kit.config import (
     Count,
@@ -44,15 +45,15 @@ from experiments.kit.config import (
     FractionOrZero,
     OptionalFile,
     Positive,
-    TrainingConfig,
     check_memory,
 )
+from experiments.kit.windows import WindowsConfig
 from experiments.word_lm import plots, words
 from experiments.word_lm.training import evaluate, loss_of, perplexity, task_of, windows_per_epoch
 
 
 @dataclass(frozen=True)
-class Config(TrainingConfig):
+class Config(WindowsConfig):
     """The options of word_lm."""
 
     data: Annotated[str | None, arg(constructor=str, metavar="FOLDER", help_behavior_hint="")] = (
@@ -118,7 +119,7 @@ def run(config):
     training.start(config)
     H, V = config.hidden, config.vocabulary
     numbers = 2 * V * H + V + 8 * config.layers * H * (H + 1)
-    needed = 4 * (3 * numbers + 2 * config.window * config.streams * V)
+    needed = 4 * (3 * numbers + 2 * windows.widest(config) * config.streams * V)
     check_memory("--hidden", needed, f"training a model of {numbers:,} numbers")
     corpus = words.read(config)
     one = {"train": config.streams, "valid": config.streams, "test": 1}

@@ -8,15 +8,13 @@ import numpy as np
 import optax
 
 import jax_lstm
-from experiments.kit import text
+from experiments.kit import text, windows
 from experiments.kit.clipping import clipping
 from experiments.kit.language_model import restart
 from experiments.kit.routes import ROUTES, sequence_of
 from experiments.kit.task import Task, guarded
 from experiments.word_lm import model
 from jax_lstm.training.update import BITS
-
-EXAMPLES = (0, 1, 1, None)  # axes of the streams in anew, tokens, targets, key
 
 
 def make_optimizer(config, per_epoch):
@@ -34,14 +32,14 @@ def make_optimizer(config, per_epoch):
 
 
 def loss_of(config, gradient, sequence=None):
-    """`loss(params, states, anew, tokens, targets, key) -> (nats, states)`"""
+    """`loss(params, states, anew, tokens, targets, key, *drawn) -> (nats, states)`"""
     route = ROUTES[gradient]
     route = route if sequence is None else route._replace(sequence=sequence)
 
-    def loss(params, states, anew, tokens, targets, key):
+    def loss(params, states, anew, tokens, targets, key, *drawn):
         key = jax.random.wrap_key_data(key) if config.dropout else None
-        states = restart(states, anew)
-        return model.loss(params, states, tokens, targets, route, key, config.dropout)
+        states, here = restart(states, anew), windows.of_window(config, route, drawn)
+        return model.loss(params, states, tokens, targets, here, key, config.dropout)
 
     return loss
 
@@ -51,22 +49,23 @@ def windows_per_epoch(config, streams):
 
 
 def batches(config, streams):
-    """(anew, tokens, targets, key) without end; the states start from zero in each epoch."""
-    rng = np.random.default_rng(config.seed)
-    T, B = config.window, streams.shape[1]
+    """(anew, tokens, targets, key, *drawn) without end; the states start from zero in each epoch,
+    and see windows.py for what is drawn."""
+    rng, cut = np.random.default_rng(config.seed), windows.cutter(config, streams)
+    B = streams.shape[1]
     while True:
         anew = np.ones(B, bool)
-        for tokens, targets in text.windows(streams, T):
-            if len(tokens) == T:
-                yield anew, tokens, targets, rng.integers(2**32, size=2, dtype=np.uint32)
-                anew = np.zeros(B, bool)
+        for tokens, targets, *drawn in cut(0):
+            yield anew, tokens, targets, rng.integers(2**32, size=2, dtype=np.uint32), *drawn
+            anew = np.zeros(B, bool)
 
 
 def task_of(config, corpus, streams, directory):
     optimizer = make_optimizer(config, windows_per_epoch(config, streams["train"]))
     loss = loss_of(config, config.gradient, sequence_of(config))
-    bound = config.clip / config.window
-    optimizer, update = guarded(config, optimizer, loss, EXAMPLES, bound)
+    bound, examples = config.clip / config.window, windows.examples(config, 0, 1, 1, None)
+    rate = windows.rate_of(config)
+    optimizer, update = guarded(config, optimizer, loss, examples, bound, rate)
     V, H = len(corpus.vocabulary), config.hidden
 
     def start():
@@ -83,7 +82,7 @@ def task_of(config, corpus, streams, directory):
         batches=lambda: batches(config, streams["train"]),
         numbers=lambda nats: {"nats": nats, "bits": nats * BITS, "perplexity": perplexity(nats)},
         say=lambda nats: f"perplexity {perplexity(nats):.2f}",
-        examples=EXAMPLES,
+        examples=examples,
         evaluate=lambda params, check: evaluate(params, streams["valid"], check),
         keep=keep,
         size=config.window * config.streams,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.kit import text
+from experiments.kit import text, windows
 from experiments.kit.config import BadInput
 
 END, UNKNOWN = "<eos>", "<unk>"
@@ -67,10 +67,10 @@ def file_of(folder, part):
 
 def streams(config, tokens, part, B):
     """(N, B); complain where that is not one window."""
-    if len(tokens) // B < config.window + 1:
+    T = windows.widest(config)
+    if len(tokens) // B < T + 1:
         raise BadInput(
             "--data" if config.data is not None else "--text",
-            f"{len(tokens)} words of its part {part!r} are too few for {B} streams of "
-            f"{config.window + 1}",
+            f"{len(tokens)} words of its part {part!r} are too few for {B} streams of {T + 1}",
         )
     return text.streams(tokens, B, config.vocabulary)

@@ -7,7 +7,7 @@ uniform in [0, 1], one mark in each half.
 import jax
 import jax.numpy as jnp
 
-GUESS = 1 / 6  # mean squared error of always 1
+from experiments.kit.problems import GUESS as GUESS
 
 
 def draw(key, T, B):

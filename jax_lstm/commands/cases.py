@@ -20,10 +20,13 @@ from jax_lstm.engine.forward_mode import make_jvp
 from jax_lstm.engine.products import make_hvp
 from jax_lstm.engine.routes import init_state, make_cell, make_rnn
 from jax_lstm.engine.shapes import is_wide, shape_of
+from jax_lstm.kernels import cpu
 from jax_lstm.notation import wide
 from jax_lstm.stages import TWINS, twins
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
+ROUTES = {"xla": CELLS, "cpu": {"lstm": cpu.lstm}}  # the cells of each, or what runs them there
+DTYPES_OF = {"xla": DTYPES, "cpu": cpu.DTYPES}
 LONG = (53, 128)  # T and B at which residuals="full" walks in more than one segment
 TINY = (7, 2, 3, 5)  # at most: differences move every element of every input
 ALL = ", all at once"
@@ -136,7 +139,7 @@ class AskedSequence(NamedTuple):
     options: dict[str, Any]
 
 
-def sequences(name, T, B, seed):
+def sequences(name, T, B, seed, route="xla"):
     """Everything that can be asked of a sequence. JAX gets plain options: segments and unrolling
     are nothing to it, lengths are a mask."""
     rng = np.random.default_rng(seed)
@@ -147,6 +150,7 @@ def sequences(name, T, B, seed):
     three = ("params", "state", "xs")
     four = (*three, "reset_state")
     rnn, rnn_autodiff = make_rnn(CELLS[name], name)
+    rnn = rnn if route == "xla" else ROUTES[route][name]
     plain = referee.pullback(rnn_autodiff)  # shared: it compiles once
     for title, names, hand, auto in (
         ("", three, {}, {}),
@@ -180,8 +184,9 @@ def with_options(rnn, options):
     return run
 
 
-def cell_cases(name, size, seed):
-    """One step, the sequence with each of its options, and a tiny sequence beside differences."""
+def cell_cases(name, size, seed, route="xla"):
+    """One step, the sequence with each of its options, and a tiny sequence beside differences. Of
+    another route than XLA's the sequence alone."""
     cell, (T, B, D, H) = CELLS[name], size
     step_by_hand, step_by_jax = make_cell(cell, f"{name}_cell")
     rnn, rnn_autodiff = make_rnn(cell, name)
@@ -191,15 +196,17 @@ def cell_cases(name, size, seed):
         params, state, xs = arguments((1, B), dtype)
         return params, state, xs[0]
 
-    routes = referee.pullback(step_by_hand), referee.pullback(step_by_jax)
-    yield beside(f"{name}_cell", *routes, names=("params", "state", "x"), args=step, seed=seed)
+    if route == "xla":
+        routes = referee.pullback(step_by_hand), referee.pullback(step_by_jax)
+        yield beside(f"{name}_cell", *routes, names=("params", "state", "x"), args=step, seed=seed)
 
-    every = list(sequences(name, T, B, seed))
+    every = list(sequences(name, T, B, seed, route))
     for title, names, padding, _, _, *routes, _ in every:
         args = functools.partial(arguments, (T, B), names=names, padding=padding)
         yield beside(title, *routes, names=names, args=args, seed=seed)
     args = functools.partial(arguments, (T, B), names=every[-1].names, padding=every[-1].padding)
-    yield from direction_cases(cell, every[-1], args, seed)
+    if route == "xla":
+        yield from direction_cases(cell, every[-1], args, seed)
 
     def scan(params, state, xs):
         return jax.lax.scan(functools.partial(step_by_hand, params), state, xs)
@@ -214,12 +221,13 @@ def cell_cases(name, size, seed):
         (f"{name}, no batch axis", (T,), plain),
         (f"{name}, T=53, B=128", LONG, plain),
     ):
-        args = functools.partial(arguments, leading)
-        yield beside(title, *routes, names=names, args=args, seed=seed)
+        if route == "xla" or "_cell" not in title:
+            args = functools.partial(arguments, leading)
+            yield beside(title, *routes, names=names, args=args, seed=seed)
 
     tiny = tuple(map(min, size, TINY))
     T, B, D, H = tiny
-    for sequence in every if tiny == size else sequences(name, T, B, seed):
+    for sequence in every if tiny == size else sequences(name, T, B, seed, route):
         if sequence.title in (name, name + ALL):
             names = sequence.names
             args = functools.partial(sequence_args, cell, D, H, (T, B), seed=seed, names=names)
@@ -257,11 +265,13 @@ def direction_rows(kind, routes, args, names, seed, dtype):
     return referee.compare_directions(kind, routes, args(dtype), names=names, seed=seed)
 
 
-def cases(cells, size, seed):
-    yield from stage_cases(size, seed)
-    yield from public_cases(size, seed)
+def cases(cells, size, seed, route="xla"):
+    """Of the stages and the losses too, which are XLA's."""
+    if route == "xla":
+        yield from stage_cases(size, seed)
+        yield from public_cases(size, seed)
     for name in cells:
-        yield from cell_cases(name, size, seed)
+        yield from cell_cases(name, size, seed, route)
 
 
 # Arguments of the cases -----------------------------------------------------------------------
@@ -312,7 +322,7 @@ def sequence_args(cell, D, H, leading, dtype, *, seed, names=(), padding=None) -
 # All of it ------------------------------------------------------------------------------------
 
 
-def rows(cells, dtypes, size, seed):
+def rows(cells, dtypes, size, seed, route="xla"):
     """Every case at every dtype, a list of rows each, as they are ready."""
 
     def run(job):
@@ -324,7 +334,7 @@ def rows(cells, dtypes, size, seed):
                 note = referee.first_line(error)
                 return [referee.failure(case.title, "all", "jax.vjp", dtype, note)]
 
-    jobs = [(case, dtype) for case in cases(cells, size, seed) for dtype in dtypes]
+    jobs = [(case, dtype) for case in cases(cells, size, seed, route) for dtype in dtypes]
     workers = ThreadPoolExecutor(max_workers=2)  # JAX compiles the next case beside this one
     try:
         yield from workers.map(run, jobs)

@@ -15,6 +15,8 @@ from jax_lstm import printing, referee
 from jax_lstm.commands import cases
 from jax_lstm.commands.options import names_of, say, seed, size, writable, write
 
+DEFAULT = ("lstm", "elman")
+
 
 def add(parsers):
     parser = parsers.add_parser(
@@ -58,9 +60,17 @@ def add(parsers):
         "--cell",
         dest="cells",
         type=names_of(cases.CELLS),
-        default="lstm,elman",
+        default=argparse.SUPPRESS,
         metavar="NAME,...",
-        help=f"which cells: all, or of {', '.join(cases.CELLS)}",
+        help=f"which cells: all, or of {', '.join(cases.CELLS)} (default: lstm,elman; lstm where "
+        "another route has no other)",
+    )
+    parser.add_argument(
+        "--route",
+        choices=tuple(cases.ROUTES),
+        default="xla",
+        help="what runs the loops over steps: XLA, or C++ on a CPU (jax_lstm.kernels.cpu), whose "
+        "sequences alone are then compared",
     )
     parser.add_argument(
         "--seed",
@@ -80,14 +90,36 @@ def add(parsers):
     parser.set_defaults(run=run)
 
 
-def run(cells, dtypes, size, seed, json_file=None, function=None, arguments=None, reference=None):
+def run(
+    dtypes,
+    size,
+    seed,
+    route,
+    cells=None,
+    json_file=None,
+    function=None,
+    arguments=None,
+    reference=None,
+):
     """Run every case at every dtype, print rows as they are ready; exit status 1 on any FAIL."""
     if function is not None:
         return judge(function, arguments, reference, seed, json_file)
     if arguments or reference:
         raise ValueError("--arguments and --reference are of a function: name FILE.py:NAME")
+    known = cases.ROUTES[route]
+    cells = [name for name in DEFAULT if name in known] if cells is None else cells
+    for option, given, taken in (
+        ("--cell", cells, known),
+        ("--dtype", dtypes, cases.DTYPES_OF[route]),
+    ):
+        if strange := [name for name in given if name not in taken]:
+            raise ValueError(
+                f"{option} with --route {route} must be of {', '.join(taken)}; got "
+                f"{', '.join(strange)}"
+            )
     facts = {
         **machine(),
+        "route": route,
         "cells": cells,
         "dtypes": dtypes,
         "size": dict(zip("TBDH", size, strict=True)),
@@ -95,7 +127,7 @@ def run(cells, dtypes, size, seed, json_file=None, function=None, arguments=None
     }
     say(printing.table((), facts.items()), "", referee.header())
     rows = []
-    for more in cases.rows(cells, dtypes, size, seed):
+    for more in cases.rows(cells, dtypes, size, seed, route):
         say(*(row.line() for row in more))
         rows.extend(more)
     report = referee.Report(tuple(rows))

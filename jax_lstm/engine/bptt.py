@@ -18,6 +18,8 @@ What is kept for the backward (`residuals`):
     "full"   every step's state and what `step` saved: fast.
     K        the state at the border of every K steps; each segment is run again: frugal.
     "auto"   K near sqrt(T).
+    "log"    the state at the border of every block of blocks of segments (levels.py): frugal at any
+             length.
 
 What a cell hands over is a `Cell` (cell.py). What a user gets is made of it in routes.py: one step
 and a sequence, each with its twin `..._autodiff`, the same equations, differentiated by JAX.
@@ -30,16 +32,28 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+from jax_lstm.engine.levels import back_over_levels, by_segments
 from jax_lstm.engine.loops import (
     all_of,
     every_step,
     fork_of_h,
     h_of,
+    nothing,
     one_step,
     open_steps,
+    run_segment,
     zeros_of_weights,
 )
+from jax_lstm.engine.ragged import (
+    first_rows,
+    over_live_rows,
+    put_rows,
+    put_steps,
+    steps_of_rows,
+    weights_of_rows,
+)
 from jax_lstm.engine.segments import (
+    Levels,
     Steps,
     cast_like,
     clear_masked,
@@ -49,11 +63,13 @@ from jax_lstm.engine.segments import (
     over_segments,
     segment_length,
     segment_of,
+    time_of,
     widen,
     zeros_like,
 )
 from jax_lstm.engine.tangents import loop_back, only_the_loops, run, run_again
 from jax_lstm.rules import with_rule
+from jax_lstm.sharding import vary_together
 
 # Forward --------------------------------------------------------------------------------------
 
@@ -107,6 +123,8 @@ def backward(plan, residual, dy):
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def back(plan, params, consts, fresh, steps, firsts, kept, dstate, dhs):
     """`backward` with arrays for cotangents; None where nobody looks at hs."""
+    if plan.sort:
+        return back_over_live_rows(plan, params, consts, fresh, steps, firsts, kept, dstate, dhs)
     return back_over(lambda f: f, plan, params, consts, fresh, steps, firsts, kept, dstate, dhs)
 
 
@@ -122,22 +140,72 @@ def back_over(around, plan, params, consts, fresh, steps, firsts, kept, dstate, 
         dcarry, more, dx = segment_bwd(plan, params, w, fresh, now, first, seen, dcarry, dh)
         return (dcarry, jax.tree.map(jnp.add, dparams, more)), flatten_steps(dx)
 
-    dfresh = None if steps.resets is None else widen(zeros_like(fresh))
-    carry = ((widen(dstate), dfresh), zeros_of_weights(plan.cell, params, w, dstate, steps.xs))
-    pieces = cut((steps, dhs, kept), segment_length(plan, w, steps.xs))
-    pieces = list(zip(pieces, firsts, strict=True))
-    ((dfirst, dfresh), dparams), dxs = over_segments(segment, carry, pieces, not plan.reverse)
-    dfresh = None if fresh is None else cast_like(dfresh, fresh)
+    def again(carry, piece):
+        ks = jnp.arange(time_of(piece))
+        return run_segment(plan, w, fresh, nothing, carry, ks, segment_of(steps, piece[0])), None
+
+    carry = begin_back(plan, params, w, fresh, steps, dstate)
     x = jax.eval_shape(lambda xs: jax.tree.map(lambda x: x.sum(0), xs), steps.xs)
-    dsteps = Steps(join(dxs, x), None, None)
+    if isinstance(plan.residuals, Levels):
+        whole = (steps, dhs, kept), firsts, plan.residuals, plan.reverse
+        carry, dxs = back_over_levels(again, segment, carry, *whole)
+    else:
+        pieces = cut((steps, dhs, kept), segment_length(plan, w, steps.xs))
+        pieces = list(zip(pieces, firsts, strict=True))
+        carry, dxs = over_segments(segment, carry, pieces, not plan.reverse)
+    return finish_back(plan, params, fresh, dstate, carry, join(dxs, x))
+
+
+def begin_back(plan, params, w, fresh, steps, dstate):
+    """What the loops back carry: (dstate, dfresh) and dparams."""
+    dfresh = None if steps.resets is None else widen(zeros_like(fresh))
+    return (widen(dstate), dfresh), zeros_of_weights(plan.cell, params, w, dstate, steps.xs)
+
+
+def finish_back(plan, params, fresh, dstate, carry, dxs):
+    """The cotangents of `back`, of what its loops carried and of dxs."""
+    (dfirst, dfresh), dparams = carry
+    dfresh = None if fresh is None else cast_like(dfresh, fresh)
+    dsteps = Steps(dxs, None, None)
     return of_params(plan.cell, params, dparams), None, dfresh, cast_like(dfirst, dstate), dsteps
+
+
+def back_over_live_rows(plan, params, consts, fresh, steps, firsts, kept, dstate, dhs):
+    """`back` of a batch sorted by length: of the rows that are not over."""
+    w, K = plan.cell.prepare(params, consts), plan.sort
+    weights = weights_of_rows(plan.cell, params, consts, w)
+
+    def segment(b, carry, n):
+        dcarry, dparams, dxs = carry
+        now, dh, seen = steps_of_rows((steps, dhs, kept), n * K, K, b)
+        first = jax.tree.map(lambda x: x[n], firsts[0])
+        fresh_b, first, some = first_rows((fresh, first, dcarry), b)
+        given = plan, params, weights(b), fresh_b, now, first, seen, some, dh
+        after, more, dx = segment_bwd(*given)
+        dparams = jax.tree.map(jnp.add, dparams, more)
+        return put_rows(dcarry, after), dparams, put_steps(dxs, dx, n * K)
+
+    carry = begin_back(plan, params, w, fresh, steps, dstate)
+    carry = *carry, vary_together((zeros_like(steps.xs), dstate))[0]
+    *carry, dxs = over_live_rows(segment, carry, steps, K, not plan.reverse)
+    return finish_back(plan, params, fresh, dstate, carry, dxs)
 
 
 @back.defjvp
 def back_jvp(plan, primals, tangents):
     """JAX's, of the same segments: of each what its loops made is kept, and nothing besides."""
+    if isinstance(plan.residuals, Levels):
+        return jax.jvp(functools.partial(back_by_segments, plan), primals, tangents)
     again = functools.partial(jax.checkpoint, policy=only_the_loops)
     return jax.jvp(functools.partial(back_over, again, plan), primals, tangents)
+
+
+def back_by_segments(plan, params, consts, fresh, steps, firsts, kept, dstate, dhs):
+    """`back` of a plan with `Levels`, by the state before every segment, made again."""
+    first = jax.tree.map(lambda x: x[-1] if plan.reverse else x[0], firsts[-plan.reverse])
+    plan = by_segments(plan, steps.xs)
+    _, _, firsts = run(plan, h_of, params, consts, fresh, first, steps)
+    return back(plan, params, consts, fresh, steps, firsts, kept, dstate, dhs)
 
 
 def of_params(cell, params, dw):

@@ -28,6 +28,8 @@ from jax_lstm.engine.cell import Cell
 from jax_lstm.engine.shapes import axes_of, form_of, found_at, is_wide, letters_of, shape_of
 from jax_lstm.notation import wide
 
+WORDS = ("full", "auto", "log")  # of `residuals`
+
 
 def check_cell(cell, params, state, x, name, leading):
     """The arguments of a cell: kinds of all, then shapes and dtypes where its record says them.
@@ -236,8 +238,9 @@ def check_consts(cell, state, consts):
 def check_options(residuals: Any, unroll: Any, reverse: Any = False) -> tuple[Any, Any]:
     """residuals and unroll, whole numbers as Python's."""
     steps = None if isinstance(residuals, str) else whole_number(residuals)
-    if (steps or 0) < 1 and not (isinstance(residuals, str) and residuals in ("full", "auto")):
-        refuse("residuals", '"full", "auto" or a number of steps K >= 1', residuals)
+    if (steps or 0) < 1 and not (isinstance(residuals, str) and residuals in WORDS):
+        words = ", ".join(f'"{word}"' for word in WORDS)
+        refuse("residuals", f"{words} or a number of steps K >= 1", residuals)
     times = None if isinstance(unroll, str) else whole_number(unroll)
     if (times or 0) < 1 and not (isinstance(unroll, str) and unroll == "auto"):
         refuse("unroll", 'an integer >= 1 or "auto"', unroll)

@@ -23,7 +23,7 @@ X_contra = TypeVar("X_contra", contravariant=True)
 Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
 
-Residuals: TypeAlias = Literal["full", "auto"] | int
+Residuals: TypeAlias = Literal["full", "auto", "log"] | int
 Unroll: TypeAlias = Literal["auto"] | int
 
 
@@ -44,6 +44,7 @@ class RunFunction(Protocol[P_contra, S_contra, Result_co]):
         reverse: bool = False,
         residuals: Residuals = "full",
         unroll: Unroll = 1,
+        sort: bool = False,
     ) -> Result_co: ...
 
 

@@ -10,7 +10,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jax_lstm.engine.levels import over_levels
+from jax_lstm.engine.ragged import (
+    first_rows,
+    over_live_rows,
+    put_rows,
+    steps_of_rows,
+    weights_of_rows,
+)
 from jax_lstm.engine.segments import (
+    Levels,
     Steps,
     clear_masked,
     cut,
@@ -60,6 +69,10 @@ def h_of(state, saved):
     return state[0]
 
 
+def nothing(state, saved):
+    return ()
+
+
 def write(arrays, new, t):
     """The arrays with `new` at place t of their first axis."""
 
@@ -85,19 +98,45 @@ def room(cell, w, keep, state, xs):
 
 
 def run(plan, keep, params, consts, fresh, state, steps):
-    """All steps: the last state, what `keep` picks of each, the first states of all segments."""
+    """All steps: the last state, what `keep` picks of each, the first states of all segments, or of
+    the blocks of `Levels`."""
     w = plan.cell.prepare(params, consts)
     ts = jnp.arange(jax.tree.leaves(steps.xs)[0].shape[0])
+    carry = (state, room(plan.cell, w, keep, state, steps.xs))
+    if plan.sort:
+        weights = weights_of_rows(plan.cell, params, consts, w)
+        return run_live_rows(plan, keep, weights, fresh, carry, steps)
 
     def segment(carry, piece):
         first, _ = carry
         carry = run_segment(plan, w, fresh, keep, carry, *segment_of((ts, steps), piece))
         return carry, first
 
-    pieces = cut((ts, steps), segment_length(plan, w, steps.xs))
-    carry = (state, room(plan.cell, w, keep, state, steps.xs))
-    (last, kept), firsts = over_segments(segment, carry, pieces, plan.reverse)
+    if isinstance(plan.residuals, Levels):
+        whole = over_levels(segment, carry, (ts, steps), plan.residuals, plan.reverse)
+    else:
+        pieces = cut((ts, steps), segment_length(plan, w, steps.xs))
+        whole = over_segments(segment, carry, pieces, plan.reverse)
+    (last, kept), firsts = whole
     return last, kept, firsts
+
+
+def run_live_rows(plan, keep, weights, fresh, carry, steps):
+    """`run` of a batch sorted by length: of the rows that are not over."""
+    K, state = plan.sort, carry[0]
+    n = steps.mask.shape[0] // K
+    zeros = jax.tree.map(lambda x: jnp.zeros((n, *x.shape), x.dtype), state)
+
+    def segment(b, carry, n):
+        first, kept, firsts = carry
+        ts, now = n * K + jnp.arange(K), steps_of_rows(steps, n * K, K, b)
+        some, fresh_of_some = first_rows((first, fresh), b)
+        after, kept = run_segment(plan, weights(b), fresh_of_some, keep, (some, kept), ts, now)
+        return put_rows(first, after), kept, write(firsts, first, n)
+
+    carry = *carry, vary_together((zeros, state))[0]
+    last, kept, firsts = over_live_rows(segment, carry, steps, K, plan.reverse)
+    return last, kept, [firsts]
 
 
 # A run, opened: what every step saw, and its derivative ---------------------------------------

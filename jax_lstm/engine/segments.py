@@ -15,8 +15,7 @@ from jax_lstm.notation import Tree, wide
 
 SEGMENT_STEPS = 16  # at least so many steps share one weight product
 SEGMENT_BYTES = 2**21  # and as many as keep the projected input of a segment within a core's cache
-TURNS = 64  # steps from which on "auto" unrolls
-SMALL_STEP_BYTES = 2**14  # of a step's projected input, up to which "auto" unrolls
+SORTED_SEGMENTS = 16  # a batch sorted by length sheds rows at so many places
 
 
 class Plan(NamedTuple):
@@ -26,6 +25,15 @@ class Plan(NamedTuple):
     reverse: bool
     residuals: Hashable
     unroll: int
+    sort: int = 0  # the steps of a segment of a batch sorted by length, see ragged.py; 0: as given
+
+
+class Levels(NamedTuple):
+    """`residuals` of a run in blocks of blocks of segments (levels.py): the steps of a segment, or
+    the next divisor of T, and the parts of a block."""
+
+    steps: int
+    parts: int
 
 
 class Steps(NamedTuple):
@@ -48,13 +56,17 @@ def segment_length(plan, w, xs):
     Symbolic sizes have no divisors: of a symbolic T "full" is one segment; "auto", and "full" of a
     symbolic batch, go by SEGMENT_STEPS.
     """
-    T = jax.tree.leaves(xs)[0].shape[0]
+    T = time_of(xs)
+    if plan.sort:
+        return plan.sort
     if isinstance(plan.residuals, int):
         return plan.residuals
+    if isinstance(plan.residuals, Levels):
+        return near_root(T, plan.residuals.steps)
     if is_symbolic_dim(T):
         return T if plan.residuals == "full" else SEGMENT_STEPS
     if plan.residuals == "auto":
-        return divisor_near(T, max(math.isqrt(T), 1))
+        return near_root(T)
     step_bytes = bytes_of_step(plan.cell.project, w, xs)
     if is_symbolic_dim(step_bytes):
         return divisor_near(T, SEGMENT_STEPS)
@@ -68,15 +80,11 @@ def bytes_of_step(project, w, xs):
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(z))
 
 
-def steps_per_turn(cell, params, consts, xs):
-    """`unroll="auto"`: 2 where a turn of the loop costs about as much as a step does, and where
-    there are turns enough to earn the compilation of a second step; otherwise, and for symbolic
-    sizes, 1."""
-    T = jax.tree.leaves(xs)[0].shape[0]
-    if is_symbolic_dim(T) or T < TURNS:
-        return 1
-    step_bytes = bytes_of_step(lambda p, x: cell.project(cell.prepare(p, consts), x), params, xs)
-    return 2 if not is_symbolic_dim(step_bytes) and step_bytes <= SMALL_STEP_BYTES else 1
+def sorted_segment_length(plan, w, xs):
+    """Steps per segment of a batch sorted by length: so few that it sheds rows at many places."""
+    T = time_of(xs)
+    K, most = min(segment_length(plan, w, xs), T), max(SEGMENT_STEPS, T // SORTED_SEGMENTS)
+    return K if plan.residuals != "full" or most >= K else divisor_near(T, most)
 
 
 def whole_segments(residuals, batch, steps):
@@ -87,13 +95,27 @@ def whole_segments(residuals, batch, steps):
     K = SEGMENT_STEPS if residuals == "auto" else residuals
     if not is_symbolic_dim(T) or K == "full" or T % K == 0:
         return steps
-    more = (T + K - 1) // K * K - T
+    mask = jnp.ones((T, *batch), bool) if steps.mask is None else steps.mask
+    return fill_up(steps._replace(mask=mask), (T + K - 1) // K * K - T)
+
+
+def fill_up(steps, more):
+    """Steps, and behind them more that are no steps: zeros."""
 
     def fill(x):
         return jnp.concatenate([x, jnp.zeros((more, *x.shape[1:]), x.dtype)])
 
-    mask = jnp.ones((T, *batch), bool) if steps.mask is None else steps.mask
-    return jax.tree.map(fill, steps._replace(mask=mask))
+    return jax.tree.map(fill, steps) if is_symbolic_dim(more) or more else steps
+
+
+def near_root(T, most=None):
+    """Steps per segment near sqrt(T), where that is not above `most`, or near that."""
+    root = max(math.isqrt(T), 1)
+    return divisor_near(T, root if most is None else min(root, most))
+
+
+def time_of(tree):
+    return jax.tree.leaves(tree)[0].shape[0]
 
 
 def divisor_near(T, K):

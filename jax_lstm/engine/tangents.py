@@ -21,8 +21,10 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from jax_lstm.engine import loops
+from jax_lstm.engine.levels import before_blocks, by_segments
 from jax_lstm.engine.loops import all_of, open_steps
 from jax_lstm.engine.segments import (
+    Levels,
     cast_like,
     clear_masked,
     cut,
@@ -109,6 +111,8 @@ def run(plan, keep, params, consts, fresh, state, steps):
 @run.defjvp
 def run_jvp(plan, keep, primals, tangents):
     """Segment by segment; the tangents of what is kept of each step are stacked."""
+    if isinstance(plan.residuals, Levels):
+        return jax.jvp(functools.partial(run_by_segments, plan, keep), primals, tangents)
     cell, full = plan.cell, keep is all_of
     params, consts, fresh, state, steps = primals
     params_dot, _, fresh_dot, state_dot, steps_dot = tangents
@@ -139,6 +143,13 @@ def run_jvp(plan, keep, primals, tangents):
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), kept)
     kept_dot = join([dots for _, dots in outs], one)
     return out, (cast_like(last_dot, state), kept_dot, firsts_dot)
+
+
+def run_by_segments(plan, keep, *args):
+    """The run of a plan with `Levels`, of which every segment's first state is made."""
+    xs = args[-1].xs
+    last, kept, firsts = run(by_segments(plan, xs), keep, *args)
+    return last, kept, before_blocks(plan.residuals, xs, firsts)
 
 
 def loop_jvp(plan, w, opened, fresh_dot, state_dot, delta_dots, one):

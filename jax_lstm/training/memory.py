@@ -31,6 +31,7 @@ from jax_lstm.doors import (
     check_size,
     refuse,
 )
+from jax_lstm.engine import levels
 from jax_lstm.engine.doors import check_options
 from jax_lstm.engine.functions import Residuals
 from jax_lstm.notation import Tree
@@ -45,7 +46,8 @@ class MemoryRow(NamedTuple):
     total = arguments + outputs + temporaries, and fits if it is at most the budget. largest_T has
     B as asked for and largest_B has T as asked for; both were compiled and fit, and 3 % more did
     not, or was more than `limit` times what was asked for. 0: not even one. Of other T than
-    asked for only those are tried that are cut without a rest: squares for "auto", multiples of K.
+    asked for only those are tried that are cut without a rest: squares for "auto", multiples of K,
+    of 32 for "log".
     """
 
     residuals: Residuals
@@ -105,15 +107,16 @@ def memory_plan(
     init: Callable[..., Tree] = init_lstm,
     init_state: Callable[..., Tree] = init_lstm_state,
     dtype: DTypeLike = jnp.float32,
-    residuals: Sequence[Residuals] = ("full", "auto", 16, 64),
+    residuals: Sequence[Residuals] = ("full", "auto", 16, 64, "log"),
     last_only: bool = False,
     limit: int = 16,
     progress: Callable[[str], None] | None = None,
 ) -> MemoryPlan:
     """Which `residuals` to use so that a sequence's forward and backward fit into a budget.
 
-    "full" is the fastest, so it is the answer if it fits. All others run the forward twice; of
-    those that fit the answer is the one with the fewest bytes.
+    "full" runs the forward once, "auto" and K twice, "log" twice and beyond 6,144 steps three times
+    or more (jax_lstm/engine/levels.py). Of those that fit the answer is what runs it least often,
+    and of these the one with the fewest bytes.
 
     Args:
       budget: bytes.
@@ -166,18 +169,22 @@ def memory_plan(
     finally:
         if progress is None:
             tell("")
-    best = choose(rows)
+    best = choose(rows, T)
     reach = rows if best is None else (best,)
     most_T, most_B = max(row.largest_T for row in reach), max(row.largest_B for row in reach)
     says = describe(budget, T, B, D, H, rows, best, limit)
     return MemoryPlan(best and best.residuals, most_T, most_B, says, rows, int(budget))
 
 
-def choose(rows):
+def choose(rows, T):
     """The row to use, or None."""
     fitting = [row for row in rows if row.fits]
-    full = [row for row in fitting if row.residuals == "full"]
-    return min(full or fitting, key=lambda row: row.total, default=None)
+    return min(fitting, key=lambda row: (runs(row.residuals, T), row.total), default=None)
+
+
+def runs(residuals, T):
+    """How often the forward is run."""
+    return 1 if residuals == "full" else 1 + (levels.depth(T) if residuals == "log" else 1)
 
 
 # Bytes ----------------------------------------------------------------------------------------
@@ -238,13 +245,14 @@ def largest(total, n, now, budget, limit, step):
 
 
 def next_T(residuals):
-    """The next number of steps that is cut without a rest: squares for "auto", multiples of K.
+    """The next number of steps that is cut without a rest: squares for "auto", multiples of K, or
+    of the segments of "log".
 
     Fewer than K are one segment.
     """
     if residuals == "auto":
         return lambda n: (math.isqrt(max(n, 0)) + 1) ** 2
-    K = residuals if isinstance(residuals, int) else 1
+    K = levels.LOG.steps if residuals == "log" else residuals if isinstance(residuals, int) else 1
     return lambda n: n + 1 if n < K else (n // K + 1) * K
 
 
@@ -269,6 +277,8 @@ def describe(budget, T, B, D, H, rows, best, limit):
         ]
     else:
         why = "the fastest, and it fits" if best.residuals == "full" else "the fewest bytes"
+        if best.residuals != "full" and any(row.fits and row.total < best.total for row in rows):
+            why = "the fewest bytes of what runs the forward twice"
         said = [
             f"Use residuals={best.residuals!r} for {asked}: {why} ({megabytes(best.total)}).",
             f"It fits up to T = {best.largest_T:,}{more(best.largest_T, T, limit)}, or up to B = "

@@ -131,7 +131,9 @@ def check_parts(name, given, kind):
 
 
 def make_update(
-    optimizer: optax.GradientTransformation, loss: Callable[..., Tree]
+    optimizer: optax.GradientTransformation,
+    loss: Callable[..., Tree],
+    rate: Callable[..., Any] | None = None,
 ) -> Callable[..., Step]:
     """One step of an optax optimizer down the gradient of a loss with a carried state.
 
@@ -139,17 +141,21 @@ def make_update(
       optimizer: `optax.GradientTransformation`; one that takes extra arguments gets the loss as
         `value`.
       loss: `loss(params, state, *batch) -> (number, state)`, say `language_model_loss`.
+      rate: `rate(*batch) -> number`, by which what the optimizer adds to params is multiplied: of
+        windows of random lengths, length / mean (Merity, Keskar & Socher 2018). None: 1.
 
     Returns:
       update: `update(params, opt_state, state, *batch) -> Step`. Pure; to be jitted by the caller,
       with `donate_argnums=(0, 1, 2)` so that the new values take the place of the old ones.
 
     Raises:
-      ValueError: an optimizer without `init` and `update`, a loss that is no function.
+      ValueError: an optimizer without `init` and `update`, a loss or a rate that is no function.
     """
     if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
         refuse("optimizer", "a transformation of optax, say optax.adam(1e-3)", optimizer)
     check_function("loss", loss)
+    if rate is not None:
+        check_function("rate", rate)
     value_and_grad = jax.value_and_grad(loss, has_aux=True)
     step_down = optax.with_extra_args_support(optimizer).update
 
@@ -158,11 +164,13 @@ def make_update(
         with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises floats to integer powers
             norm = optax.tree.norm(dparams)
             updates, opt_state = step_down(dparams, opt_state, params, value=value)
+            if rate is not None:
+                updates = optax.tree.scale(rate(*batch), updates)
             params = optax.apply_updates(params, updates)
         return Step(params, opt_state, state, value, norm)
 
     update.__qualname__ = "update"  # by which Python complains
-    return Made(update, make_update, (optimizer, loss))
+    return Made(update, make_update, (optimizer, loss, rate))
 
 
 def make_updates(update: Callable[..., Step]) -> Callable[..., Step]:

@@ -90,6 +90,14 @@ OPTIONS = {
     "resets": {"resets": RESETS},
     "resets, mask, reverse": {"resets": RESETS, "mask": MASK, "reverse": True},
     "resets, residuals": {"resets": RESETS, "residuals": 3},
+    "log": {"residuals": "log"},
+    "sort": {"sort": True, "lengths": np.array([2, 5]), "residuals": 2},
+    "resets, mask, reverse, log": {
+        "resets": RESETS,
+        "mask": MASK,
+        "reverse": True,
+        "residuals": "log",
+    },
 }
 
 

@@ -69,7 +69,7 @@ BAD = {
         {"resets": np.ones((T, B), bool), "reset_state": 1.0},
         "`reset_state` must be like `state`",
     ),
-    "residuals": ({"residuals": "none"}, '`residuals` must be "full", "auto" or'),
+    "residuals": ({"residuals": "none"}, '`residuals` must be "full", "auto", "log" or'),
     "residuals of 0": ({"residuals": 0}, "K >= 1; got 0"),
     "unroll": ({"unroll": 0}, "`unroll` must be an integer >= 1"),
     "unroll in words": ({"unroll": "full"}, '`unroll` must be an integer >= 1 or "auto"; got'),
@@ -97,7 +97,7 @@ BAD = {
     "a tuple for the state, and what to give": ({"state": tuple(STATE)}, "give LSTMState(h, c)"),
     "several residuals": (
         {"residuals": np.array([1, 2])},
-        '`residuals` must be "full", "auto" or a number of steps K >= 1; got int64 (2,)',
+        '`residuals` must be "full", "auto", "log" or a number of steps K >= 1; got int64 (2,)',
     ),
     "params of integers": (
         {"params": jax.tree.map(lambda p: p.astype(int), PARAMS)},

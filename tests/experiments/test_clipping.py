@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 
 from experiments.char_lm import run as char_lm
-from experiments.kit.clipping import by_gate, clipping, limit_dh, per_example, read_dh, shrink
+from experiments.kit.clipping import (
+    by_gate,
+    clipping,
+    h_detach,
+    limit_dh,
+    per_example,
+    read_dh,
+    shrink,
+)
 from experiments.kit.config import BadInput
-from jax_lstm import init_lstm, init_lstm_state, lstm
+from jax_lstm import init_lstm, init_lstm_state, lstm, lstm_cell_autodiff
 from jax_lstm.cells.lstm import LSTMParams
 
 BOUND = 0.5
@@ -99,6 +107,37 @@ def test_a_limited_dh_is_the_true_gradient_below_the_bound_and_not_beyond():
     assert limit_dh("clip", 1.0) is limit_dh("clip", 1.0)
 
 
+def test_h_detach_is_the_gradient_where_h_is_held():
+    """Of a scan by JAX in which the gates of some steps see an h that is held."""
+    params = init_lstm(jax.random.key(0), 2, 3)
+    xs = jax.random.normal(jax.random.key(1), (4, 2, 2), "float32")
+    state, through = init_lstm_state(params, (2,)), jnp.array([1.0, 0.0, 1.0, 0.0], "float32")
+
+    def by_jax(params, state, xs):
+        def body(state, now):
+            x, open_ = now
+            h = jnp.where(open_ > 0, state.h, jax.lax.stop_gradient(state.h))
+            return lstm_cell_autodiff(params, state._replace(h=h), x)
+
+        return jax.lax.scan(body, state, (xs, through))
+
+    def ours(params, state, xs):
+        return h_detach()(params, state, (xs, (through[:, None, None],)))
+
+    @jax.jit
+    def gradients(params, state, xs):
+        def loss(run):
+            return lambda *args: (run(*args)[1] ** 2).sum() + run(*args)[0].c.sum()
+
+        return [jax.grad(loss(run), (0, 1, 2))(params, state, xs) for run in (ours, by_jax, lstm)]
+
+    got, want, true = gradients(params, state, xs)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)  # float32, sums of numbers below 2
+    assert norm(got[0].U - true[0].U) > 0.01 * norm(true[0].U)
+    assert h_detach() is h_detach()
+
+
 @pytest.mark.parametrize(
     ("argv", "complaint"),
     [
@@ -106,6 +145,10 @@ def test_a_limited_dh_is_the_true_gradient_below_the_bound_and_not_beyond():
             "--dh clip:1",
             "no longer the true one, and cannot be that of jax.grad; --skip-check says",
         ),
+        ("--detach 0.25", "argument --detach: with it the gradient is no longer the true one"),
+        ("--detach 0.25 --skip-check --gradient step", "it needs --gradient manual"),
+        ("--detach 0.25 --skip-check --dh cut:1", "is another backward than that of --dh"),
+        ("--detach 1 --skip-check", "argument --detach: must be >= 0 and < 1; got 1.0"),
         ("--dh clip:0 --skip-check", "must be clip:X or cut:X with a number X > 0; got 'clip:0'"),
         ("--dh half:1 --skip-check", "must be clip:X or cut:X"),
         ("--dh cut:1 --skip-check --gradient auto", "it needs --gradient manual"),

@@ -10,19 +10,24 @@ from experiments.kit import command
 from experiments.kit.config import BadInput, BaseConfig, Bounds, check_bounds, flag
 
 EXPERIMENTS = {
+    "adding": "experiments.adding.run",
     "char_lm": "experiments.char_lm.run",
     "compare_gradients": "experiments.compare_gradients",
+    "copy_memory": "experiments.copy_memory.run",
     "digits": "experiments.digits.run",
     "forecast": "experiments.forecast.run",
+    "forget_bias": "experiments.forget_bias.run",
     "gradbench": "experiments.gradbench.run",
     "gradient_flow": "experiments.gradient_flow.run",
     "mnist1d": "experiments.mnist1d.run",
     "music": "experiments.music.run",
+    "search_space": "experiments.search_space.run",
     "speed": "experiments.speed.run",
     "tmva_toy": "experiments.tmva_toy.run",
+    "truncation": "experiments.truncation.run",
     "vowels": "experiments.vowels.run",
-    "zoo": "experiments.zoo.run",
     "word_lm": "experiments.word_lm.run",
+    "zoo": "experiments.zoo.run",
 }
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import scipy.io
 
-from experiments.kit import evidence, record
+from experiments.kit import evidence, record, tunes
 from experiments.kit.config import BadInput
 from experiments.music import run as music
-from experiments.music import training, tunes
+from experiments.music import training
 
 PNG = b"\x89PNG"
 

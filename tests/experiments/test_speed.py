@@ -50,7 +50,7 @@ def test_compare_runs_what_the_old_file_holds(tmp_path, monkeypatch):
     assert speed.main(["--compare", str(old), "--results", str(tmp_path)]) == 1  # nothing measured
     ((size, variant, config, only),) = seen
     assert (size, variant, config.passes) == ("S0", "plain", "gradient,forward")
-    assert only == ["lstm", "frugal", "A0", "G"]
+    assert only == ["lstm", "frugal", "kernel", "A0", "G"]
 
 
 def test_an_interrupted_run_keeps_what_it_has(tmp_path, monkeypatch, capsys):
@@ -80,7 +80,10 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path, monkeypatch, capsys):
             "argument --variants: knows plain, lengths, stack, bfloat16; got",
         ),
         ("--passes backward", "argument --passes: knows gradient, forward; got backward"),
-        ("--only lstm,Q", "argument --only: knows lstm, frugal, A0, A1, A2, F, FR, FC, K, "),
+        (
+            "--only lstm,Q",
+            "argument --only: knows lstm, frugal, kernel, A0, A1, A2, F, FR, FC, K, ",
+        ),
         ("--rounds 0", "argument --rounds: must be >= 1; got 0"),
         ("--memory 0", "argument --memory: must be > 0; got 0.0"),
         ("--devices 64", "argument --devices: "),

@@ -155,6 +155,7 @@ NAMES = {
     "always": example(False, FLAGS),
     "train": example(True, FLAGS),
     "unroll": example(1, size=0),
+    "sort": example(False, FLAGS),
     "residuals": example("full", size=-3),
     "consts": example(None, OPTIONAL),
     "mask": example(None, OPTIONAL, np.ones((T, B + 1), bool)),
@@ -197,6 +198,13 @@ NAMES = {
     "optimizer": example(optax.sgd(0.1), size=ANY),
     "loss": example(jl.training.language_model_loss, CALLABLE),
     "route": example(jl.training.BY_HAND, size=ANY),
+    "bound": example(False, FLAGS),
+    "chunk": example(None, OPTIONAL, 0),
+    "chunks": example([(XS,)], size=ANY),
+    "snapshots": example(16, size=0),
+    "measure": example(SQUARE, CALLABLE),
+    "error": example(0.1, {"a Python float", "a NumPy float", "zero"}, -0.1),
+    "most": example(None, OPTIONAL, 0),
 }
 
 # Of a function where its argument is another's, {function: {argument: Example}}.
@@ -292,6 +300,7 @@ OWN: dict[str, dict[str, Example]] = {
         "gates": example(None, OPTIONAL | {"an empty tuple"}),
         "follows": example(None, OPTIONAL | CALLABLE),
     },
+    "training.make_update": {"rate": example(None, OPTIONAL | CALLABLE)},
     "training.language_model_loss": {
         "params": example(MODEL, size=ANY),
         "tokens": example(np.zeros((T, B), int), {"a traced number"}),

@@ -32,7 +32,8 @@ LADDER = {
     "files": ("interop", "training"),
     "diagnosis": ("files", "referee", "training"),
     "teaching": ("diagnosis", "textbook"),
-    "commands": ("teaching",),
+    "kernels": ("files",),
+    "commands": ("teaching", "kernels"),
 }
 FOLDERS = {
     "stages",
@@ -46,6 +47,7 @@ FOLDERS = {
     "teaching",
     "interop",
     "files",
+    "kernels",
     "commands",
 }
 # another package -> the only files that import it

@@ -117,6 +117,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
         "jax_lstm/py.typed",
         "jax_lstm/cells/__init__.py",
         "jax_lstm/referee/__init__.py",
+        "jax_lstm/kernels/lstm.cc",
         "jax_lstm/diagnosis/examples/coursera.json",
         "jax_lstm/diagnosis/examples/gomez.json",
     }

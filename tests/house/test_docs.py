@@ -10,6 +10,7 @@ import pytest
 from experiments.speed import tables as speed_tables
 from jax_lstm import referee
 from jax_lstm.commands.main import main
+from jax_lstm.kernels.build import compiler
 from tests.house.pages import PAGES, ROOT, blocks, measured, read, run
 from tests.tables import SIZE, assert_close, normal_like, value_and_cotangents
 
@@ -30,9 +31,18 @@ def test_the_examples_run(name, n, tmp_path, monkeypatch, capsys):
     block = blocks(DOCS[name], "python")[n]
     if "import torch as" in block:
         pytest.importorskip("torch", reason="pip install -e '.[peers]'")
+    if "kernels import cpu" in block:
+        needs_compiler()
     with jax.enable_x64(False):
         run(block, name)
     assert "False" not in capsys.readouterr().out
+
+
+def needs_compiler():
+    try:
+        compiler()
+    except RuntimeError as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize(("name", "n"), CONSOLE)

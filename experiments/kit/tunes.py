@@ -1,4 +1,4 @@
-"""The data: piano rolls, and streams of whole tunes one behind the other."""
+"""Tunes: piano rolls of MATLAB's files, and streams of whole tunes one behind the other."""
 
 import hashlib
 from pathlib import Path
@@ -97,3 +97,22 @@ def windows(streams, window):
 def by_length(tunes):
     """The longest first, so that the streams end at about the same step."""
     return sorted(tunes, key=len, reverse=True)
+
+
+def endless(tunes, rng, B, window):
+    """Windows without end: all tunes in each epoch, shuffled; the weights' mean is 1, so that a
+    loss is a mean over the frames that count. Where the streams end, what is left is passed over:
+    an update from a few frames would be as large as one from all."""
+    while True:
+        shuffled = [tunes[n] for n in rng.permutation(len(tunes))]
+        every = list(windows(pack(shuffled, B, window), window))
+        shares = [now.weights.mean(dtype=np.float64) for now in every]
+        for now, share in zip(every, shares, strict=True):
+            if share >= max(shares) / 2:
+                yield now._replace(weights=(now.weights / share).astype(np.float32))
+
+
+def rates_of(tunes):
+    """How often each pitch sounds, (88,), with one frame that has it and one that has not."""
+    frames = sum(map(len, tunes))
+    return ((sum(t.sum(0, dtype=np.int64) for t in tunes) + 1) / (frames + 2)).astype(np.float32)
