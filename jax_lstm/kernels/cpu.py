@@ -26,7 +26,6 @@ from jax_lstm.engine import bptt
 from jax_lstm.engine.functions import SequenceFunction
 from jax_lstm.engine.routes import bind, by_hand, run_cell
 from jax_lstm.engine.segments import (
-    Levels,
     Steps,
     clear_masked,
     cut,
@@ -314,18 +313,11 @@ by_rule = with_rule(sequence, forward, backward, static=(0,), symbolic_zeros=Tru
 
 def check_taken(dtype):
     """What the loops in C++ do not take, jax_lstm.lstm does."""
-                f"`{name}` of jax_lstm.kernels.cpu.lstm must be {' or '.join(wanted)}; got "
-                f"{given}. jax_lstm.lstm takes it"
-            )
+    if dtype.name not in DTYPES:
+        raise ValueError(
             f"`params` of jax_lstm.kernels.cpu.lstm must be {' or '.join(DTYPES)}; got "
             f"{dtype.name}. jax_lstm.lstm takes it"
-            raise ValueError(
         )
-        if given not in wanted:
-        raise ValueError(
-    for name, given, wanted in (("params", dtype.name, DTYPES), ("residuals", kept, RESIDUALS)):
-    if dtype.name not in DTYPES:
-    kept = {int: "K", Levels: "log"}.get(type(plan.residuals), plan.residuals)
 
 
 def by_kernel(plan, params, consts, fresh, state, steps):
