@@ -88,13 +88,14 @@ def check_size(path, size, most):
         raise ValueError(f"{path} has {size:,} bytes; at most {most:,} are read")
 
 
-def write(path, data):
+def write(path, data, mode=0o666):
     """The bytes as a whole, or the file as it was: written beside it, then moved into its place.
 
     Args:
       path: of the file. A link is followed; what stands there keeps its mode and, where that is
         allowed, its owner.
       data: bytes.
+      mode: of a file that is new, less what the umask takes.
 
     Raises:
       ValueError: something stands there that is no regular file.
@@ -107,7 +108,7 @@ def write(path, data):
         old = None
     path = Path(os.path.realpath(path))
     remove_leftovers(path)
-    mode = 0o666 if old is None else stat.S_IMODE(old.st_mode) & 0o777
+    mode = mode if old is None else stat.S_IMODE(old.st_mode) & 0o777
     try:
         beside, file = open_beside(path, mode)
     except OSError as error:

@@ -13,6 +13,7 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -42,7 +43,8 @@ def load(source: Path) -> ctypes.CDLL:
       The library, loaded.
 
     Raises:
-      RuntimeError: there is no compiler, it fails, or what it made cannot be loaded.
+      RuntimeError: there is no compiler, it fails, what it made cannot be loaded, or another user
+        may write to it.
       OSError: the cache folder cannot be written.
     """
     path = library(source)
@@ -50,24 +52,35 @@ def load(source: Path) -> ctypes.CDLL:
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise RuntimeError(
-            f"{path} cannot be loaded: {said(error)}. Remove it, and it is built anew"
+            f"{path} cannot be loaded: {said(error)}. Remove it, and it is built anew; where "
+            "nothing in that folder may be run, set XDG_CACHE_HOME to another"
         ) from None
 
 
 def library(source: Path) -> Path:
     """Where the library of a source is; built there, by $CXX with $CXXFLAGS and FLAGS, if it is
     not there yet. Raises what `load` does."""
-    more = shlex.split(os.environ.get("CXXFLAGS", ""))
-    command = [*compiler(), *more, *FLAGS, "-isystem", jax.ffi.include_dir()]
-    path = cache_folder() / f"{source.stem}_{key(source.read_bytes(), command)}.so"
+    cxx, more = compiler(), words("CXXFLAGS")
+    command = [*cxx, *more, *FLAGS, "-isystem", jax.ffi.include_dir()]
+    path = cache_folder() / f"{source.stem}_{key(source.read_bytes(), cxx, command)}.so"
     if not path.is_file():
         build(source, command, path)
+    check_ours(path.parent)
+    check_ours(path)
     return path
+
+
+def words(name):
+    """A variable of the environment as a shell splits it."""
+    try:
+        return shlex.split(os.environ.get(name, ""))
+    except ValueError as error:
+        raise RuntimeError(f"${name} cannot be split into words: {error}") from None
 
 
 def compiler() -> list[str]:
     """The command of the C++ compiler: $CXX, or the first of COMPILERS that is there."""
-    asked = shlex.split(os.environ.get("CXX", ""))
+    asked = words("CXX")
     for command in [asked] if asked else [[name] for name in COMPILERS]:
         if found := shutil.which(command[0]):
             return [found, *command[1:]]
@@ -85,12 +98,44 @@ def cache_folder() -> Path:
     return home / "jax_lstm"
 
 
-def key(code, command):
+def check_ours(path):
+    """Complain where somebody else may have written what we would run: only root and we may."""
+    found = os.stat(path)
+    why = ""
+    if found.st_uid not in (0, os.geteuid()):
+        why = f"it belongs to user {found.st_uid}"
+    elif found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        why = f"its mode is {stat.S_IMODE(found.st_mode):o}"
+    if why:
+        raise RuntimeError(
+            f"{said(path)} is not loaded: others may write to it; {why}. Look at what is there, "
+            "then chmod go-w, or set XDG_CACHE_HOME to a folder of yours"
+        )
+
+
+def key(code, cxx, command):
     """A hash of all that the library is made of."""
-    version = subprocess.run([command[0], "--version"], capture_output=True, check=False).stdout
+    version = run([*cxx, "--version"]).stdout
     parts = (code, *command, version, processor(), jaxlib.version.__version__)
     parts = (part if isinstance(part, bytes) else os.fsencode(part) for part in parts)
     return hashlib.sha256(b"\0".join(hashlib.sha256(p).digest() for p in parts)).hexdigest()[:24]
+
+
+def run(command):
+    """A compiler's run: it is asked nothing, and what it says is kept."""
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except OSError as error:  # a file that is called a program and is none
+        raise RuntimeError(
+            f"the C++ compiler cannot be run at {said(shlex.join(command))}: {error.strerror}"
+        ) from None
 
 
 def processor():
@@ -106,19 +151,18 @@ def processor():
 def build(source, command, path):
     """Compile a source into the path, as a whole or not at all."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_ours(path.parent)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / path.name
         command = [*command, str(source), "-o", str(made)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False
-        )
+        done = run(command)
         if done.returncode or not made.is_file():
             what = f"exit status {done.returncode}" if done.returncode else "it made no file"
             raise RuntimeError(
                 f"the C++ compiler failed ({what}) at {said(shlex.join(command))}\n"
                 f"{said(done.stderr.strip() or 'It said nothing.')}"
             )
-        disk.write(path, made.read_bytes())
+        disk.write(path, made.read_bytes(), mode=0o600)
 
 
 def said(text):

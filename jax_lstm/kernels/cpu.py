@@ -134,7 +134,7 @@ def over_examples(run, axes, places):
     @function.def_vmap
     def over(n, mapped, *args):
         weights = [m for m, axis in zip(mapped, axes, strict=True) if axis is None]
-        if any(weights):
+        if not n or any(weights):  # of no examples nobody knows the number in each
             found = one_by_one(function, mapped, args)
         else:
             args = (merge(n, *x) for x in zip(axes, args, mapped, strict=True))

@@ -22,9 +22,11 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <new>
+#include <type_traits>
 #include <vector>
 
 #if defined(__SSE__)
@@ -60,9 +62,10 @@ struct Kind {
 template <typename Real>
 using Vector = typename Kind<Real>::Vector;
 
+// x less 0, not x and 0: -0 would become 0, and lose its sign.
 template <typename Real>
 inline Vector<Real> every(Real x) {
-  return x + Vector<Real>{};
+  return x - Vector<Real>{};
 }
 
 // n of L numbers; the others are zeros, and are not written.
@@ -137,17 +140,20 @@ struct Exponential<double> {
   }
 };
 
-// exp(x) to a rounding or two, between its least and its largest normal value; of NaN it is NaN.
+// exp(x) to a rounding or two; never less than the least normal number, and infinite where 1 / exp(x)
+// would be: so a sigmoid comes to be 0. Of NaN it is NaN.
 template <typename Real>
 inline Vector<Real> exponential(Vector<Real> x) {
   using E = Exponential<Real>;
   using Integers = typename Kind<Real>::Integers;
+  const auto beyond = x > -E::LOWEST;
   x = x < E::LOWEST ? every(E::LOWEST) : x;
-  x = x > -E::LOWEST ? every(-E::LOWEST) : x;
+  x = beyond ? every(-E::LOWEST) : x;
   const Vector<Real> rounded = x * E::LOG2_E + E::ROUND, n = rounded - E::ROUND;
   const Vector<Real> r = (x - n * E::LN2_HIGH) - n * E::LN2_LOW;
   const Integers power = ((Integers)rounded << E::MANTISSA) + E::ONE;
-  return E::polynomial(r) * (Vector<Real>)power;
+  const Vector<Real> y = E::polynomial(r) * (Vector<Real>)power;
+  return beyond ? every(std::numeric_limits<Real>::infinity()) : y;
 }
 
 // STAGES, each with its twin ----------------------------------------------------------------------

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,15 @@ from tests.tables import (
 
 T, B, D, H = SIZE
 ROW = CELLS["lstm"]
+
+
+TINY = 'extern "C" int seven() { return 7; }\n'
+
+
+def write_tiny(folder):
+    source = folder / "tiny.cc"
+    source.write_text(TINY)
+    return source
 
 
 def has_compiler():
@@ -139,6 +149,8 @@ def test_a_tanh_and_a_sigmoid_are_right_to_a_few_roundings():
             normal = np.abs(exact) > np.finfo(dtype).tiny
             off = np.abs(y - exact) / np.abs(np.where(normal, exact, 1))
             assert off.max() <= units * np.finfo(dtype).eps, (name, dtype, x[off.argmax()])
+        assert np.array_equal(got[: sides.size], -got[sides.size : 2 * sides.size])  # tanh is odd
+        assert sigmoid_at(np.asarray([-np.inf], dtype), dtype) == 0  # so that 0 times inf is NaN
 
 
 def sigmoid_at(a, dtype):
@@ -273,6 +285,44 @@ def test_without_a_compiler_it_says_what_to_do(monkeypatch):
     monkeypatch.setenv("CXX", "nowhere/c++\x1b -m64")
     with pytest.raises(RuntimeError, match=r"looked for \$CXX = 'nowhere/c\+\+\\x1b' -m64"):
         build.compiler()
+    monkeypatch.setenv("CXX", "g++ 'half a word")
+    with pytest.raises(RuntimeError, match=r"\$CXX cannot be split into words"):
+        build.compiler()
+
+
+def test_a_compiler_that_is_no_program_is_named(tmp_path, monkeypatch):
+    fake = tmp_path / "fake"
+    fake.write_bytes(b"\0")
+    fake.chmod(0o700)
+    monkeypatch.setenv("CXX", str(fake))
+    with pytest.raises(RuntimeError, match=r"cannot be run at .*fake --version: "):
+        build.library(write_tiny(tmp_path))
+
+
+@compiled
+def test_what_others_may_have_written_is_not_loaded(tmp_path, monkeypatch):
+    """A folder or a library of another user, or one that others may write to."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder, source = tmp_path / "jax_lstm", write_tiny(tmp_path)
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(RuntimeError, match=r"jax_lstm is not loaded: .* its mode is 777"):
+        build.library(source)
+    assert list(folder.iterdir()) == []
+    folder.chmod(0o755)
+    before = os.umask(0)
+    try:
+        path = build.library(source)
+    finally:
+        os.umask(before)
+    path.chmod(0o620)
+    with pytest.raises(RuntimeError, match=r"\.so is not loaded: .* its mode is 620"):
+        build.library(source)
+    path.chmod(0o600)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    monkeypatch.setattr(os, "stat", lambda path: SimpleNamespace(st_uid=54321, st_mode=0o600))
+    with pytest.raises(RuntimeError, match="it belongs to user 54321"):
+        build.check_ours(path)
 
 
 @compiled
@@ -291,7 +341,6 @@ def test_what_the_compiler_complains_about_is_shown(tmp_path, monkeypatch):
     assert list((tmp_path / "cache" / "jax_lstm").iterdir()) == []
 
 
-TINY = 'extern "C" int seven() { return 7; }\n'
 LOAD = """
 import sys
 from pathlib import Path
@@ -304,8 +353,7 @@ print(build.load(Path(sys.argv[1])).seven())
 @pytest.mark.slow
 def test_two_processes_may_build_at_once(tmp_path, monkeypatch):
     """Both find a whole library, one file, named anew when source or flags change."""
-    source, folder = tmp_path / "tiny.cc", tmp_path / "cache"
-    source.write_text(TINY)
+    source, folder = write_tiny(tmp_path), tmp_path / "cache"
     root = str(Path(jl.__file__).parents[1])
     env = os.environ | {"XDG_CACHE_HOME": str(folder), "PYTHONPATH": root}
     command = [sys.executable, "-c", LOAD, str(source)]
