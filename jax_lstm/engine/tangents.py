@@ -36,6 +36,7 @@ from jax_lstm.engine.segments import (
     where,
     widen,
 )
+from jax_lstm.sharding import vary_together
 
 STATES, DSTATES = "states", "dstates"  # what the loops make, and nothing else can
 only_the_loops = jax.checkpoint_policies.save_only_these_names(STATES, DSTATES)
@@ -45,6 +46,7 @@ only_the_loops = jax.checkpoint_policies.save_only_these_names(STATES, DSTATES)
 
 def transposed(linear, at, y):
     """The transpose of `linear` at inputs like `at`, for the cotangent y, in `linear`'s dtypes."""
+    at = jax.eval_shape(lambda *both: vary_together(both)[0], at, y)  # x is where y is
     y = cast_like(y, jax.eval_shape(linear, at))
     (x,) = jax.linear_transpose(linear, at)(y)
     return x

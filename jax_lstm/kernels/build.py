@@ -63,8 +63,12 @@ def library(source: Path) -> Path:
     cxx, more = compiler(), words("CXXFLAGS")
     command = [*cxx, *more, *FLAGS, "-isystem", jax.ffi.include_dir()]
     path = cache_folder() / f"{source.stem}_{key(source.read_bytes(), cxx, command)}.so"
-    if not path.is_file():
-        build(source, command, path)
+    try:
+        if not path.is_file():
+            build(source, command, path)
+    except OSError as error:
+        error.add_note(f"{said(path)} is to be built there; $XDG_CACHE_HOME may name another place")
+        raise
     check_ours(path.parent)
     check_ours(path)
     return path

@@ -95,6 +95,8 @@ def check_devices(devices):
     for device in devices:
         if not hasattr(device, "platform"):
             refuse("devices", "a list of devices, say jax.devices()[:2]", device)
+    if len(set(devices)) < len(devices):
+        refuse("devices", "a list of different devices", devices)
     return given and tuple(given), tuple(devices)
 
 

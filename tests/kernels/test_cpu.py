@@ -319,6 +319,12 @@ def test_what_others_may_have_written_is_not_loaded(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match=r"\.so is not loaded: .* its mode is 620"):
         build.library(source)
     path.chmod(0o600)
+    with monkeypatch.context() as patch:
+        (tmp_path / "file").touch()
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        with pytest.raises(NotADirectoryError) as error:
+            build.library(source)
+        assert "XDG_CACHE_HOME may name another place" in error.value.__notes__[0]
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     monkeypatch.setattr(os, "stat", lambda path: SimpleNamespace(st_uid=54321, st_mode=0o600))
     with pytest.raises(RuntimeError, match="it belongs to user 54321"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jax_lstm as jl
-from tests.tables import CELLS, assert_close, problem, value_and_cotangents
+from tests.tables import CELLS, assert_close, problem, quick_jit, value_and_cotangents
 
 T, B, D, H = 7, 3, 5, 8
 AT = np.arange(T * B).reshape(T, B)
@@ -51,6 +51,23 @@ def test_the_state_that_resets_lead_to_has_its_cotangent():
     assert_close(got, want)
 
 
+def test_a_gradient_of_a_gradient_of_what_is_split():
+    """The batch of a cell whose tangent is its twins transposed; of units that it is traced."""
+    devices = jax.devices()[:2]
+
+    def second(name, sequence):
+        params, state, xs = problem(CELLS[name], (2, 2, 2, 2))
+        loss = lambda params: jnp.sum(jnp.sin(sequence(params, state, xs)[1]))
+        norm = lambda params: sum(jnp.sum(x**2) for x in jax.tree.leaves(jax.grad(loss)(params)))
+        return jax.grad(norm), params
+
+    split = jl.over_devices(jl.elman, devices=devices, always=True)
+    (got, params), (want, _) = (second("elman", f) for f in (split, jl.elman))
+    assert_close(quick_jit(got)(params), quick_jit(want)(params))
+    traced, params = second("lstm", jl.over_units(devices))
+    assert jax.eval_shape(traced, params).U.shape == params.U.shape
+
+
 def test_what_travels(optimised):
     """One all-gather and one reduce-scatter a step; dx and the weights' cotangents at the end."""
     params, state, xs = problem(CELLS["lstm"], (64, B, D, H), dtype=jnp.float32)
@@ -74,5 +91,7 @@ def test_units_that_cannot_be_split():
         jl.over_units(jax.devices()[:2])(*args)
     with pytest.raises(ValueError, match=r"`devices` must be a list of devices"):
         jl.over_units(2)
+    with pytest.raises(ValueError, match=r"`devices` must be a list of different devices"):
+        jl.over_units(jax.devices()[:1] * 2)
     with pytest.raises(ValueError, match=r"`xs` must be .*\(T, \.\.\., D\)"):
         jl.over_units()(*args[:2], args[2][..., :2])
