@@ -315,7 +315,7 @@ def add_evidence(config, experiment, question, problem, point):
         problem.guess_how,
         published.get(T),
         problem.source if T in published else f"nothing at this T; {elsewhere}",
-        problem.bar(T),
+        problem.bar(T) if point["forget_bias"] == "chrono" else None,
         4,
     )
     minutes = point["seconds"] / 60 / config.seeds
