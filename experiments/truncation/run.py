@@ -63,7 +63,7 @@ class Config(lm.LanguageModelConfig, WindowsConfig):
     block: Count = 16
     """k1, outputs per block, whose errors go back together"""
     doublings: Count = 4
-    """the largest k2 is --block times 2 to this power; between two of these there is one more"""
+    """the largest k2 is --block times 2 to this power; between two powers there is one more"""
     measured: Count = 512
     """T, steps of the gradient that is taken apart"""
     pieces: Count = 4

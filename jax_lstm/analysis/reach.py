@@ -6,11 +6,12 @@ A group is `stride` steps in a row, s-m+1 ... s. Of a cotangent λ of the state 
     what its steps say        P_gᵀ λ            P_g = ∂state_s / ∂params at fixed state_{s-m}
 
 are linear in λ, so ‖λ'‖ <= ‖J_g‖ ‖λ‖ and ‖P_gᵀ λ‖ <= ‖P_g‖ ‖λ‖, in Euclidean norms; ‖J‖ and ‖P‖ are
-largest singular values. Over groups g = 1 ... n, the last of them first, that is
+largest singular values. Over groups g = 1 ... n of a chunk, the last of them first, that is
 
-    ‖Σ_g P_gᵀ J_{g+1}ᵀ ... J_nᵀ λ‖  <=  Σ_g ‖P_g‖ ‖J_{g+1}‖ ... ‖J_n‖ ‖λ‖
+    ‖Σ_g P_gᵀ J_{g+1}ᵀ ... J_nᵀ λ‖  <=  Σ_g ‖P_g‖ ‖J_n ... J_{g+1}‖ ‖λ‖
 
-The longer the groups, the nearer: ‖A B‖ <= ‖A‖ ‖B‖. No norm is estimated from below: J_g is formed,
+and what is left before them is at most ‖J_n ... J_1‖ ‖λ‖. The norms are those of the products, not
+the products of norms, which may be far larger. No norm is estimated from below: J_g is formed,
 S rows going back at once by the cell's own `step_bwd` (S numbers make a state), and ‖P_g‖² is the
 largest eigenvalue of P_g P_gᵀ, (S, S). Sources: Bengio, Simard & Frasconi (1994) and Pascanu,
 Mikolov & Bengio (2013) for products of norms of Jacobians.
@@ -27,17 +28,41 @@ from jax_lstm.engine.segments import widen
 
 
 def reach(cell, params, w, opened, stride):
-    """(‖J_g‖, ‖P_g‖) of each group of `stride` steps and each example, (T / stride, B), wide.
+    """What a cotangent of length 1 after each group of `stride` steps can say, at most.
 
-    opened: `Opened` (engine/loops.py) of T steps, a multiple of stride, with one axis of examples.
+    Args:
+      opened: `Opened` (engine/loops.py) of T steps, a multiple of stride, one axis of examples.
+
+    Returns:
+      said: of the parameters in this group and all before it, (T / stride, B), wide.
+      left: of the state before the first step, likewise.
     """
     n = jax.tree.leaves(opened.seen)[0].shape[0] // stride
     groups = jax.tree.map(lambda x: x.reshape((n, stride, *x.shape[1:])), opened)
-    return lax.map(lambda group: of_group(cell, params, w, group), groups)
+    Js, Ps = lax.map(lambda group: of_group(cell, params, w, group), groups)
+    places = jnp.arange(n)
+
+    def body(products, now):
+        """products[g] = J_p ... J_g; 1 for later ones."""
+        p, J, P = now
+        earlier = (places <= p)[:, None, None, None]
+        products = jnp.where(earlier, J[None] @ products, products)
+        norms = jnp.linalg.svd(products, compute_uv=False)[..., 0]
+        before = (places[1:] <= p)[:, None]
+        more = jnp.where(before, times(norms[1:], Ps[:-1]), 0 * Ps[:-1])
+        return products, (P + more.sum(0), norms[0])
+
+    one = jnp.broadcast_to(jnp.eye(Js.shape[-1], dtype=Js.dtype), Js.shape)
+    return lax.scan(body, one, (places, Js, Ps))[1]
+
+
+def times(norm, x):
+    """norm x, where 0 times infinity is 0: nothing goes on."""
+    return jnp.where(norm == 0, 0 * norm, norm * x)
 
 
 def of_group(cell, params, w, opened):
-    """(‖J‖, ‖P‖) of the steps of one group, (B,) each."""
+    """J (B, S, S) and ‖P‖ (B,) of the steps of one group."""
 
     def body(rows, now):
         back = lambda d: step_back(cell, w, now, d)[:2]
@@ -61,7 +86,7 @@ def of_group(cell, params, w, opened):
     gram = lax.map(into_params, (per_example(steps, 1), per_example(deltas, 2)))
     J = flat(jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), rows), 2)
     most = jnp.linalg.eigvalsh(gram)[..., -1]
-    return jnp.linalg.svd(J, compute_uv=False)[..., 0], jnp.sqrt(jnp.maximum(most, 0))
+    return J, jnp.sqrt(jnp.maximum(most, 0))
 
 
 def unit_states(state):

@@ -17,7 +17,9 @@ and of a gradient for each k2, whatever T is.
 
 The bound is that of analysis/reach.py for each λ^j from its cut on, the state before its window:
 
-    ‖g - TBPTT(k1, k2)‖  <=  Σ_j Σ_examples ‖λ^j at the cut‖ Σ_g ‖P_g‖ Π_{g' from there on} ‖J_g'‖
+    ‖g - TBPTT(k1, k2)‖  <=  Σ_j Σ_examples ‖λ^j at the cut‖ Σ_g ‖P_g‖ Π_chunks ‖product of J_g'‖
+
+over groups g before the cut, and the groups g' between the two, chunk by chunk.
 
 Sources: Williams & Peng (1990), "An efficient gradient-based algorithm", for the truncation;
 Griewank (1992), "Achieving logarithmic growth of temporal and spatial complexity in reverse
@@ -33,7 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jax_lstm.analysis.reach import norm_of_states, reach
+from jax_lstm.analysis.reach import norm_of_states, reach, times
 from jax_lstm.engine import bptt
 from jax_lstm.engine.loops import every_step, fork_of_h, step_back, zeros_of_weights
 from jax_lstm.engine.programs import in_one_program
@@ -186,20 +188,14 @@ def go_back(plan, question, cotangent, params, fresh, state, steps, given, start
 
 
 def grow(reached, leaving, cut, most):
-    """The bound over the groups of a chunk, the last one first."""
-
-    def body(carry, now):
-        cut, most = carry
-        (J, P), more = now
-        cut = cut + more
-        return (times(J[None], cut), most + times(P[None], cut).sum(1)), None
-
-    return lax.scan(body, (cut, most), (reached, leaving), reverse=True)[0]
-
-
-def times(norm, x):
-    """norm x, where 0 times infinity is 0: nothing goes on."""
-    return jnp.where(norm == 0, 0 * norm, norm * x)
+    """The bound over a chunk: of what comes from after it, and of what leaves a window in it, which
+    is at the end of a group."""
+    said, left = reached
+    if not len(said):
+        return cut, most
+    arrived = leaving.at[-1].add(cut)
+    most = most + times(said[:, None], arrived).sum((0, 2))
+    return times(left[:, None], arrived).sum(0), most
 
 
 def into_params(cell, params, parts):

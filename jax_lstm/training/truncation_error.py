@@ -116,10 +116,12 @@ def truncation_error(
       lengths, mask, resets, reset_state: as of `jax_lstm.lstm`.
       cell: a `Cell` without masks of its own; params and state are its.
       bound: whether to make the bound. It takes S cotangents back through every step, for a state
-        of S numbers, and S² products of gradients for each group of steps and example: far more
-        than the error itself. Groups are as long as the greatest common divisor of k1, of all k2
-        and of T is; the longer, the nearer the bound is to the error.
-      chunk: steps of a chunk; None: about as many as the largest k2.
+        of S numbers, for each group of steps and example S² products of gradients, and for each two
+        groups of a chunk a product of (S, S): far more than the error itself. Groups are as long as
+        the greatest common divisor of k1, of all k2 and of T is; the longer, the nearer the bound
+        is to the error.
+      chunk: steps of a chunk; None: as many as the largest k2, or 64. The longer, the nearer the
+        bound: from chunk to chunk norms are multiplied.
 
     Returns:
       Truncation. Sums are wide: float32 for params of 16 bits.
@@ -140,15 +142,15 @@ def truncation_error(
     if dstate is not None:
         check_state_like("dstate", dstate, state)
     question = ask(k1, k2, bound, T)
-    chunk = max(CHUNK, question.k2[-1]) if chunk is None else check_size("chunk", chunk, 1)
-    chunk = math.ceil(chunk / question.stride) * question.stride
+    least = max(CHUNK, question.k2[-1]) if chunk is None else check_size("chunk", chunk, 1)
+    each = int(-(-least // question.stride) * question.stride)
     many = lambda tree: jax.tree.map(lambda x: examples(x, len(batch), 1), tree)
     one = lambda tree: jax.tree.map(lambda x: examples(x, len(batch), 0), tree)
     steps, dhs = many((Steps(xs, mask, resets), dhs))
     state, fresh, dstate = one((state, reset_state, dstate))
     fresh = zeros_like(state) if fresh is None and resets is not None else fresh
-    starts = range(0, max(T, 1), chunk)
-    sizes = [min(chunk, T - t) for t in starts]
+    starts = range(0, max(T, 1), each)
+    sizes = [min(each, T - t) for t in starts]
     cut = lambda n: jax.tree.map(lambda x: x[starts[n] : starts[n] + sizes[n]], (steps, dhs))
     plan = Plan(cell, False, "full", 1)
     back = functools.partial(in_one_program, go_back, (plan, question, None))

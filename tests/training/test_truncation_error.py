@@ -118,7 +118,7 @@ def test_the_bound_is_sharp_and_a_smaller_one_would_be_violated(monkeypatch):
     assert (found.error <= found.bound).all()
     assert (found.bound <= 1.02 * found.error).all()
     right = sweep.reach
-    monkeypatch.setattr(sweep, "reach", lambda *a: (right(*a)[0], 0.9 * right(*a)[1]))
+    monkeypatch.setattr(sweep, "reach", lambda *a: (0.9 * right(*a)[0], right(*a)[1]))
     in_one_program.clear_cache()
     assert not (found.error <= ask().bound).any()
     in_one_program.clear_cache()
