@@ -68,7 +68,7 @@ class MemoryConfig(TrainingConfig):
     forget_bias: Offsets = "chrono"
     """offset of the forget gate at the start: a number, or chrono; a training for each"""
     curriculum: Curriculum = "none"
-    """T of trainings that come first, each going on with the networks of the one before; or none"""
+    """T of trainings that come first, each going on from the one before, or none"""
     seeds: Count = 3
     """networks of each training side by side, one for each of so many seeds in a row"""
     hidden: Count = 24
