@@ -24,7 +24,8 @@ from jax_lstm.engine import bptt, routes
 from tests.tables import CELLS, TOLERANCE, errors, normal_like, problem
 
 SIZE = (4, 2, 2, 3)
-MODES = ("full", 2, "auto", "log")
+MODES = ("full", 2, "auto")  # of the page
+ALL_MODES = (*MODES, "log")  # levels are many from few steps on, see conftest.py
 
 
 def loss_of(sequence, **options):

@@ -1,7 +1,7 @@
 """Can it keep ten symbols? The copying problem at T = 200.
 
     python -m experiments.copy_memory --seeds 3
-    python -m experiments.copy_memory --times 50 --forget-bias 0,1,5,chrono       a sweep
+    python -m experiments.copy_memory --times 50,100 --forget-bias 1,5,chrono       a sweep
 
 Ten symbols of eight kinds, T blanks, a sign; then the ten are asked for in their order. Who has
 kept none of them is best off with blanks and then any symbol: 10 ln 8 / (T + 20) nats per step. The
@@ -16,6 +16,7 @@ Writes results/copy_memory/<run>/:
 from dataclasses import dataclass
 
 from experiments.kit import command, memory
+from experiments.kit.config import Count, Positive
 
 QUESTION = "Does an LSTM give back ten symbols after T blanks, if its forget gate begins open?"
 
@@ -23,6 +24,11 @@ QUESTION = "Does an LSTM give back ten symbols after T blanks, if its forget gat
 @dataclass(frozen=True)
 class Config(memory.MemoryConfig):
     """The options of copy_memory."""
+
+    curriculum: memory.Curriculum = "10,30,90"
+    hidden: Count = 64
+    steps: Count = 3000
+    learning_rate: Positive = 4e-3
 
 
 def run(config):

@@ -55,6 +55,7 @@ TEST = 2**31 - 1  # seed of the test sequences
 PLAIN = 200  # T up to which --steps is taken as it stands
 AT_ONCE = 250  # test sequences in memory
 Times = Annotated[str, arg(metavar="T,...")]
+Curriculum = Annotated[str, arg(metavar="T,...")]
 Offsets = Annotated[str, arg(metavar="HOW,...")]
 
 
@@ -66,10 +67,8 @@ class MemoryConfig(TrainingConfig):
     """T: steps between what is to be kept and where it is asked for; a training for each"""
     forget_bias: Offsets = "chrono"
     """offset of the forget gate at the start: a number, or chrono; a training for each"""
-    curriculum: Annotated[
-        str | None, arg(constructor=str, metavar="T,...", help_behavior_hint="")
-    ] = None
-    """T of trainings that come first, each going on with the networks of the one before"""
+    curriculum: Curriculum = "none"
+    """T of trainings that come first, each going on with the networks of the one before; or none"""
     seeds: Count = 3
     """networks of each training side by side, one for each of so many seeds in a row"""
     hidden: Count = 24
@@ -88,7 +87,7 @@ class MemoryConfig(TrainingConfig):
     @classmethod
     def tiny(cls):
         """two small networks and short sequences, done in seconds"""
-        return cls(times="6", seeds=2, hidden=8, steps=40, batch=8, judged_on=20)
+        return cls(times="6", curriculum="none", seeds=2, hidden=8, steps=40, batch=8, judged_on=20)
 
     def __post_init__(self):
         super().__post_init__()
@@ -112,7 +111,7 @@ def times_of(option, text):
 
 def curriculum_of(config):
     """T of the trainings that come before each."""
-    return [] if config.curriculum is None else times_of("--curriculum", config.curriculum)
+    return [] if config.curriculum == "none" else times_of("--curriculum", config.curriculum)
 
 
 def updates_of(config, T):

@@ -7,8 +7,8 @@ MNIST-1D (Greydanus & Kobak 2024; Apache-2.0): ten templates, moved, scaled, she
 with its seed. The published GRU reads both directions with six units each, and all of its outputs
 are read out, (480, 10); so are ours.
 
-`--folds 4` cross-validates a setting on the training signals and judges no test signal. So the
-defaults were chosen.
+`--folds 4` cross-validates a setting on the training signals and judges no test signal. The
+defaults are those of the digits, and nothing was chosen.
 
 Writes results/mnist1d/<run>/, and a row of results/evidence/mnist1d.json:
     config.json          what was asked for, sha256 of the signals, versions

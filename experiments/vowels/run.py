@@ -10,9 +10,9 @@ steps is read out. What padding holds is never looked at, and no number depends 
 there is: equal to the bit on a CPU, since padding only adds zeros to sums whose order stays the
 same.
 
-`--folds 5` cross-validates a setting on the training utterances and does not open the test file. So
-the defaults were chosen. Means and deviations of the channels are those of the utterances that are
-learnt from.
+`--folds 5` cross-validates a setting on the training utterances and does not open the test file.
+So were chosen: means rather than last states, and neither noise nor dropout. Means and deviations
+of the channels are those of the utterances that are learnt from.
 
 Writes results/vowels/<run>/, and a row of results/evidence/vowels.json:
     config.json          what was asked for, sha256 of the files, versions

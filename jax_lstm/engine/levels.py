@@ -187,13 +187,15 @@ def by_segments(plan, tree):
     return plan._replace(residuals=near_root(time_of(tree), plan.residuals.steps))
 
 
-def before_blocks(levels, tree, firsts):
-    """Of the states before all segments those before the blocks of each span."""
+def before_blocks(levels, tree, firsts, reverse):
+    """Of the states before all segments those before the blocks of each span: in reverse a run
+    comes to the last segment of a block first."""
     K = near_root(time_of(tree), levels.steps)
     every = jax.tree.map(lambda *pieces: jnp.concatenate(pieces), *firsts)
 
     def of_span(span):
-        at = slice(span.start // K, None, span.sizes[0] // K)
+        width = max(span.sizes[0] // K, 1)
+        at = slice(span.start // K + (width - 1 if reverse else 0), None, width)
         return jax.tree.map(lambda x: x[at][: span.blocks], every)
 
     return [of_span(span) for span in spans_of(levels, tree)]

@@ -31,7 +31,7 @@ from jax_lstm.engine.doors import (
     valid_steps,
 )
 from jax_lstm.engine.made import Made
-from jax_lstm.engine.routes import batch_axes
+from jax_lstm.engine.plans import batch_axes
 from jax_lstm.engine.segments import Steps, cast_like, clear_masked, shift, where, widen
 from jax_lstm.sharding import vary_together
 

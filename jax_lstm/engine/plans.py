@@ -6,6 +6,7 @@ from jax.export import is_symbolic_dim
 from jax_lstm.doors import check_flag
 from jax_lstm.engine import levels
 from jax_lstm.engine.segments import Plan, bytes_of_step, sorted_segment_length, time_of
+from jax_lstm.engine.shapes import axes_of
 
 TURNS = 64  # steps from which on unroll="auto" is more than 1
 SMALL_STEP_BYTES = 2**14  # of a step's projected input, up to which it is
@@ -51,3 +52,9 @@ def steps_per_turn(cell, params, consts, xs):
         return 1
     step_bytes = bytes_of_step(lambda p, x: cell.project(cell.prepare(p, consts), x), params, xs)
     return 2 if not is_symbolic_dim(step_bytes) and step_bytes <= SMALL_STEP_BYTES else 1
+
+
+def batch_axes(cell, state):
+    """How many axes of examples the state has."""
+    h = jax.tree.leaves(state)[0]
+    return h.ndim - (len(axes_of(cell.fields[0][1])) if cell.fields else 1)

@@ -30,7 +30,7 @@ from jax_lstm.engine.functions import (
     Unroll,
 )
 from jax_lstm.engine.made import Made
-from jax_lstm.engine.plans import plan_run
+from jax_lstm.engine.plans import batch_axes, plan_run
 from jax_lstm.engine.programs import in_one_program
 from jax_lstm.engine.ragged import in_order_of_length
 from jax_lstm.engine.segments import (
@@ -39,7 +39,7 @@ from jax_lstm.engine.segments import (
     whole_segments,
     zeros_like,
 )
-from jax_lstm.engine.shapes import axes_of, is_wide, letters_of, shape_of, sizes_of
+from jax_lstm.engine.shapes import is_wide, letters_of, shape_of, sizes_of
 from jax_lstm.notation import wide
 from jax_lstm.sharding import over_auto_axes, vary_together
 
@@ -397,9 +397,3 @@ def in_whole_segments(run, plan, params, consts, fresh, state, steps):
         return last, hs
     T = jax.tree.leaves(steps.xs)[0].shape[0]
     return last, jax.tree.map(lambda h: h[:T], hs)
-
-
-def batch_axes(cell, state):
-    """How many axes of examples the state has."""
-    h = jax.tree.leaves(state)[0]
-    return h.ndim - (len(axes_of(cell.fields[0][1])) if cell.fields else 1)

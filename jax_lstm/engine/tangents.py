@@ -149,7 +149,7 @@ def run_by_segments(plan, keep, *args):
     """The run of a plan with `Levels`, of which every segment's first state is made."""
     xs = args[-1].xs
     last, kept, firsts = run(by_segments(plan, xs), keep, *args)
-    return last, kept, before_blocks(plan.residuals, xs, firsts)
+    return last, kept, before_blocks(plan.residuals, xs, firsts, plan.reverse)
 
 
 def loop_jvp(plan, w, opened, fresh_dot, state_dot, delta_dots, one):

@@ -24,7 +24,7 @@ from jax import custom_batching
 from jax_lstm.cells.lstm import LSTM, LSTMParams, LSTMState
 from jax_lstm.engine import bptt
 from jax_lstm.engine.functions import SequenceFunction
-from jax_lstm.engine.routes import bind, run_cell
+from jax_lstm.engine.routes import bind, by_hand, run_cell
 from jax_lstm.engine.segments import (
     Steps,
     clear_masked,
@@ -46,7 +46,6 @@ __all__ = ["lstm"]
 
 SOURCE = Path(__file__).with_name("lstm.cc")
 DTYPES = ("float32", "float64")
-RESIDUALS = ("full", "auto", "K")
 
 
 # What is called in C++ ------------------------------------------------------------------------
@@ -312,22 +311,21 @@ by_rule = with_rule(sequence, forward, backward, static=(0,), symbolic_zeros=Tru
 # What people call -----------------------------------------------------------------------------
 
 
-def check_taken(plan, dtype):
+def check_taken(dtype):
     """What the loops in C++ do not take, jax_lstm.lstm does."""
-    for name, given, wanted in (
-        ("params", dtype.name, DTYPES),
-        ("residuals", "K" if isinstance(plan.residuals, int) else plan.residuals, RESIDUALS),
-    ):
-        if given not in wanted:
-            raise ValueError(
-                f"`{name}` of jax_lstm.kernels.cpu.lstm must be {' or '.join(wanted)}; got "
-                f"{given}. jax_lstm.lstm takes it"
-            )
+    if dtype.name not in DTYPES:
+        raise ValueError(
+            f"`params` of jax_lstm.kernels.cpu.lstm must be {' or '.join(DTYPES)}; got "
+            f"{dtype.name}. jax_lstm.lstm takes it"
+        )
 
 
 def by_kernel(plan, params, consts, fresh, state, steps):
-    """The route of a sequence: any batch axes are one axis of examples in it."""
-    check_taken(plan, params.W.dtype)
+    """The route of a sequence: any batch axes are one axis of examples in it. Segments within
+    segments are the engine's."""
+    check_taken(params.W.dtype)
+    if plan.residuals not in ("full", "auto") and not isinstance(plan.residuals, int):
+        return by_hand(plan, params, consts, fresh, state, steps)
     batch = state.h.shape[:-1]
     B = math.prod(batch)
     every = lambda tree: jax.tree.map(lambda x: x.reshape((B, *x.shape[len(batch) :])), tree)

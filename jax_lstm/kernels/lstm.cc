@@ -86,6 +86,12 @@ inline void store(Real* x, Vector<Real> y, int64_t n) {
   }
 }
 
+// What is soon read or written, while something else is at work.
+template <typename Real>
+inline void fetch(const Real* x) {
+  __builtin_prefetch(x, 1);
+}
+
 // The exponential ---------------------------------------------------------------------------------
 
 template <typename Real>
@@ -212,10 +218,16 @@ inline HiddenStateBwd<Real> hidden_state_bwd(Vector<Real> o, Vector<Real> s) {
   return {s, tanh_bwd<Real>(s, o)};
 }
 
-// y = x W for R rows and N vectors of columns, in registers; or y + x W. W is packed, (K, N L).  (1)
+// The product, tile by tile -----------------------------------------------------------------------
+
+constexpr int FOUR = 4, TWO = 2;  // vectors of a panel: one for each gate forward, and two back
+// Rows of a tile: its sums, one row of the panel and one number are in registers.
+constexpr int ROWS = REGISTERS == 32 ? 6 : 3, ROWS_BACK = REGISTERS == 32 ? 8 : 6;
+
+// y = x W of one tile: R rows and N vectors of columns, in registers; or y + x W. W is packed.   (1)
 template <typename Real, int R, int N>
-inline void linear(const Real* const* x, int64_t start, const Real* W, int64_t K, bool add,
-                   Vector<Real> (*y)[N]) {
+inline void linear_tile(const Real* const* x, int64_t start, const Real* W, int64_t K, bool add,
+                        Vector<Real> (*y)[N]) {
   constexpr int64_t L = Kind<Real>::L;
   const Real* row[R];
   Vector<Real> sums[R][N];  // y itself would be written at each k
@@ -266,7 +278,8 @@ inline void over_tiles(int64_t n, const Tile& tile) {
   }
 }
 
-constexpr int64_t STRIP_BYTES = 1 << 14;  // of a panel, at a time: all rows meet it in the first cache
+// Of a panel, at a time: all rows meet it in the first cache.
+constexpr int64_t STRIP_BYTES = 1 << 14;
 
 // y = x W for n rows and one panel of W: strip by strip, tile by tile.                          (1)
 template <typename Real, int most, int N>
@@ -275,12 +288,10 @@ inline void linear(const Real* const* x, int64_t n, const Real* W, int64_t K, Ve
   for (int64_t k = 0; k < K; k += strip) {
     over_tiles<most>(n, [&](int64_t at, auto R) {
       const Real* panel = W + k * N * Kind<Real>::L;
-      linear<Real, R, N>(x + at, k, panel, std::min(strip, K - k), k > 0, y + at);
+      linear_tile<Real, R, N>(x + at, k, panel, std::min(strip, K - k), k > 0, y + at);
     });
   }
 }
-
-constexpr int FOUR = 4;  // gates, and the vectors of a panel forward: one for each of them
 
 // The weights, packed -----------------------------------------------------------------------------
 
@@ -296,10 +307,6 @@ Room<X> room(int64_t size) {
   if (posix_memalign(&x, 64, std::max<int64_t>(size, 1) * sizeof(X))) throw std::bad_alloc();
   return Room<X>(static_cast<X*>(x));
 }
-
-constexpr int TWO = 2;   // and back
-// Rows of a tile: its sums, a row of the panel and one number are in registers.
-constexpr int ROWS = REGISTERS == 32 ? 6 : 3, ROWS_BACK = REGISTERS == 32 ? 8 : 6;
 
 // U (H, 4H) as panels of L units: of each k, its weights into i, f, g and o of these units.
 template <typename Real>
@@ -477,6 +484,14 @@ void run_rows(const Forward<Real>& f, const Real* U, int64_t first, int64_t last
       }
     }
     for (int64_t unit = 0, p = 0; unit < H; unit += Kind<Real>::L, ++p) {
+      for (int64_t r = 0; r < n; ++r) {  // what the step will want comes while the product is made
+        const int64_t row = t * B + rows[r];
+        for (int gate = 0; gate < FOUR; ++gate) fetch(f.zs + (row * FOUR + gate) * H + unit);
+        fetch(f.hs + row * H + unit);
+        if (!f.slopes) continue;
+        fetch(f.dc_slopes + row * 2 * H + unit);
+        fetch(f.dc_slopes + row * 2 * H + H + unit);
+      }
       linear<Real, ROWS, FOUR>(h_prev.data(), n, U + p * panel, H, hU.get());
       step(f, hU.get(), unit, t, rows.data(), n);
     }

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 import jax_lstm as jl
 from tests.programs import (
+    ALL_MODES,
     MODES,
     PROGRAMS,
     SIZE,
@@ -30,7 +31,7 @@ from tests.tables import CELLS, assert_close, problem
 
 def field(subject, program, mode):
     """A field of docs/support.md: quick, slow, or of every case."""
-    quick = subject == "lstm" and (mode == "full" or "export" in program)
+    quick = subject == "lstm" and (mode == "full" or ("export" in program and mode in MODES))
     often = (subject, mode) in {("lstm", 2), ("stack of lstm", "full")}
     rare = pytest.mark.slow if often else pytest.mark.every
     marks = () if quick else rare
@@ -40,6 +41,7 @@ def field(subject, program, mode):
 
 
 FIELDS = [field(s, p, mode) for s in SUBJECTS for p in PROGRAMS for mode in MODES]
+FIELDS += [field(s, p, "log") for s in ("lstm", "stack of lstm") for p in PROGRAMS]
 
 
 @pytest.mark.parametrize(("subject", "program", "mode"), FIELDS)
@@ -125,7 +127,7 @@ def routes_of(row):
     def steps(step):
         return lambda params, state, xs: jax.lax.scan(lambda s, x: step(params, s, x), state, xs)
 
-    by_mode = [functools.partial(row.sequence, residuals=mode) for mode in MODES]
+    by_mode = [functools.partial(row.sequence, residuals=mode) for mode in ALL_MODES]
     return [*by_mode, row.sequence_autodiff, steps(row.step), steps(row.step_autodiff)]
 
 
@@ -142,7 +144,7 @@ def test_every_route_lowers_elsewhere(cell):
 @pytest.mark.parametrize("made", ["zoneout of lstm", "stack of lstm"])
 def test_what_is_made_of_cells_lowers_elsewhere(made):
     row, args = SUBJECTS[made], args_of(made)
-    for mode in MODES:
+    for mode in ALL_MODES:
         run = functools.partial(jl.make_rnn(row.cell)[0], residuals=mode)
         traced = jax.jit(gradient(loss_of(row.around(run)))).trace(*args)
         for platform in ("cuda", "tpu"):

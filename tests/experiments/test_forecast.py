@@ -142,6 +142,33 @@ def test_a_run_and_its_rows(tmp_path):
         forecast.run(dataclasses.replace(config, batch=150))
 
 
+@pytest.mark.slow
+def test_the_command_checks_the_gradient_and_goes_on(tmp_path, capsys):
+    """The gradient of the first network beside jax.grad's; --resume of a seed that is done goes on
+    to the next one."""
+    path = tmp_path / "file.csv"
+    path.write_text("level\n" + "\n".join(map(str, VALUES)) + "\n")
+    argv = ["--tiny", "--csv", str(path), "--batch", "16", "--results", str(tmp_path)]
+    with jax.enable_x64(False):
+        assert forecast.main([*argv, "--run", "a", "--seeds", "2"]) == 0
+        second = tmp_path / "forecast" / "a_seed1"
+        lines = record.read_lines(second / "honest" / "metrics.jsonl", kind="gradient")
+        assert {"readout.W", "layers.layers.1.0.U"} <= {line["leaf"] for line in lines}
+        ((_, before),) = evidence.read_all(tmp_path)
+        for file in second.iterdir():
+            if file.is_file() and file.name != "config.json":
+                file.unlink()
+        assert forecast.main(["--resume", str(second)]) == 0
+    ((_, after),) = evidence.read_all(tmp_path)
+    values = [
+        [(v["seed"], v["value"]) for row in f["rows"] for v in row["values"]]
+        for f in (before, after)
+    ]
+    assert values[0] == values[1]
+    assert {seed for seed, _ in values[0]} == {0, 1}
+    assert "it looks" in capsys.readouterr().out
+
+
 def test_the_sunspots_are_those_of_statsmodels():
     pytest.importorskip("statsmodels", reason="pip install -e '.[evidence]'")
     found = series.read(forecast.Config())

@@ -118,7 +118,17 @@ def test_a_state_is_remembered_row_by_row_or_not_at_all():
     assert len(np.unique(rows, axis=0)) == 8
 
 
-def test_a_run_and_its_rows(tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_the_command_checks_the_gradient_of_the_one_with_a_memory(tmp_path):
+    argv = ["--tiny", "--seeds", "1", "--results", str(tmp_path), "--run", "a"]
+    with jax.enable_x64(False):
+        assert tmva_toy.main(argv) == 0
+    directory = tmp_path / "tmva_toy" / "a_seed0"
+    lines = record.read_lines(directory / "on" / "metrics.jsonl", kind="gradient")
+    assert {"lstm.U", "hidden.W", "state.h"} <= {line["leaf"] for line in lines}
+
+
+def test_a_run_and_its_rows(tmp_path):
     """Two networks, three others, one seed; the test events are standardised by the training's."""
     config = dataclasses.replace(
         tmva_toy.Config.tiny(), seeds=1, results=str(tmp_path), run="tiny", skip_check=True
