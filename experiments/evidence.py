@@ -80,10 +80,10 @@ def ours(row):
 
 
 def command_of(file):
-    """With its seeds: what makes this file."""
+    """With its seeds: what makes this file, those that are missing too."""
     seeds = sorted({v["seed"] for row in file["rows"] for v in row["values"]})
     first = f" --seed {seeds[0]}" if seeds[0] else ""
-    return f"{file['command']} --seeds {len(seeds)}{first}"
+    return f"{file['command']} --seeds {max(len(seeds), evidence.FEWEST)}{first}"
 
 
 def machines_of(files):
@@ -116,7 +116,7 @@ def rows_of(files):
             number(row["floor"], row["digits"]),
             ours(row),
             sign(row) + number(row["bar"], row["digits"]) if row["bar"] is not None else "-",
-            {True: "yes", False: "NO", None: "-"}[evidence.is_met(row)],
+            met(row),
             command_of(file),
             f"{sum(v['minutes'] for v in row['values']):.1f}",
             max(v["date"] for v in row["values"]),
@@ -125,6 +125,14 @@ def rows_of(files):
         for path, file in files
         for row in file["rows"]
     ]
+
+
+def met(row):
+    """Whether the bar is reached, of a row that has its seeds."""
+    n = len(row["values"])
+    if n < evidence.FEWEST:
+        return f"{n} of {evidence.FEWEST} seeds"
+    return {True: "yes", False: "NO", None: "-"}[evidence.is_met(row)]
 
 
 def sign(row):
@@ -150,7 +158,7 @@ def page(results):
     sections = "\n".join(section(path, file) for path, file in files)
     return f"""# Evidence
 
-{wrapped(INTRODUCTION)}
+{wrapped(INTRODUCTION.format(fewest=evidence.FEWEST))}
 
 {rows}
 
@@ -175,7 +183,8 @@ python -m experiments.evidence --figures --write
 - **ours** is the mean over seeds ± their standard deviation, with the number of seeds in brackets.
   "each ±" is the standard error of one of them, from the events or examples that it was tested on.
 - **bar** is what we ask of that mean, and **met** says whether it is reached. What did not
-  reproduce stays in the table; its section says what was tried.
+  reproduce stays in the table; its section says what was tried. A row with fewer than {fewest}
+  seeds is not done, and nothing is said of it.
 - **minutes** are those of all seeds of the row together, with other work on the machine.
 
 Settings are chosen on a validation part, and the test part is read once, unless a section says

@@ -27,6 +27,7 @@ from experiments.kit import checkpoints, record, report, timing
 from experiments.kit.config import Failed, flag, options_that_count
 
 FOLDER = "evidence"
+FEWEST = 3  # seeds of a row that is done
 OF_SEEDS = ("seed", "seeds")  # options that say which values there are, and not of what
 
 
