@@ -197,6 +197,9 @@ def test_vmap(shared):
         return value_and_cotangents(jax.vmap(run, in_axes=axes), args)
 
     assert_close(over(cpu.lstm), over(jl.lstm))
+    nobody = jax.tree.map(lambda x: x[:0], args[1:])
+    found = jax.eval_shape(jax.vmap(cpu.lstm, in_axes=(None, 0, 0)), params, *nobody)
+    assert found[1].shape == (0, T, B, H)
 
 
 @compiled
