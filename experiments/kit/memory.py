@@ -68,7 +68,7 @@ class MemoryConfig(TrainingConfig):
     forget_bias: Offsets = "chrono"
     """offset of the forget gate at the start: a number, or chrono; a training for each"""
     curriculum: Curriculum = "none"
-    """T of trainings that come first, each going on with the networks of the one before; or none"""
+    """T of trainings that come first, each going on from the one before, or none"""
     seeds: Count = 3
     """networks of each training side by side, one for each of so many seeds in a row"""
     hidden: Count = 24
@@ -315,7 +315,7 @@ def add_evidence(config, experiment, question, problem, point):
         problem.guess_how,
         published.get(T),
         problem.source if T in published else f"nothing at this T; {elsewhere}",
-        problem.bar(T),
+        problem.bar(T) if point["forget_bias"] == "chrono" else None,
         4,
     )
     minutes = point["seconds"] / 60 / config.seeds

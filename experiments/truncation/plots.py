@@ -15,7 +15,9 @@ def draw(directory):
 def picture(figure, found):
     left, right = figure.subplots(1, 2)
     k2 = np.array(found["k2"])
-    left.loglog(k2, np.array(found["bound"], float), "s--", color=plots.AUTO, label="bound")
+    bound = np.array(found["bound"], float)
+    if np.isfinite(bound).any():
+        left.loglog(k2, bound, "s--", color=plots.AUTO, label="bound")
     left.loglog(k2, found["error"], "o-", color=plots.HAND, label=f"TBPTT({found['k1']}, k2)")
     side = found["side_by_side"]
     left.loglog(side["k2"], side["error"], "^:", color=plots.TRUTH, label="TBPTT(k2, k2)")

@@ -189,7 +189,7 @@ def report_seed(config, directory, found, minutes):
         floor=100.0,
         floor_how="100 % is the error of a gradient of zero",
         source="no such curve of an exact error is known to us in print",
-        digits=2,
+        digits=4,
     )
     add = functools.partial(evidence.add, config, "truncation", QUESTION)
     for k2, error in zip(found["k2"], found["error"], strict=True):

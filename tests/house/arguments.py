@@ -303,7 +303,7 @@ OWN: dict[str, dict[str, Example]] = {
         "tokens": example(np.zeros((T, B), int), {"a traced number"}),
         "targets": example(np.zeros((T, B), int)),
     },
-    **dict.fromkeys(("over_devices", "over_units"), {"devices": example(None, OPTIONAL)}),
+    **{key: {"devices": example(None, OPTIONAL)} for key in ("over_devices", "over_units")},
     "memory_plan": {
         "budget": example(1e6, {"a Python float", "a NumPy float"}, size=-1),
         **{name: example(2, size=-1) for name in ("T", "B", "D", "H", "limit")},
