@@ -38,12 +38,14 @@ from experiments.forecast.training import count, forecast, init, loss_of, task_o
 from experiments.kit import check_gradients, command, evidence, machines, record, report, training
 from experiments.kit.config import (
     BadInput,
+    Bounds,
     Count,
     CountOrZero,
     FractionOrZero,
     OptionalFile,
     OptionalName,
     Positive,
+    Size,
     TrainingConfig,
     check_memory,
 )
@@ -76,7 +78,7 @@ class Config(TrainingConfig):
     """of that file; needed where it has several"""
     seeds: Count = 3
     """runs, one for each of so many seeds from --seed on, one after the other"""
-    window: Annotated[Count, arg(metavar="T")] = 60
+    window: Annotated[int, Bounds(low=2), Size, arg(metavar="T")] = 60
     """T, values that a forecast is made from"""
     layers: Count = 4
     """LSTMs one above the other"""

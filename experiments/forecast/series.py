@@ -112,7 +112,8 @@ def place_of(path, names, column):
 def check_length(config, series):
     """Complain about a series that leaves a part too few windows, or that does not change."""
     training, before_test = borders(len(series.values))
-    parts = (training - config.window, before_test - training, len(series.values) - before_test)
+    first = max(training - config.window, 0)
+    parts = (first, before_test - training, len(series.values) - before_test)
     if min(parts) < FEWEST:
         raise BadInput(
             "--window" if config.csv is None else "--csv",

@@ -63,12 +63,14 @@ def names_in(config, option, known):
     """Those apart by commas in an option, which must be of the known ones.
 
     Raises:
-      BadInput: another one, or none.
+      BadInput: another one, none, or one twice.
     """
     names = getattr(config, option).split(",")
     unknown = [name for name in names if name not in known]
     if unknown:
         raise BadInput(flag(option), f"must be of {', '.join(known)}; got {unknown[0]!r}")
+    if len(set(names)) < len(names):
+        raise BadInput(flag(option), f"must name each once; got {getattr(config, option)!r:.60}")
     return names
 
 

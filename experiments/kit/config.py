@@ -51,6 +51,7 @@ Folder = Annotated[str, arg(metavar="FOLDER")]
 # What may be left out; the help says what happens then
 OptionalName = Annotated[str | None, arg(constructor=str, metavar="NAME", help_behavior_hint="")]
 OptionalFile = Annotated[str | None, arg(constructor=str, metavar="FILE", help_behavior_hint="")]
+OptionalData = Annotated[str | None, arg(constructor=str, metavar="FOLDER", help_behavior_hint="")]
 OptionalText = Annotated[str | None, arg(constructor=str, metavar="TEXT", help_behavior_hint="")]
 OptionalFolder = Annotated[
     str | None, Free(), arg(constructor=str, metavar="FOLDER", help_behavior_hint="")

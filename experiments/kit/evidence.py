@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.kit import checkpoints, record, report, timing
-from experiments.kit.config import Failed, flag, options_that_count
+from experiments.kit.config import BadInput, Failed, flag, options_that_count
 
 FOLDER = "evidence"
 FEWEST = 3  # seeds of a row that is done
@@ -150,7 +150,7 @@ def add(config, name, question, row, value, minutes, places=(), **more):
 
     Raises:
       Failed: a value that is no finite number.
-      ValueError: a file that is not one of these.
+      BadInput: a file that is not one of these.
     """
     if not math.isfinite(value):
         raise Failed(f"{name}, {row.name}, seed {config.seed}: {row.metric} is {value}")
@@ -178,11 +178,14 @@ def read(path):
     """An experiment's file.
 
     Raises:
-      ValueError: what is none.
+      BadInput: what is none.
     """
-    found = record.read_json(path)
+    try:
+        found = record.read_json(path)
+    except ValueError as error:
+        raise BadInput("--results", str(error)) from None
     if not (isinstance(found, dict) and isinstance(found.get("rows"), list)):
-        raise ValueError(f"{path} is no file of evidence: it has no rows")
+        raise BadInput("--results", f"{path} is no file of evidence: it has no rows")
     return found
 
 

@@ -11,6 +11,7 @@ from experiments.kit.config import BadInput
 
 PITCHES = 88
 FILES = {"jsb": "JSB_Chorales.mat", "nottingham": "Nottingham.mat"}
+FLOOR_HOW = "each pitch at its own rate, always"
 PARTS = {"training": "traindata", "validation": "validdata", "test": "testdata"}
 
 
@@ -116,3 +117,10 @@ def rates_of(tunes):
     """How often each pitch sounds, (88,), with one frame that has it and one that has not."""
     frames = sum(map(len, tunes))
     return ((sum(t.sum(0, dtype=np.int64) for t in tunes) + 1) / (frames + 2)).astype(np.float32)
+
+
+def floor_of(training, test):
+    """Nats per frame of the test part where each pitch has its rate of the training part."""
+    p = rates_of(training).astype(np.float64)
+    frames = np.concatenate([tune[1:] for tune in test])
+    return float(-(frames * np.log(p) + (1 - frames) * np.log1p(-p)).sum(1).mean())

@@ -47,13 +47,13 @@ from experiments.kit.config import (
     Count,
     FractionOrZero,
     FreeSwitch,
-    OptionalFile,
+    OptionalData,
     Positive,
     Size,
     check_memory,
 )
 from experiments.kit.layers import LayersConfig
-from experiments.kit.tunes import FILES, PITCHES, rates_of
+from experiments.kit.tunes import FILES, PITCHES
 from experiments.music import plots
 from experiments.music.training import best_of, judge, loss_of, packed, task_of
 
@@ -80,7 +80,7 @@ def default_of(option, words):
 class Config(LayersConfig):
     """The options of music."""
 
-    data: OptionalFile = None
+    data: OptionalData = None
     """the folder with JSB_Chorales.mat and Nottingham.mat; needed"""
     sets: Annotated[str, arg(metavar="NAMES")] = ",".join(FILES)
     """of tunes, apart by commas: each is a training of its own"""
@@ -169,7 +169,7 @@ def experiment(config, asked, data, about, directory):
         record.append(directory / "metrics.jsonl", kind="judged", part=part, nats=nats)
     summary = summarise(directory, time.perf_counter() - began)
     summary |= {"parameters": sum(x.size for x in jax.tree.leaves(params)) // config.seeds}
-    summary |= {"floor": floor_of(data)}
+    summary |= {"floor": tunes.floor_of(data["training"], data["test"])}
     record.write_json(directory / "summary.json", summary)
     plots.draw(directory)
     print(summary_table(summary))
@@ -179,13 +179,6 @@ def experiment(config, asked, data, about, directory):
     return summary
 
 
-def floor_of(data):
-    """Nats per frame of the test part where each pitch has its rate of the training part."""
-    p = rates_of(data["training"]).astype(np.float64)
-    frames = np.concatenate([tune[1:] for tune in data["test"]])
-    return float(-(frames * np.log(p) + (1 - frames) * np.log1p(-p)).sum(1).mean())
-
-
 def add_rows(config, asked, summary):
     """Nats per frame of every seed on the test part, into the experiment's evidence."""
     row = evidence.Row(
@@ -193,7 +186,7 @@ def add_rows(config, asked, summary):
         metric="test nats per frame",
         better="lower",
         floor=summary["floor"],
-        floor_how="each pitch at its own rate, always",
+        floor_how=tunes.FLOOR_HOW,
         published=PUBLISHED[config.sets],
         source="the LSTM of Bai, Kolter & Koltun 2018, An empirical evaluation of generic "
         "convolutional and recurrent networks for sequence modeling, table 1",

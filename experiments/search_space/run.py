@@ -31,6 +31,7 @@ from experiments.kit import check_gradients, command, evidence, record, report, 
 from experiments.kit.config import (
     BadInput,
     Count,
+    OptionalData,
     Positive,
     TrainingConfig,
     check_memory,
@@ -56,15 +57,8 @@ SOURCE = (
 class Config(TrainingConfig):
     """The options of search_space."""
 
-    data: Annotated[
-        str | None,
-        arg(
-            help=f"a folder with {tunes.FILES['jsb']}; needed",
-            constructor=str,
-            metavar="FOLDER",
-            help_behavior_hint="",
-        ),
-    ] = None
+    data: OptionalData = None
+    """the folder with JSB_Chorales.mat; needed"""
     variants: Annotated[str, arg(metavar="NAME,...")] = "all"
     """which: all, or names of cells, peephole_lstm among them"""
     seeds: Count = 3
@@ -102,9 +96,6 @@ class Config(TrainingConfig):
     def __post_init__(self):
         super().__post_init__()
         names = variants_of(self)
-        unknown = set(names) - set(VARIANTS)
-        if unknown:
-            raise BadInput("--variants", f"no {min(unknown)!r} in {', '.join(VARIANTS)}")
         if findings.VANILLA not in names:
             raise BadInput("--variants", f"must have {findings.VANILLA}, which others are beside")
         if self.slowest > self.fastest:
@@ -118,7 +109,13 @@ class Config(TrainingConfig):
 
 
 def variants_of(config):
-    return list(VARIANTS) if config.variants == "all" else config.variants.split(",")
+    """Which of VARIANTS.
+
+    Raises:
+      BadInput: another one, or one twice.
+    """
+    every = config.variants == "all"
+    return list(VARIANTS) if every else command.names_in(config, "variants", VARIANTS)
 
 
 def run(config):
@@ -180,8 +177,8 @@ def of_variant(config, name, data, directory):
         name,
         "nats per frame of the test",
         "lower",
-        11.09,
-        "independent pitches, each as frequent as in the training part",
+        tunes.floor_of(data["training"], data["test"]),
+        tunes.FLOOR_HOW,
         source=SOURCE,
     )
     for trial in best_of(found):

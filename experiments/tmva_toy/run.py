@@ -22,12 +22,21 @@ and its rows into results/evidence/tmva_toy.json.
 import dataclasses
 import time
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 import jax_lstm
 from experiments.kit import check_gradients, command, evidence, machines, record, report, training
-from experiments.kit.config import BadInput, Count, CountOrZero, Positive, TrainingConfig
+from experiments.kit.config import (
+    BadInput,
+    Bounds,
+    Count,
+    CountOrZero,
+    Positive,
+    Size,
+    TrainingConfig,
+)
 from experiments.tmva_toy import baselines, events, plots, roc
 from experiments.tmva_toy.training import loss_of, scores, task_of
 from jax_lstm.files.disk import read, write
@@ -61,7 +70,7 @@ class Config(TrainingConfig):
 
     seeds: Count = 3
     """runs, one for each of so many seeds from --seed on, one after the other"""
-    events: Count = 10_000
+    events: Annotated[int, Bounds(low=10), Size] = 10_000
     """of each class; 64, 16 and 20 of 100 are for training, validation and test"""
     hidden: Count = 10
     """H, hidden units of the LSTM"""
@@ -87,6 +96,7 @@ class Config(TrainingConfig):
 def run(config):
     """The experiment, from a Config to its summaries, one of each seed."""
     training.start(config)
+    evidence.needed("sklearn", "scikit-learn")  # before minutes of training
     return [run_seed(one) for one in evidence.each_seed(config)]
 
 

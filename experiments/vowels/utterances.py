@@ -31,7 +31,7 @@ def folder_or_shipped(folder):
         raise BadInput(
             "--data",
             f"must name the folder with {' and '.join(FILES.values())}: neither "
-            f"{' nor '.join(PACKAGES)} is installed with them",
+            f"{' nor '.join(PACKAGES)} is installed with them (pip install -e '.[evidence]')",
         )
     return found
 

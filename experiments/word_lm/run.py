@@ -24,10 +24,8 @@ Writes results/word_lm/<run>/:
 import dataclasses
 import time
 from dataclasses import dataclass
-from typing import Annotated
 
 import jax
-from tyro.conf import arg
 
 import jax_lstm
 from experiments.kit import (
@@ -43,6 +41,7 @@ from experiments.kit.config import (
     Count,
     CountOrZero,
     FractionOrZero,
+    OptionalData,
     OptionalFile,
     Positive,
     check_memory,
@@ -56,9 +55,7 @@ from experiments.word_lm.training import evaluate, loss_of, perplexity, task_of,
 class Config(WindowsConfig):
     """The options of word_lm."""
 
-    data: Annotated[str | None, arg(constructor=str, metavar="FOLDER", help_behavior_hint="")] = (
-        None
-    )
+    data: OptionalData = None
     """a folder with one file each of *train.txt, *valid.txt and *test.txt"""
     text: OptionalFile = None
     """without --data: a UTF-8 text file, cut into 80, 10 and 10 per cent (default: the sources of

@@ -160,6 +160,7 @@ def test_signals_are_the_packages_and_leave_random_numbers_alone():
 def test_bad_options():
     for given, message in (
         ({"orders": "rows,columns"}, "--orders: must be of rows, permuted; got 'columns'"),
+        ({"orders": "rows,rows"}, "--orders: must name each once; got 'rows,rows'"),
         ({"shift": 8}, "--shift: must be < 8, the side; got 8"),
         ({"directions": 3}, "--directions: must be >= 1 and < 3; got 3"),
         ({"noise": -0.5}, "--noise: must be >= 0; got -0.5"),

@@ -9,7 +9,7 @@ import pytest
 
 from experiments import evidence as page
 from experiments.kit import evidence, record
-from experiments.kit.config import Count, Failed, OptionalFile, TrainingConfig
+from experiments.kit.config import BadInput, Count, Failed, OptionalFile, TrainingConfig
 
 ROOT = Path(__file__).parents[2]
 ROW = evidence.Row("all of it", "accuracy, %", "higher", 10.0, "one class in ten", bar=90.0)
@@ -76,8 +76,12 @@ def test_what_is_no_number_and_what_is_no_file(tmp_path):
         add(config, float("nan"))
     path = add(config, 1.0)
     record.write_json(path, [1])
-    with pytest.raises(ValueError, match=r"toy\.json is no file of evidence"):
+    with pytest.raises(BadInput, match=r"--results: .*toy\.json is no file of evidence"):
         add(config, 1.0)
+    path.write_text("{")
+    with pytest.raises(SystemExit) as ended:
+        page.main(["--results", str(tmp_path)])
+    assert ended.value.code == 2
 
 
 def test_the_table_the_page_and_the_picture(tmp_path, capsys):

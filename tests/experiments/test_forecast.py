@@ -86,6 +86,7 @@ CANNOT = (
     ("a,b\n1,inf\n", "b", "line 2: 'inf' is no finite number"),
     (b"a\n\xff\n", "a", r"argument --csv: .* is no text in UTF-8 \(byte 2\)"),
     ("a\n" + "1\n" * 40, "a", "40 values with windows of 12 leave 16, 4 and 8 targets"),
+    ("a\n1\n", "a", "1 values with windows of 12 leave 0, 0 and 1 targets"),
     ("a\n" + "1\n" * 140 + "2\n" * 60, "a", "a of .*: all values of the training part are"),
 )
 
@@ -106,6 +107,8 @@ def test_a_column_and_what_names_none(tmp_path):
     found = series.read(dataclasses.replace(CONFIG, csv=str(path), column="level"))
     np.testing.assert_array_equal(found.values, VALUES)
     assert found.name == "level of file.csv"
+    with pytest.raises(BadInput, match="argument --window: must be >= 2; got 1"):
+        dataclasses.replace(CONFIG, window=1)  # no season is that short
     with pytest.raises(BadInput, match="argument --column: names a column of --csv"):
         series.read(dataclasses.replace(CONFIG, column="level"))
 

@@ -96,7 +96,11 @@ def test_a_small_search(folder, tmp_path):
     ("asked", "match"),
     [
         ({"variants": "lstm"}, "argument --variants: must have peephole_lstm"),
-        ({"variants": "peephole_lstm,gru"}, "argument --variants: no 'gru' in peephole_lstm"),
+        (
+            {"variants": "peephole_lstm,gru"},
+            "argument --variants: must be of peephole_lstm, .* 'gru'",
+        ),
+        ({"variants": "peephole_lstm,peephole_lstm"}, "argument --variants: must name each once"),
         ({"slowest": 1.0}, "argument --slowest: must be <= 0.05"),
         ({"gradient": "step"}, "argument --gradient: must be manual or auto"),
         ({"dh": "clip:1", "skip_check": True}, "argument --dh: is of the LSTM alone"),

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import sys
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from scipy.stats import norm
 
 from experiments.kit import evidence, record
-from experiments.kit.config import BadInput
+from experiments.kit.config import BadInput, Failed
 from experiments.tmva_toy import events, plots, roc, training
 from experiments.tmva_toy import run as tmva_toy
 
@@ -151,3 +152,14 @@ def test_a_run_and_its_rows(tmp_path):
     plots.draw(directory)  # of a run that was interrupted
     with pytest.raises(BadInput, match="argument --batch: must be <= 128, the events"):
         tmva_toy.run(dataclasses.replace(config, batch=200))
+
+
+def test_what_is_missing_is_said_before_anything_is_trained(tmp_path, monkeypatch):
+    """Too few events for two of each class in the test; scikit-learn."""
+    with pytest.raises(BadInput, match="argument --events: must be >= 10; got 9"):
+        tmva_toy.Config(events=9)
+    assert all((p.targets == 1).sum() >= 2 for p in events.parts(0, 10).values())
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(Failed, match=r"scikit-learn is needed.*evidence"):
+        tmva_toy.run(dataclasses.replace(tmva_toy.Config.tiny(), results=str(tmp_path)))
+    assert not any(tmp_path.iterdir())

@@ -206,7 +206,9 @@ def test_without_data_and_package_the_command_says_so(capsys, monkeypatch):
     with pytest.raises(SystemExit) as stopped:
         vowels.main(["--tiny"])
     assert stopped.value.code == 2
-    assert "--data: must name the folder" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "--data: must name the folder" in said
+    assert "pip install -e '.[evidence]'" in said
 
 
 def test_interrupted(tiny, monkeypatch, capsys):
