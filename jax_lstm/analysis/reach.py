@@ -72,21 +72,20 @@ def of_group(cell, params, w, opened):
     rows, deltas = lax.scan(body, rows, every_step(opened), reverse=True)
 
     def into_params(now):
-        """P Pᵀ of one example, deltas (m, S, ...)."""
+        """‖P‖ of one example, deltas (m, S, ...)."""
         steps, deltas = now
 
         def row(delta):
             return through_prepare(cell, params, cell.weights_bwd(w, *steps, delta)[0])
 
-        P = flat(jax.vmap(row, 1)(deltas), 1)
-        return P @ P.T
+        size, P = in_units(flat(jax.vmap(row, 1)(deltas), 1), (0, 1))
+        most = jnp.linalg.eigvalsh(P @ P.T)[-1]
+        return size[0, 0] * jnp.sqrt(jnp.maximum(most, 0))
 
     steps = opened.steps.xs, opened.seen, opened.saved
     per_example = lambda tree, axis: jax.tree.map(lambda x: jnp.moveaxis(x, axis, 0), tree)
-    gram = lax.map(into_params, (per_example(steps, 1), per_example(deltas, 2)))
-    J = flat(jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), rows), 2)
-    most = jnp.linalg.eigvalsh(gram)[..., -1]
-    return J, jnp.sqrt(jnp.maximum(most, 0))
+    norms = lax.map(into_params, (per_example(steps, 1), per_example(deltas, 2)))
+    return flat(jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), rows), 2), norms
 
 
 def unit_states(state):
@@ -110,4 +109,13 @@ def flat(tree, axes):
 
 def norm_of_states(state, axes):
     """Euclidean, over all fields."""
-    return jnp.linalg.norm(flat(state, axes), axis=-1)
+    size, x = in_units(flat(state, axes), -1)
+    return size[..., 0] * jnp.linalg.norm(x, axis=-1)
+
+
+def in_units(x, axes):
+    """(size, x / size), of the largest number along the axes: where it is small or large, squares
+    of x would be 0 or infinite."""
+    most = jnp.max(jnp.abs(x), axes, keepdims=True)
+    size = jnp.where((most > 0) & jnp.isfinite(most), most, jnp.ones_like(most))
+    return size, x / size

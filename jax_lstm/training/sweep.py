@@ -69,6 +69,7 @@ class Cuts(NamedTuple):
     k2: tuple[int, ...]
     stride: int
     bound: bool
+    apart: int  # blocks whose errors go back apart
 
 
 def measure(plan, question, back, params, fresh, state, dstate, sizes, cut, snapshots):
@@ -130,7 +131,7 @@ def go_on(plan, params, fresh, state, steps):
 
 def begin(plan, question, params, state, dstate, xs, T):
     """The Sweep before the last step: the last block's error is that of the last state."""
-    N, n = -(-question.k2[-1] // question.k1) + 1, len(question.k2)
+    N, n = question.apart, len(question.k2)
     none = widen(zeros_like(state))
     many = lambda count, tree: jax.tree.map(lambda x: jnp.zeros((count, *x.shape), x.dtype), tree)
     recent = many(N, none)
@@ -145,8 +146,8 @@ def begin(plan, question, params, state, dstate, xs, T):
 
 def go_back(plan, question, cotangent, params, fresh, state, steps, given, start, T, sweep):
     """The sweep over one chunk, the steps after `start`, the last one first."""
-    cell, (k1, k2s, stride, bound) = plan.cell, question
-    k2 = jnp.array(k2s)
+    cell, (k1, k2s, stride, bound, _) = plan.cell, question
+    k2 = jnp.array(np.minimum(k2s, np.iinfo(np.int32).max))
     _, states, w, opened = bptt.open_run(plan, params, None, fresh, state, steps)
     hs = clear_masked(steps.mask, states[0])
     dhs = clear_masked(steps.mask, given if cotangent is None else cotangent(hs, given))
@@ -181,7 +182,7 @@ def go_back(plan, question, cotangent, params, fresh, state, steps, given, start
     more = jax.vmap(lambda d: cell.weights_bwd(*given, d)[0], 1)(deltas)
     parts = jax.tree.map(jnp.add, sweep.parts, cast_like(more, sweep.parts))
     cut, most = sweep.cut, sweep.bound
-    if bound:
+    if bound and len(dhs):
         reached = reach(cell, params, w, opened, stride)
         cut, most = grow(reached, leaving[stride - 1 :: stride], cut, most)
     return Sweep(*carry, parts, cut, most)
@@ -191,8 +192,6 @@ def grow(reached, leaving, cut, most):
     """The bound over a chunk: of what comes from after it, and of what leaves a window in it, which
     is at the end of a group."""
     said, left = reached
-    if not len(said):
-        return cut, most
     arrived = leaving.at[-1].add(cut)
     most = most + times(said[:, None], arrived).sum((0, 2))
     return times(left[:, None], arrived).sum(0), most

@@ -142,7 +142,7 @@ def truncation_error(
     if dstate is not None:
         check_state_like("dstate", dstate, state)
     question = ask(k1, k2, bound, T)
-    least = max(CHUNK, question.k2[-1]) if chunk is None else check_size("chunk", chunk, 1)
+    least = max(CHUNK, min(question.k2[-1], T)) if chunk is None else check_size("chunk", chunk, 1)
     each = int(-(-least // question.stride) * question.stride)
     many = lambda tree: jax.tree.map(lambda x: examples(x, len(batch), 1), tree)
     one = lambda tree: jax.tree.map(lambda x: examples(x, len(batch), 0), tree)
@@ -274,12 +274,14 @@ def summary(question, params, parts, most):
     """Truncation of the parts of the gradient from one k2 to the next."""
     parts = jax.tree.map(lambda x: np.asarray(x, np.float64), parts)
     from_here = jax.tree.map(lambda x: x[::-1].cumsum(0)[::-1], parts)
-    norm = lambda x: np.sqrt(np.square(x.reshape((len(x), -1))).sum(-1))
+    largest = max(np.abs(x).max(initial=0) for x in jax.tree.leaves(from_here))
+    unit = largest if 0 < largest < np.inf else 1.0  # else squares would be 0, or infinite
+    norm = lambda x: np.sqrt(np.square(x.reshape((len(x), -1)) / unit).sum(-1))
     apart = jax.tree.map(norm, from_here)  # the first of them is the whole
     whole = np.sqrt(sum(np.square(x) for x in jax.tree.leaves(apart)))
     over = lambda x, y: np.divide(x, y, out=np.where(x > 0, np.inf, 0.0), where=y > 0)
     fields = jax.tree.map(lambda x: over(x[1:], x[0]), apart)
-    bound = over(np.asarray(most, np.float64), whole[0]) if question.bound else None
+    bound = over(np.asarray(most, np.float64) / unit, whole[0]) if question.bound else None
     gradient = jax.tree.map(lambda x, p: jnp.asarray(x[0], p.dtype), from_here, params)
     k2 = np.array(question.k2)
     return Truncation(question.k1, k2, over(whole[1:], whole[0]), bound, fields, gradient)
@@ -289,7 +291,8 @@ def summary(question, params, parts, most):
 
 
 def ask(k1, k2, bound, *steps):
-    """The Cuts. A group of the bound begins where a window does, and where a chunk does."""
+    """The Cuts; steps: T, and where there are chunks, those of one. A group of the bound begins
+    where a window does, and where a chunk does."""
     check_flag("bound", bound)
     known = is_array(k2) and not isinstance(k2, Tracer) and np.ndim(k2) == 1
     many = k2.tolist() if known else k2
@@ -299,7 +302,8 @@ def ask(k1, k2, bound, *steps):
     for k in many:
         k1, _ = check_reach(k1, k)
     found = tuple(sorted({int(k) for k in many}))
-    return Cuts(k1, found, math.gcd(k1, *found, *steps), bool(bound))
+    apart = -(-min(found[-1], steps[0]) // k1) + 1  # no window is longer than the sequence
+    return Cuts(k1, found, math.gcd(k1, *found, *steps), bool(bound), apart)
 
 
 def check_plain(cell):

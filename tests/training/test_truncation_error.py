@@ -112,16 +112,31 @@ def positive():
 
 def test_the_bound_is_sharp_and_a_smaller_one_would_be_violated(monkeypatch):
     ask = functools.partial(
-        jl.truncation_error, *positive(), k2=[1, 2, 4], cell=jl.ELMAN, k1=1, chunk=T
+        jl.truncation_error, *positive()[:3], k2=[1, 2, 4], cell=jl.ELMAN, k1=1, chunk=T
     )
+    ask = functools.partial(ask, dhs=positive()[3])
     found = ask()
     assert (found.error <= found.bound).all()
     assert (found.bound <= 1.02 * found.error).all()
+    for scale in (1e-200, 1e200):  # whose squares are 0 and infinite
+        scaled = ask(dhs=scale * jnp.ones((T, 1, 1)))
+        np.testing.assert_allclose(scaled.error, found.error)
+        np.testing.assert_allclose(scaled.bound, found.bound)
     right = sweep.reach
     monkeypatch.setattr(sweep, "reach", lambda *a: (0.9 * right(*a)[0], right(*a)[1]))
     in_one_program.clear_cache()
     assert not (found.error <= ask().bound).any()
     in_one_program.clear_cache()
+
+
+def test_no_step_at_all_and_a_window_far_longer_than_the_sequence():
+    params, state, xs, dhs = positive()
+    for n in (0, T):
+        found = jl.truncation_error(
+            params, state, xs[:n], dhs[:n], k2=[10**12], cell=jl.ELMAN, chunk=T
+        )
+        assert found.k2.tolist() == [10**12]
+        assert found.error.tolist() == found.bound.tolist() == [0]
 
 
 class Chunks:
