@@ -108,7 +108,7 @@ def monkeypatch(monkeypatch):
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """The first of all cells meets every case of a test at once; of a test that is marked `half`
-    every second one is slow. Of the others of `FIRST` every second case waits for the next tier:
+    every second one is slow. Of the others of `FIRST` two cases of three wait for the next tier:
     what is quick is slow, what is slow is `every`. Of the cells beyond them one case in `SHARE` is
     slow, and the rest is `every`. Which ones differs from cell to cell, so that together they meet
     all cases."""
@@ -133,7 +133,7 @@ def pytest_collection_modifyitems(items):
         number = seen.setdefault(rest, len(seen))
         name = next(filter(None, cell.values()))
         early = name in FIRST
-        if item.get_closest_marker("every") or (early and (number - others.index(name)) % 2 == 0):
+        if item.get_closest_marker("every") or (early and (number - others.index(name)) % 3 == 0):
             continue
         slow = bool(item.get_closest_marker("slow"))
         item.own_markers[:] = [mark for mark in item.own_markers if mark.name != "slow"]

@@ -21,6 +21,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.half
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_recurrent_dropout(cell, options):
@@ -46,6 +47,7 @@ def test_recurrent_dropout_is_what_the_paper_says():
     assert_close(got, jl.lstm(params._replace(U=params.U.at[2].set(0)), state, xs))
 
 
+@pytest.mark.half
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("cell", CELLS)

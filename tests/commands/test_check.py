@@ -70,6 +70,7 @@ def only(monkeypatch):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_the_lstm_passes_in_few_bits(dtype, only, capsys):
     assert only("lstm, all at once", "--dtype", dtype, "--seed", "3") == 0

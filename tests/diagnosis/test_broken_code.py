@@ -119,6 +119,7 @@ def test_a_function_is_asked_step_by_step(layout, where, monkeypatch):
         assert sentence.endswith("input gate")
 
 
+@pytest.mark.slow
 def test_unknown_mistakes_have_a_place():
     problem = random_problem(np.random.default_rng(9), "lstm", (5, 2, 3, 4), "cotangents")
     right = {k: x[0] for k, x in MUTANTS["lstm"].gradients(problem, [()]).items()}

@@ -186,6 +186,7 @@ assert time.process_time() - begin < 5
     subprocess.run([sys.executable, "-c", text], check=True)
 
 
+@pytest.mark.slow
 @over_cells
 def test_a_leaf_of_zeros_is_called_that_and_no_two_mistakes(cell):
     problem, right = right_of(cell)

@@ -108,6 +108,7 @@ def read(run, dhs):
     )
 
 
+@pytest.mark.slow
 def test_what_reads_a_run_compiles_once():
     """A run of other numbers is read by the same programs, and each is one program."""
     params, state, xs = LSTM

@@ -42,6 +42,7 @@ def quick(Config, tmp_path):
     return dataclasses.replace(Config.tiny(), results=str(tmp_path), run="a", skip_check=True)
 
 
+@pytest.mark.slow
 def test_digits(tmp_path):
     config = quick(digits.Config, tmp_path)
     summary = digits.run(config)["rows"]

@@ -116,6 +116,7 @@ def test_a_column_and_what_names_none(tmp_path):
 # A run ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_and_its_rows(tmp_path):
     """Three networks, one seed, of a column; and the rows of the table."""
     path = tmp_path / "file.csv"

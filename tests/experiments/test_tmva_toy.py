@@ -129,6 +129,7 @@ def test_the_command_checks_the_gradient_of_the_one_with_a_memory(tmp_path):
     assert {"lstm.U", "hidden.W", "state.h"} <= {line["leaf"] for line in lines}
 
 
+@pytest.mark.slow
 def test_a_run_and_its_rows(tmp_path):
     """Two networks, three others, one seed; the test events are standardised by the training's."""
     config = dataclasses.replace(

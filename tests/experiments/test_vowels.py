@@ -211,6 +211,7 @@ def test_without_data_and_package_the_command_says_so(capsys, monkeypatch):
     assert "pip install -e '.[evidence]'" in said
 
 
+@pytest.mark.slow
 def test_interrupted(tiny, monkeypatch, capsys):
     append = record.append_lines
 

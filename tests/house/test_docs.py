@@ -26,6 +26,7 @@ EXAMPLES = [
 CONSOLE = [(name, n) for name, text in DOCS.items() for n in range(len(blocks(text, "console")))]
 
 
+@pytest.mark.half
 @pytest.mark.parametrize(("name", "n"), EXAMPLES)
 def test_the_examples_run(name, n, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -106,7 +106,7 @@ BAD = {
     ),
     "unroll": (
         lambda: linen.RNN(linen.LSTMCell(H), unroll=0).init(KEY, xs),
-        "`unroll` must be an integer >= 1; got 0",
+        '`unroll` must be an integer >= 1 or "auto"; got 0',
     ),
     "lengths for no one": (
         lambda: linen.RNN(linen.LSTMCell(H)).init(KEY, xs, seq_lengths=jnp.asarray([1, 2, 3])),

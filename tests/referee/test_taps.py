@@ -54,6 +54,7 @@ def test_float32_is_judged_by_its_own_rounding():
 NO_DZ = {"mlstm", "min_gru", "min_lstm", "multiplicative_lstm", "fast_grnn", "scrn"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_names_without_a_table(name):
     """The gates of the record; blocks by number where the record has none. A delta that does not
@@ -314,6 +315,7 @@ EQUIVALENT = {
 }
 
 
+@pytest.mark.half
 @over_cells
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 def test_every_mutant_of_a_cell_is_rejected(name, dtype):

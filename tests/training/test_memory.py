@@ -59,6 +59,7 @@ def test_the_rows_are_what_the_compiler_says(needs, tight):
         assert row.fits == (row.total <= tight.budget)
 
 
+@pytest.mark.slow
 def test_fast_if_it_fits_and_frugal_if_not(needs, tight):
     assert needs[8] < needs["full"]
     assert tight.residuals == 8
