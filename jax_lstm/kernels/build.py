@@ -47,7 +47,7 @@ def load(source: Path) -> ctypes.CDLL:
         may write to it.
       OSError: the cache folder cannot be written.
     """
-    path = library(source)
+    path = shared_object(source)
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
@@ -57,7 +57,7 @@ def load(source: Path) -> ctypes.CDLL:
         ) from None
 
 
-def library(source: Path) -> Path:
+def shared_object(source: Path) -> Path:
     """Where the library of a source is; built there, by $CXX with $CXXFLAGS and FLAGS, if it is
     not there yet. Raises what `load` does."""
     cxx, more = compiler(), words("CXXFLAGS")

@@ -17,7 +17,7 @@ import numpy as np
 
 from jax_lstm.cells.lstm import LSTMState
 from jax_lstm.kernels import cpu
-from jax_lstm.kernels.build import compiler, library
+from jax_lstm.kernels.build import compiler, shared_object
 
 FLAGS = "-g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
 UNITS = (1, 8, 16, 35)  # less than a vector, one, and two and a part
@@ -67,7 +67,7 @@ def main():
         libraries.append(found)
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"CXXFLAGS": FLAGS, "XDG_CACHE_HOME": folder}
-        library(cpu.SOURCE)  # by a compiler that does not run under the sanitizers itself
+        shared_object(cpu.SOURCE)  # by a compiler that does not run under the sanitizers itself
         env = {"LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0"}
         command = [sys.executable, "-m", "jax_lstm.kernels.sanitize", INSIDE]
         return subprocess.run(command, env=os.environ | env, check=False).returncode

@@ -16,10 +16,9 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from jax_lstm.cells.lstm import LSTM, LSTMParams, LSTMState
-from jax_lstm.engine.functions import Residuals, SequenceFunction, Unroll
-from jax_lstm.engine.made import Made
-from jax_lstm.engine.programs import in_one_program
-from jax_lstm.engine.routes import by_hand, prepare_run
+from jax_lstm.engine.functions import SequenceFunction
+from jax_lstm.engine.made import partial
+from jax_lstm.engine.routes import bind, by_hand, run_cell
 from jax_lstm.notation import GATES
 from jax_lstm.sharding import vary_together
 from jax_lstm.training.devices import Device, check_devices
@@ -79,35 +78,19 @@ def over_units(
     """
     listed, devices = check_devices(devices)
 
-    def split(
-        params,
-        state,
-        xs,
-        *,
-        consts=None,
-        lengths=None,
-        mask=None,
-        resets=None,
-        reset_state=None,
-        reverse=False,
-        residuals: Residuals = "full",
-        unroll: Unroll = 1,
-    ):
-        flags = lengths, mask, resets, reset_state, reverse, residuals, unroll
-        plan, arrays = prepare_run(LSTM, params, state, xs, consts, *flags)
-        H = params.U.shape[0]
-        if H % len(devices):
-            raise ValueError(
-                f"`params`: H = {H} units cannot be split over {len(devices)} devices; H must be a "
-                "multiple of their number"
-            )
-        return in_one_program(on_units, (devices, plan), *arrays)
-
-    return Made(split, over_units, (), (("devices", listed),))
+    title = "The LSTM over a whole sequence, its hidden units over devices."
+    made = (over_units, (listed,), None)
+    return bind(run_cell, (LSTM, partial(on_units, devices)), "lstm_over_units", title, made)
 
 
 def on_units(devices, plan, params, consts, fresh, state, steps):
-    """The run, each device with its units of every gate."""
+    """The run, each device with its units of every gate: a route of `run_cell`."""
+    H = params.U.shape[0]
+    if H % len(devices):
+        raise ValueError(
+            f"`params`: H = {H} units cannot be split over {len(devices)} devices; H must be a "
+            "multiple of their number"
+        )
     automatic = (jax.sharding.AxisType.Auto,)
     units = lambda x: PartitionSpec(*[None] * (x.ndim - 1), AXIS)
     gates = len(GATES)

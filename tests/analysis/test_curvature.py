@@ -61,12 +61,14 @@ def test_where_lanczos_has_arrived_its_residual_says_so(dense):
     product, values = jax.vmap(dense.product)(early.vectors), np.asarray(early.values)
     flat = lambda t: np.concatenate([np.asarray(t["a"]).reshape(2, -1), np.asarray(t["b"])], 1)
     off = flat(product) - values[:, None] * flat(early.vectors)
+    # norms of differences of numbers up to 9: fifty roundings again
     np.testing.assert_allclose(np.linalg.norm(off, axis=1), early.residuals, atol=1e-13)
 
 
 def test_equal_eigenvalues_end_a_space_and_another_begins():
     like = np.zeros(5)
     found = jl.lanczos(lambda v: 2 * v, like, number=5)
+    # a product and a square root: some roundings of 2
     np.testing.assert_allclose(found.values, np.full(5, 2.0), rtol=1e-14)
 
 
@@ -96,6 +98,7 @@ def test_curvature_by_gate_of_a_hessian_and_of_gauss_newton():
         keep = ravel(block)[0] if block else np.ones(flat.size, bool)
         part = H[np.ix_(keep, keep)]
         values = np.linalg.eigvalsh(part)
+        # the bound of float64 in tests/tables.py
         np.testing.assert_allclose(found.values[k][0], values[np.argmax(abs(values))], rtol=1e-12)
         assert abs(found.trace[k] - np.trace(part)) < 5 * found.error[k]
     product = lambda v: jl.lstm_gauss_newton(params, state, xs, (v, None, None), loss)[1][0]
@@ -149,6 +152,7 @@ def test_exponents_of_linear_recurrences():
     short, long = (T * (exponents(normal, T) - np.log([3.0, 1, 0.3])) for T in (60, 600))
     np.testing.assert_allclose(long, short, rtol=1e-5)
     volume = np.log(abs(np.linalg.det(normal)))
+    # 60 logarithms, each with the rounding of a QR, and a determinant
     np.testing.assert_allclose(exponents(normal).sum(), volume, rtol=1e-13)
     assert np.isneginf(exponents(np.zeros((3, 3)))).all()
 
@@ -159,6 +163,7 @@ def test_an_exponent_of_a_scalar_map_is_the_mean_of_its_logarithms():
     run = jl.linearised_elman(params, state, xs)
     found = jl.lyapunov_exponents(run, 1)
     h = np.asarray(run.states.h)
+    # a mean of 400 logarithms, in another order
     np.testing.assert_allclose(found, np.log(1.8 * (1 - h**2)).mean(0), rtol=1e-13)
     rest = functools.reduce(lambda h, _: np.tanh(1.8 * h), range(400), 0.5)
     run = jl.linearised_elman(params, jl.ElmanState(jnp.full((2, 1), rest)), xs)
@@ -190,6 +195,7 @@ def test_chaos_has_the_exponent_it_is_known_for():
     state = jl.ElmanState(jnp.linspace(0.11, 0.83, B)[:, None])
     run = jl.make_linearised(LOGISTIC)(Logistic(jnp.array(4.0)), state, jnp.zeros((T, B, 1)))
     found, seen = np.asarray(jl.lyapunov_exponents(run)), np.asarray(run.seen.h)
+    # a mean of 2000 logarithms, in another order
     np.testing.assert_allclose(found, np.log(abs(4 - 8 * seen)).mean(0), rtol=1e-13)
     # ln 2 is the mean over all of an orbit; the four of 2000 steps are 1e-4 away
     np.testing.assert_allclose(found.mean(), np.log(2), atol=1e-3)

@@ -312,6 +312,7 @@ def compare_with_complex_steps(name, forward, fresh):
     flat = lambda ys: np.concatenate([np.asarray(x).reshape(-1) for x in (*ys[0], ys[1])])
     found = np.concatenate([np.asarray(x).reshape(-1) for x in found])
     scale = np.abs(found.imag / STEP).max()
+    # the bound of float64 in tests/tables.py, for numbers below 1 as well
     np.testing.assert_allclose(flat(ys), found.real, rtol=1e-12, atol=1e-12)
     # of the largest tangent: a small one is a difference of large ones
     np.testing.assert_allclose(flat(ys_dot) / scale, found.imag / STEP / scale, atol=1e-12)

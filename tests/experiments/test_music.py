@@ -56,6 +56,7 @@ def test_every_file_is_there_and_says_the_same(done):
     validations = record.read_lines(directory / "metrics.jsonl", kind="validation")
     best = min(validations, key=lambda line: line["nats"])
     assert summary["step"] == best["step"]
+    # a mean of float32 numbers, in float64 and in float32
     np.testing.assert_allclose(np.mean(summary["nats"]["validation"]), best["nats"], rtol=1e-6)
 
 

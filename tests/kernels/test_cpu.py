@@ -299,7 +299,7 @@ def test_a_compiler_that_is_no_program_is_named(tmp_path, monkeypatch):
     fake.chmod(0o700)
     monkeypatch.setenv("CXX", str(fake))
     with pytest.raises(RuntimeError, match=r"cannot be run at .*fake --version: "):
-        build.library(write_tiny(tmp_path))
+        build.shared_object(write_tiny(tmp_path))
 
 
 @compiled
@@ -310,23 +310,23 @@ def test_what_others_may_have_written_is_not_loaded(tmp_path, monkeypatch):
     folder.mkdir()
     folder.chmod(0o777)
     with pytest.raises(RuntimeError, match=r"jax_lstm is not loaded: .* its mode is 777"):
-        build.library(source)
+        build.shared_object(source)
     assert list(folder.iterdir()) == []
     folder.chmod(0o755)
     before = os.umask(0)
     try:
-        path = build.library(source)
+        path = build.shared_object(source)
     finally:
         os.umask(before)
     path.chmod(0o620)
     with pytest.raises(RuntimeError, match=r"\.so is not loaded: .* its mode is 620"):
-        build.library(source)
+        build.shared_object(source)
     path.chmod(0o600)
     with monkeypatch.context() as patch:
         (tmp_path / "file").touch()
         patch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
         with pytest.raises(NotADirectoryError) as error:
-            build.library(source)
+            build.shared_object(source)
         assert "XDG_CACHE_HOME may name another place" in error.value.__notes__[0]
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     monkeypatch.setattr(os, "stat", lambda path: SimpleNamespace(st_uid=54321, st_mode=0o600))
