@@ -4,7 +4,7 @@
     slowdown = median of r now / median of r then
 
 Slower means: against every one of A0 and G that both runs hold, the slowdown is beyond 1 +
-threshold, and by a bootstrap over rounds it is above 1 in 99 of 100 draws.
+threshold, and by a bootstrap over rounds it is above 1 in 99 of 100 draws. A case or pass that has no G is compared with A0 alone, and the table says so.
 """
 
 from typing import NamedTuple
@@ -50,6 +50,7 @@ def compare(old, new, threshold):
                     lowest = min(row[2] for row in found)
                     slower = least > 1 + threshold and lowest > 1
                     what = f"{case['size']} {case['variant']}, {name}, {kind}"
+                    base = base if len(found) > 1 else f"{base} alone"
                     rows.append(Row(what, base, least, low, slower if rounds >= FEWEST else None))
     return rows
 

@@ -19,7 +19,8 @@ import jax_lstm as jl
 from experiments.kit import timing
 from experiments.kit.errors import relative_error
 from experiments.kit.language_model import LanguageModelConfig, make_optimizer
-from experiments.speed.contestants import CONTESTANTS, OURS, Problem, problem
+from experiments.speed.contestants import CONTESTANTS, OURS
+from experiments.speed.problems import Problem, map_arrays, problem
 from experiments.speed.programs import Disagrees, gradient, name_leaves
 from jax_lstm.training.update import (
     AUTODIFF,
@@ -35,23 +36,22 @@ AGREE = 1e-4  # relative: the loss and the gradient's norm on the first step
 
 
 def parts(tiny):
-    """Functions Config -> (name, numbers), cheapest first; at sizes for a test if tiny."""
+    """name -> function of a Config to its numbers, cheapest first; at sizes for a test if tiny."""
     if tiny:
-        return [
-            lambda config: ("growth", growth(T=64, B=1, H=8)),
-            lambda config: ("rounding", rounding((8, 2, 4), seeds=2, scales=(1,))),
-            lambda config: (
-                "char_lm",
-                {"tiny": training(LanguageModelConfig.tiny(), config, who=("lstm", "F"))},
-            ),
-        ]
+        return {
+            "growth": lambda config: growth(T=64, B=1, H=8),
+            "rounding": lambda config: rounding((8, 2, 4), seeds=2, scales=(1,)),
+            "char_lm": lambda config: {
+                "tiny": training(LanguageModelConfig.tiny(), config, who=("lstm", "F"))
+            },
+        }
     sizes = {f"H = {H}": LanguageModelConfig(hidden=H) for H in (128, 256, 384)}
-    return [
-        lambda config: ("growth", growth(T=65536, B=1, H=64)),
-        lambda config: ("rounding", rounding((48, 6, 16), seeds=16)),
-        lambda config: ("char_lm", {name: training(c, config) for name, c in sizes.items()}),
-        lambda config: ("largest", largest(budget=2**30, T=1024, B=32, H=256)),
-    ]
+    return {
+        "growth": lambda config: growth(T=65536, B=1, H=64),
+        "rounding": lambda config: rounding((48, 6, 16), seeds=16),
+        "char_lm": lambda config: {name: training(c, config) for name, c in sizes.items()},
+        "largest": lambda config: largest(budget=2**30, T=1024, B=32, H=256),
+    }
 
 
 def single_layer(name, dtype, T, B, D, H):
@@ -208,7 +208,7 @@ def rounding(size, seeds, scales=(1, 4, 10)):
 def errors_of(routes, made):
     """log(ours / A0's), (norm or element, leaf)."""
     with jax.enable_x64(True):
-        wide = jax.tree.map(lambda x: np.asarray(x, np.float64), made)
+        wide = map_arrays(lambda x: np.asarray(x, np.float64), made)
         exact = name_leaves("gradient", routes[1](wide))
     found = []
     for route in routes:

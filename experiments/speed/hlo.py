@@ -20,14 +20,16 @@ class Counts(NamedTuple):
     products: int
 
 
-def count(hlo, size):
-    """Counts of a module's text, for size (T, B, D = H)."""
+def count(hlo, size, gates=4):
+    """Counts of a module's text, for size (T, B, D = H) and W (D, gates H)."""
     blocks = computations(hlo)
     inner = innermost_bodies(blocks)
     called = {name for body in inner for name in callees_of(body, blocks)}
     kernels = sum(operation(line) not in FREE for body in inner for line in blocks[body])
     return Counts(
-        kernels, weight_products(blocks, called, size), weight_products(blocks, blocks, size)
+        kernels,
+        weight_products(blocks, called, size, gates),
+        weight_products(blocks, blocks, size, gates),
     )
 
 
@@ -69,9 +71,9 @@ def innermost_bodies(blocks):
     return sorted(b for b in bodies if not (callees_of(b, blocks) & bodies) - {b})
 
 
-def weight_products(blocks, names, size):
-    """Products of a weight's shape in the computations of these names: (H, 4H) or (4H, H), also
+def weight_products(blocks, names, size, gates):
+    """Products of a weight's shape in the computations of these names: (H, M) or (M, H), also
     with an axis in front: small ones are added in parts, see `linear_bwd_weight`."""
-    _, _, H = size
-    shape = rf"\w+\[(?:\d+,)?({H},{4 * H}|{4 * H},{H})\]\S* (dot|custom-call)\("
+    H, M = size[2], gates * size[2]
+    shape = rf"\w+\[(?:\d+,)?({H},{M}|{M},{H})\]\S* (dot|custom-call)\("
     return sum(len(re.findall(shape, line)) for name in names for line in blocks[name])

@@ -14,6 +14,7 @@ WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # behind number
 WORDS = {
     "lstm": "ours",
     "frugal": "ours, frugal",
+    "log": "ours, log T",
     "kernel": "ours, in C++",
     "no-lengths": "ours, no lengths",
     "A0": "A0 plain scan",
@@ -30,12 +31,17 @@ WORDS = {
 
 
 def draw(directory):
-    """speed.png for the plain cases, speed_VARIANT.png for others; returns what was drawn."""
-    result = record.read_json(directory / "speed.json")
+    """Of a run's folder: speed.png for the plain cases, speed_VARIANT.png for others."""
+    return draw_file(directory / "speed.json")
+
+
+def draw_file(file):
+    """Pictures beside a result, of its name; returns what was drawn."""
+    result = record.read_json(file)
     drawn = []
     for variant in dict.fromkeys(case["variant"] for case in result["cases"]):
         cases = [case for case in result["cases"] if case["variant"] == variant]
-        path = directory / ("speed.png" if variant == "plain" else f"speed_{variant}.png")
+        path = file.with_name(f"{file.stem}{'' if variant == 'plain' else f'_{variant}'}.png")
         picture(path, cases, variant, result["environment"]["hardware"])
         drawn.append(path)
     return drawn
@@ -52,7 +58,7 @@ def picture(path, cases, variant, hardware):
         dpi=120,
     )
     title = "" if variant == "plain" else f" ({variant})"
-    figure.suptitle(f"Milliseconds of an LSTM{title} on {hardware}", fontsize=11)
+    figure.suptitle(f"Milliseconds of a recurrent layer{title} on {hardware}", fontsize=11)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, case in zip(axes, cases, strict=False):
         panel(axis, case)

@@ -14,16 +14,26 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.kit.errors import relative_error
-from experiments.speed import hlo
-from experiments.speed.contestants import CONTESTANTS, Absent, ours, valid_steps
-from experiments.speed.floor import products, products_forward
-from experiments.speed.peers_torch import threads, torch_lstm
+from experiments.speed import floor, hlo
+from experiments.speed.contestants import CONTESTANTS, ours, reason_to_miss, vdot
+from experiments.speed.peers_torch import threads, torch_layer
+from experiments.speed.problems import Absent, map_arrays, valid_steps
 
 # By norm, relative, for every output and every cotangent. float32 sums of T steps differ by order,
 # 16 bits by what each library keeps in them (c and the gates are float32 in ours).
 TOLERANCE = {"float64": 1e-10, "float32": 1e-4, "bfloat16": 1e-1}
 ACCELERATOR = 1e-2
-PASSES = ("gradient", "forward")
+# What is timed, and by whom: None is everybody. Forward mode keeps nothing, so frugal is not in it.
+PASSES = {
+    "gradient": None,
+    "forward": None,
+    "jvp": ("lstm", "A0", "A1"),
+    "grad_of_grad": ("lstm", "frugal", "A0", "A1"),
+    "eager": ("lstm", "A0", "A1"),
+}
+
+
+OUTPUTS = ("forward", "jvp")  # these answer with what goes up, the others with what comes back
 
 
 class Disagrees(Exception):
@@ -41,10 +51,10 @@ class Runner(NamedTuple):
     errors: dict | None
 
 
-def names_of(problem, devices=1):
+def names_of(lengths=False, devices=1):
     """Everybody who might take part, in the order of a round."""
     names = list(CONTESTANTS)
-    if problem.lengths is not None:
+    if lengths:
         names.insert(1, "no-lengths")
     if devices > 1:
         names += [f"{name} on {devices}" for name in ("lstm", "A0")]
@@ -62,58 +72,103 @@ def runners(name, problem, passes, answer, *, devices=1, budget=None, size=None)
       budget: bytes; a compiled program that needs more is absent.
       size: (T, B, H), for the counts.
     """
+    passes = [kind for kind in passes if PASSES[kind] is None or name in PASSES[kind]]
+    if why := reason_to_miss(name[0] if name[0] == "P" else name, problem) if passes else None:
+        raise Absent(why)
     if name[0] == "P":
-        made = torch_lstm(problem, int(name[1:]))
+        made = torch_layer(problem, int(name[1:])) if passes else {}
         found = {}
         for kind in passes:
             run, ours = made[kind]
             found[kind] = Runner(run, {}, None, compare(name, kind, ours(run()), answer, problem))
         return found
     if name == "G":
-        inputs = (problem.layers, problem.states, problem.xs, problem.dhs)
-        forwards = lambda *inputs: [hs for hs, _ in products_forward(*inputs)]
-        both = {"gradient": (products, inputs), "forward": (forwards, inputs[:3])}
-        return {kind: Runner(*compile_program(*both[kind], budget, size), None) for kind in passes}
+        return bare_products(problem, passes, budget, size)
     return jax_runners(name, problem, passes, answer, devices, budget, size)
+
+
+def bare_products(problem, passes, budget, size):
+    """G."""
+    inputs = (problem.layers, problem.states, problem.xs, problem.dhs)
+    forward_of, both_of = (
+        functools.partial(f, both_ways=problem.both_ways)
+        for f in (floor.products_forward, floor.products)
+    )
+    forwards = lambda *inputs: [hs for hs, _ in forward_of(*inputs)]
+    both = {"gradient": (both_of, inputs), "forward": (forwards, inputs[:3])}
+    gates = gates_of(problem)
+    return {
+        kind: Runner(*compile_program(*both[kind], budget, size, gates), None) for kind in passes
+    }
 
 
 def jax_runners(name, problem, passes, answer, devices, budget, size):
     base = name.removesuffix(f" on {devices}")
     build = ours("full", use_lengths=False) if base == "no-lengths" else CONTESTANTS[base]
     contestant = build(problem)
-    put = jax.tree.map(jnp.asarray, problem)
+    put = map_arrays(jnp.asarray, problem)
     args = jax.jit(contestant.to)(put.layers, put.states, put.xs)
     dhs = jnp.moveaxis(put.dhs, 0, contestant.time)
-    programs = {"gradient": gradient, "forward": forward}
-    inputs = {"gradient": (args, dhs, put.lengths), "forward": (args, put.lengths)}
+    dots = along(contestant, put) if {"jvp", "grad_of_grad"} & set(passes) else None
+    programs = {
+        "gradient": functools.partial(gradient, contestant.call),
+        "forward": contestant.call,
+        "jvp": contestant.jvp or functools.partial(tangent, contestant.call),
+        "grad_of_grad": contestant.hvp or functools.partial(hessian_product, contestant.call),
+    }
+    inputs = {
+        "gradient": (args, dhs, put.lengths),
+        "forward": (args, put.lengths),
+        "jvp": (args, dots, put.lengths),
+        "grad_of_grad": (args, dots, dhs, put.lengths),
+    }
     if base != name:
         programs, inputs = over_devices(contestant, devices, args, dhs)
     found = {}
     for kind in passes:
-        f = functools.partial(programs[kind], contestant.call)
-        run, facts, text = compile_program(f, inputs[kind], budget, size)
+        if kind == "eager":
+            f = functools.partial(programs["gradient"], *inputs["gradient"])
+            run, facts, text = lambda f=f: jax.block_until_ready(f()), {}, None
+        else:
+            run, facts, text = compile_program(
+                programs[kind], inputs[kind], budget, size, gates_of(problem)
+            )
         got = in_our_layout(kind, contestant, problem, run())
         found[kind] = Runner(run, facts, text, compare(name, kind, got, answer, problem))
     return found
 
 
+def gates_of(problem):
+    """The blocks of W: 4 of an LSTM."""
+    return problem.layers[0].W.shape[1] // problem.layers[0].W.shape[0]
+
+
+def along(contestant, problem):
+    """A direction in everything, drawn once for all, in the contestant's own layout."""
+    inputs = (problem.layers, problem.states, problem.xs)
+    rng = np.random.default_rng(1)
+    draw = lambda x: jnp.asarray(rng.normal(size=x.shape) / x.shape[-1] ** 0.5, x.dtype)
+    return jax.jit(lambda *pair: jax.jvp(contestant.to, *pair)[1])(inputs, jax.tree.map(draw, inputs))
+
+
 # Programs ---------------------------------------------------------------------------------------
-
-
-def forward(call, args, lengths):
-    return call(args, lengths)
 
 
 def gradient(call, args, dhs, lengths):
     """Of vdot(hs, dhs), in everything: parameters, states, xs. All of it comes out, so that
-    nothing of it can be left undone."""
+    nothing of it can be left undone. `eager` is the same, called a second time without a jit."""
+    return jax.grad(lambda args: vdot(call(args, lengths)[1], dhs))(args)
 
-    dtype = jnp.promote_types(dhs.dtype, jnp.float32)
 
-    def loss(args):
-        return jnp.vdot(call(args, lengths)[1], dhs, preferred_element_type=dtype)
+def tangent(call, args, dots, lengths):
+    """`jax.jvp` in everything: (what comes out, its tangent)."""
+    return jax.jvp(lambda args: call(args, lengths), (args,), (dots,))
 
-    return jax.grad(loss)(args)
+
+def hessian_product(call, args, dots, dhs, lengths):
+    """The Hessian of vdot(hs, dhs) times a direction, in everything, by JAX: forward over reverse,
+    which is the faster of its ways, so that it keeps one backward's numbers and no more."""
+    return jax.jvp(lambda args: gradient(call, args, dhs, lengths), (args,), (dots,))[1]
 
 
 def over_devices(contestant, n, args, dhs):
@@ -145,11 +200,12 @@ def over_devices(contestant, n, args, dhs):
         )
 
     args, (dhs,) = place(args, layout), place((dhs,), (steps,))
-    programs = {"gradient": sharded_gradient, "forward": sharded_forward}
+    of = lambda f: functools.partial(f, contestant.call)
+    programs = {"gradient": of(sharded_gradient), "forward": of(sharded_forward)}
     return programs, {"gradient": (args, dhs), "forward": (args,)}
 
 
-def compile_program(f, inputs, budget, size):
+def compile_program(f, inputs, budget, size, gates=4):
     """(function of no arguments, facts, optimised HLO). Traced, lowered and compiled anew: nothing
     is cached."""
     jax.clear_caches()
@@ -168,29 +224,41 @@ def compile_program(f, inputs, budget, size):
         if budget is not None and total > budget:
             raise Absent(f"needs {total / 2**20:,.0f} MiB, the budget is {budget / 2**20:,.0f} MiB")
     if size is not None and size[0] > 1:
-        facts |= hlo.count(program.as_text(), size)._asdict()
+        facts |= hlo.count(program.as_text(), size, gates)._asdict()
     return lambda: jax.block_until_ready(program(*inputs)), facts, program.as_text()
 
 
 # Answers ----------------------------------------------------------------------------------------
 
 
-def reference(problem):
-    """pass -> our own answer in float32 (float64 where the problem is), by name of the leaf."""
+def reference(problem, passes=("gradient", "forward")):
+    """pass -> its answer in float32 (float64 where the problem is), by name of the leaf: our own,
+    and A0's of what JAX can make of it by itself."""
     dtype = jnp.promote_types(problem.xs.dtype, jnp.float32)
-    wide = lambda tree: jax.tree.map(lambda x: x.astype(dtype), tree)
-    args = wide((problem.layers, problem.states, problem.xs))
-    call = ours("full")(problem).call
-    run = jax.jit(
-        lambda args, dhs, n: {"gradient": gradient(call, args, dhs, n), "forward": call(args, n)}
-    )
-    return jax.tree.map(np.asarray, run(args, wide(problem.dhs), problem.lengths))
+    wide = map_arrays(lambda x: x.astype(dtype) if x.dtype != jnp.int32 else x, problem)
+    args = (wide.layers, wide.states, wide.xs)
+    call, plain = ours("full")(wide).call, CONTESTANTS["A0"](wide)
+    own, dots = plain.to(*args), along(plain, wide)
+
+    def run(args, own, dots, dhs, n):
+        answers = {}
+        if {"gradient", "eager"} & set(passes):
+            answers["gradient"] = answers["eager"] = gradient(call, args, dhs, n)
+        if "forward" in passes:
+            answers["forward"] = call(args, n)
+        if "jvp" in passes:
+            answers["jvp"] = tangent(plain.call, own, dots, n)[1]
+        if "grad_of_grad" in passes:
+            answers["grad_of_grad"] = hessian_product(plain.call, own, dots, dhs, n)
+        return answers
+
+    return jax.tree.map(np.asarray, jax.jit(run)(args, own, dots, wide.dhs, problem.lengths))
 
 
 def in_our_layout(kind, contestant, problem, result):
     """A JAX contestant's answer as ours has it: a gradient by the transpose of `to`."""
-    if kind == "forward":
-        lasts, hs = result
+    if kind in OUTPUTS:
+        lasts, hs = result if kind == "forward" else result[1]
         return lasts, jnp.moveaxis(hs, contestant.time, 0)
     result = jax.tree.map(np.asarray, result)
     inputs = (problem.layers, problem.states, problem.xs)
@@ -215,17 +283,19 @@ def compare(name, kind, got, answer, problem):
 
 
 def name_leaves(kind, tree):
-    """Arrays by name: hs, h1, c1 of a forward; dW1, dU1, db1, dh1, dc1, dxs of a gradient."""
+    """Arrays by name: hs, h1, c1 of a forward; dW1, dU1, db1, dh1, dc1, dxs of a gradient. The
+    second of two directions has a 2, as a second layer has."""
     array = lambda x: np.asarray(x).astype(np.float64)
-    if kind == "forward":
+    d = "" if kind in OUTPUTS else "d"
+    if kind in OUTPUTS:
         lasts, hs = tree
         found = {"hs": array(hs)}
     else:
         layers, lasts, dxs = tree
         found = {"dxs": array(dxs)}
         for n, layer in enumerate(layers, 1):
-            found |= {f"d{k}{n}": array(x) for k, x in zip("WUb", layer, strict=True)}
-    d = "" if kind == "forward" else "d"
+            found |= {f"d{k}{n}": array(x) for k, x in layer._asdict().items()}
     for n, last in enumerate(lasts, 1):
-        found |= {f"{d}{k}{n}": array(x) for k, x in zip("hc", last, strict=True)}
+        names = getattr(last, "_fields", "hc"[: len(last)])
+        found |= {f"{d}{k}{n}": array(x) for k, x in zip(names, last, strict=True)}
     return found

@@ -33,7 +33,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import jax.numpy as jnp
 from tyro.conf import arg
 
 from experiments.kit import command, record, timing
@@ -48,32 +47,23 @@ from experiments.kit.config import (
     Positive,
 )
 from experiments.speed import compare as speed_compare
-from experiments.speed import end_to_end, environment, programs
+from experiments.speed import end_to_end, environment, pages, programs
 from experiments.speed import plots as speed_plots
 from experiments.speed import profile as speed_profile
 from experiments.speed import tables as speed_tables
-from experiments.speed.contestants import CONTESTANTS, OURS, Absent, problem
+from experiments.speed.cases import (
+    ALL,
+    SIZES,
+    VARIANTS,
+    add,
+    devices_of,
+    jobs_of,
+    product,
+    still_to_do,
+)
+from experiments.speed.contestants import CONTESTANTS, OURS
+from experiments.speed.problems import Absent, problem
 from experiments.speed.programs import PASSES, Disagrees
-
-SIZES = {
-    "S0": (12, 2, 8),  # the tests'
-    "S1": (128, 4, 32),
-    "S2": (256, 16, 128),
-    "S3": (256, 32, 256),
-    "S4": (128, 64, 512),
-    "S5": (4096, 8, 128),
-    "S6": (65536, 1, 64),
-    "N1": (1024, 16, 256),  # for a GPU
-    "N2": (1024, 32, 512),
-    "N3": (1024, 64, 1024),
-}
-VARIANTS = {
-    "plain": {},
-    "lengths": {"lengths": True},
-    "stack": {"layers": 2},
-    "bfloat16": {"dtype": jnp.bfloat16},
-}
-
 
 @dataclass(frozen=True)
 class Config(BaseConfig):
@@ -83,9 +73,13 @@ class Config(BaseConfig):
         str, arg(help="which (T, B, D=H): " + str(SIZES)[1:-1].replace("'", ""), metavar="S,...")
     ] = "S1,S2,S3,S4"
     variants: Annotated[str, arg(metavar="NAME,...")] = "plain"
-    """plain; lengths, half of them shorter; stack, two layers; bfloat16, and float32 otherwise"""
+    """plain; lengths, half of them shorter; stack, two layers; bidirectional; bfloat16, and float32
+    otherwise; or a cell: gru, peephole_lstm, mgu, ind_rnn"""
     passes: Annotated[str, arg(metavar="NAME,...")] = "gradient,forward"
-    """what is timed; gradient is forward and backward"""
+    """what is timed: gradient is forward and backward; jvp, a tangent in all inputs; grad_of_grad,
+    a product with the Hessian; eager, the second call of a gradient without jit"""
+    all: bool = False
+    """in place of sizes, variants and passes: all that docs/speed.md shows"""
     devices: Annotated[int, Bounds(low=1, below=65)] = 1
     """split the batch over so many host devices too: lstm and A0, plain"""
     rounds: Count = 20
@@ -100,8 +94,13 @@ class Config(BaseConfig):
     """also char_lm's training step, the longest T and largest B that fit, and rounding"""
     profile: bool = False
     """also trace ours and G, kernel by kernel: where the time goes beyond the products"""
+    add: OptionalFile = None
+    """run what this speed.json lacks, or has in too few rounds, and write it there; a new one if it
+    is not there yet"""
     table: OptionalFile = None
     """print the tables of this speed.json, run nothing"""
+    write: bool = False
+    """with --table: write README's table and those of docs/speed.md"""
     compare: OptionalFile = None
     """an older speed.json to be no slower than: runs its sizes, variants and passes with ours, A0
     and G, or with --table reads"""
@@ -122,50 +121,72 @@ class Config(BaseConfig):
 def run(config):
     """The experiment, from a Config to what is written."""
     old = read("--compare", config.compare)
+    if config.write and not config.table:
+        raise BadInput("--write", "goes with --table FILE.json")
     if config.table:
         new = read("--table", config.table)
-        print(speed_tables.everything(new))
+        print(f"wrote {pages.write(new)}" if config.write else speed_tables.everything(new))
         return conclude(new, old, config)
+    jobs, only = jobs_of(old) if old else asked_jobs(config), contestants_of(config)
     if old:
-        config = adopt_cases(old, config)
-    cases, only = cases_of(config)
+        only = only or [*OURS, *speed_compare.BASES]
+        if not jobs:
+            raise BadInput("--compare", f"{config.compare} holds no case")
     command.host_devices(config.devices)
-    directory = record.new_directory(config.results, "speed", config.run)
-    result = {
-        "config": dataclasses.asdict(config),
-        "environment": environment.environment(),
-        "peak": environment.peak((256,) if config.sizes == "S0" else (512, 1024, 2048)),
-        "cases": [],
-    }
-    print(f"{result['environment']}\nwriting {directory}")
-    with record.explain_interruption(directory):
+    path, result = begin(config)
+    print(f"{result['environment']}\nwriting {path}")
+    with record.explain_interruption(path.parent):
         try:
-            for size, variant in cases:
-                case = measure(size, variant, config, only)
-                result["cases"].append(case)
-                write(directory, result)
-                print(speed_tables.milliseconds(case))
+            for job in jobs:
+                for lacking, rounds in still_to_do(result, job, config.rounds, config.devices):
+                    case = measure(lacking, rounds, config, only)
+                    add(result, case)
+                    write(path, result)
+                    print(speed_tables.milliseconds(case))
             if config.end_to_end:
-                for part in end_to_end.parts(tiny=config.sizes == "S0"):
-                    name, numbers = part(config)
-                    result.setdefault("end_to_end", {})[name] = numbers
-                    write(directory, result)
+                found = result.setdefault("end_to_end", {})
+                for name, part in end_to_end.parts(tiny=config.sizes == "S0").items():
+                    if name not in found:
+                        found[name] = part(config)
+                        write(path, result)
         except Disagrees as error:
             raise Failed(str(error)) from None
-    for path in speed_plots.draw(directory):
-        print(f"drew {path}")
+    for picture in speed_plots.draw_file(path):
+        print(f"drew {picture}")
     print(speed_tables.everything(result))
     return conclude(result, old, config)
 
 
-def measure(size, variant, config, only):
+def begin(config):
+    """(where the result is written, what it holds already)."""
+    here = environment.environment()
+    if config.add and Path(config.add).exists():
+        result = read("--add", config.add)
+        if config.only:
+            raise BadInput("--only", "does not go with --add: everybody runs in every round")
+        for key, there in result["environment"].items():
+            if there != here.get(key):
+                raise BadInput("--add", f"{config.add} has {key} {there}; here it is {here[key]}")
+        return Path(config.add), result
+    path = Path(config.add) if config.add else None
+    if path is None:
+        path = record.new_directory(config.results, "speed", config.run) / "speed.json"
+    return path, {
+        "config": dataclasses.asdict(config),
+        "environment": here,
+        "peak": environment.peak((256,) if config.sizes == "S0" else (512, 1024, 2048)),
+        "cases": [],
+    }
+
+
+def measure(job, rounds, config, only):
     """One case: every contestant's facts, and its seconds round by round."""
+    size, variant, passes = job
     made = problem(SIZES[size], config.seed, **VARIANTS[variant])
-    n = config.devices if variant == "plain" else 1
-    passes = [kind for kind in PASSES if kind in config.passes.split(",")]
-    answer = programs.reference(made)
+    n = devices_of(variant, config.devices)
+    answer = programs.reference(made, passes)
     rows, absent, todo, traced = {}, {}, {}, {}
-    for name in programs.names_of(made, n):
+    for name in programs.names_of(made.lengths is not None, n):
         if only and not is_one_of(name, only):
             continue
         try:
@@ -181,7 +202,8 @@ def measure(size, variant, config, only):
         except Absent as why:
             absent[name] = str(why)
             continue
-        rows[name] = {}
+        if found:
+            rows[name] = {}
         for kind, runner in found.items():
             errors = {} if runner.errors is None else {"error": max(runner.errors.values())}
             rows[name][kind] = runner.facts | errors
@@ -191,7 +213,7 @@ def measure(size, variant, config, only):
                 traced[name] = (runner.run, runner.text)
     before = timing.load()
     for (name, kind), seconds in timing.interleave(
-        todo, config.rounds, config.budget, f"{size} {variant}"
+        todo, rounds, config.budget, f"{size} {variant}"
     ).items():
         rows[name][kind]["seconds"] = seconds
     profiles = {name: speed_profile.profile(*program) for name, program in traced.items()}
@@ -207,9 +229,9 @@ def measure(size, variant, config, only):
     } | ({"profiles": profiles} if profiles else {})
 
 
-def write(directory, result):
+def write(path, result):
     """As a whole, after every case: an interrupted run keeps what it has."""
-    record.write(directory / "speed.json", record.compact(result))
+    record.write(path, record.compact(result))
 
 
 def is_one_of(name, only):
@@ -227,14 +249,20 @@ def choose(flag, text, known):
     return names
 
 
-def cases_of(config):
-    """([(size, variant), ...], contestants or None)."""
+def asked_jobs(config):
+    """The Jobs of the options."""
+    if config.all:
+        return ALL
     sizes = choose("--sizes", config.sizes, SIZES)
     variants = choose("--variants", config.variants, VARIANTS)
-    choose("--passes", config.passes, PASSES)
+    passes = choose("--passes", config.passes, PASSES)
+    return product(sizes, variants, [kind for kind in PASSES if kind in passes])
+
+
+def contestants_of(config):
+    """The names of --only, or None."""
     known = [*CONTESTANTS, "no-lengths", "G", "P"]
-    only = config.only and choose("--only", config.only, known)
-    return [(size, variant) for variant in variants for size in sizes], only
+    return config.only and choose("--only", config.only, known)
 
 
 def read(flag, path):
@@ -247,22 +275,6 @@ def read(flag, path):
     except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
         raise BadInput(flag, f"{path} is not a result of this: {error!r}") from None
     return result
-
-
-def adopt_cases(old, config):
-    """The cases and passes that OLD holds, with ours and what they are compared with."""
-    cases = old["cases"]
-    if not cases:
-        raise BadInput("--compare", f"{config.compare} holds no case")
-    unique = lambda key: ",".join(dict.fromkeys(case[key] for case in cases))
-    kinds = {kind for case in cases for row in case["contestants"].values() for kind in row}
-    return dataclasses.replace(
-        config,
-        sizes=unique("size"),
-        variants=unique("variant"),
-        passes=",".join(kind for kind in PASSES if kind in kinds),
-        only=config.only or ",".join([*OURS, *speed_compare.BASES]),
-    )
 
 
 def conclude(new, old, config):

@@ -1,0 +1,131 @@
+"""Which cases a run has, what of them a file lacks yet, and how measured ones are added to it.
+
+Rounds are pairs: everybody ran once in each. So rounds are added to a case's pass only where the
+same contestants ran in it; where one is new, the pass is measured again as a whole.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from experiments.speed.programs import PASSES, names_of
+
+SIZES = {
+    "S0": (12, 2, 8),  # the tests'
+    "S1": (128, 4, 32),
+    "S2": (256, 16, 128),
+    "S3": (256, 32, 256),
+    "S4": (128, 64, 512),
+    "S5": (4096, 8, 128),
+    "S6": (65536, 1, 64),
+    "N1": (1024, 16, 256),  # for a GPU
+    "N2": (1024, 32, 512),
+    "N3": (1024, 64, 1024),
+}
+VARIANTS = {
+    "plain": {},
+    "lengths": {"lengths": True},
+    "stack": {"layers": 2},
+    "bidirectional": {"both_ways": True},
+    "bfloat16": {"dtype": jnp.bfloat16},
+    **{cell: {"cell": cell} for cell in ("gru", "peephole_lstm", "mgu", "ind_rnn")},
+}
+
+
+class Job(NamedTuple):
+    """Passes of a size and a variant, timed in the same rounds."""
+
+    size: str
+    variant: str
+    passes: tuple[str, ...]
+
+
+def product(sizes, variants, passes):
+    """Every size with every variant: a list of Jobs."""
+    return [Job(size, variant, tuple(passes)) for variant in variants for size in sizes]
+
+
+# All there is: the large sizes for the two passes that everybody has.
+BOTH, MORE = ("gradient", "forward"), ("jvp", "grad_of_grad", "eager")
+ALL = [
+    *product(("S1", "S2", "S3", "S4", "S5", "S6"), ("plain",), BOTH),
+    *product(("S1", "S2", "S3"), ("lengths", "stack", "bidirectional"), BOTH),
+    *product(("S1", "S2"), ("bfloat16",), BOTH),
+    *product(("S1", "S2", "S3"), ("gru", "peephole_lstm", "mgu", "ind_rnn"), BOTH),
+    *product(("S1", "S2", "S3"), ("plain",), MORE),
+    *product(("S2",), ("gru", "peephole_lstm", "mgu", "ind_rnn"), MORE),
+]
+
+
+def jobs_of(result):
+    """The Jobs that a result holds."""
+    found = []
+    for case in result["cases"]:
+        kinds = {kind for row in case["contestants"].values() for kind in row}
+        found.append(Job(case["size"], case["variant"], tuple(k for k in PASSES if k in kinds)))
+    return found
+
+
+def find(result, size, variant):
+    """The case of a result, or None."""
+    same = [c for c in result["cases"] if (c["size"], c["variant"]) == (size, variant)]
+    return same[0] if same else None
+
+
+def still_to_do(result, job, rounds, devices=1):
+    """[(Job, rounds), ...]: the passes of this job that the result lacks or has in fewer rounds."""
+    case = find(result, job.size, job.variant)
+    names = names_of("lengths" in VARIANTS[job.variant], devices_of(job.variant, devices))
+    todo = {}
+    for kind in job.passes:
+        if lacking := rounds - rounds_of(case, kind, names):
+            todo.setdefault(max(lacking, 0), []).append(kind)
+    return [(job._replace(passes=tuple(kinds)), n) for n, kinds in todo.items() if n]
+
+
+def devices_of(variant, devices):
+    """The batch is split in the plain variant alone."""
+    return devices if variant == "plain" else 1
+
+
+def rounds_of(case, kind, names):
+    """In how many rounds all of these ran this pass; those that are absent count as there."""
+    if case is None:
+        return 0
+    rows, absent = seconds_of(case, kind), case["absent"]
+    wanted = [name for name in names if PASSES[kind] is None or name in PASSES[kind]]
+    if any(name not in rows and name not in absent for name in wanted):
+        return 0
+    return min(map(len, rows.values()), default=0)
+
+
+def seconds_of(case, kind):
+    """name -> seconds of this pass."""
+    return {
+        name: row[kind]["seconds"]
+        for name, row in case["contestants"].items()
+        if "seconds" in row.get(kind, {})
+    }
+
+
+def add(result, case):
+    """The result with a case that was measured: a new one, or more passes or rounds of an old one."""
+    old = find(result, case["size"], case["variant"])
+    if old is None:
+        result["cases"].append(case)
+        return
+    rows = old["contestants"]
+    for kind in {kind for row in case["contestants"].values() for kind in row}:
+        before, now = seconds_of(old, kind), seconds_of(case, kind)
+        if before.keys() != now.keys():
+            before = {}
+            for row in rows.values():
+                row.pop(kind, None)
+        for name, row in case["contestants"].items():
+            if kind in row:
+                row[kind]["seconds"] = [*before.get(name, []), *now[name]]
+                rows.setdefault(name, {})[kind] = row[kind]
+    old["absent"] |= case["absent"]
+    old["load"] = [*old.get("load", []), *case["load"]]
+    if "profiles" in case:
+        old["profiles"] = case["profiles"]
