@@ -109,7 +109,7 @@ def seconds_of(case, kind):
 
 
 def add(result, case):
-    """The result with a case that was measured: a new one, or more passes or rounds of an old one."""
+    """Put a measured case into the result: a new one, or more passes or rounds of an old one."""
     old = find(result, case["size"], case["variant"])
     if old is None:
         result["cases"].append(case)

@@ -4,7 +4,8 @@
     slowdown = median of r now / median of r then
 
 Slower means: against every one of A0 and G that both runs hold, the slowdown is beyond 1 +
-threshold, and by a bootstrap over rounds it is above 1 in 99 of 100 draws. A case or pass that has no G is compared with A0 alone, and the table says so.
+threshold, and by a bootstrap over rounds it is above 1 in 99 of 100 draws. What has
+no G is compared with A0 alone, and the table says so.
 """
 
 from typing import NamedTuple

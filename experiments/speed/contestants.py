@@ -8,8 +8,8 @@
     F, K, E, S, C   libraries, see libraries.py
     FR   F with our RNN and cell in flax's place        FC  F with our cell in flax's loop
 
-(G, the bare products, is in floor.py.) Everybody gives `reason_to_miss` a chance: who has no such
-cell, or is not called in two directions, is absent with the reason.
+(G, the bare products, is in floor.py, P in peers_torch.py.) `reason_to_miss` says who has no such
+cell, and who is not called in two directions.
 """
 
 import functools
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 import jax_lstm as jl
+from experiments.speed import floor
 from experiments.speed.libraries import cudnn, equinox, flax_rnn, haiku, keras
 from experiments.speed.problems import Absent, Contestant, walk
 from jax_lstm.interop import linen
@@ -64,7 +65,9 @@ def our_jvp(problem):
 
         pieces = zip(*args[:2], *dots[:2], strict=True)
         pairs, hs_pair = walk(problem.both_ways, one, pieces, (args[2], dots[2]))
-        return tuple((lasts, hs) for lasts, hs in zip(zip(*pairs, strict=True), hs_pair, strict=True))
+        return tuple(
+            (lasts, hs) for lasts, hs in zip(zip(*pairs, strict=True), hs_pair, strict=True)
+        )
 
     return jvp
 
@@ -197,13 +200,15 @@ def reason_to_miss(name, problem):
         return "called in one direction only"
     if cell == "lstm" or name in ANY_CELL or (cell == "gru" and name in ("F", "P")):
         return None
+    if name == "G":
+        return None if cell in floor.CELLS else "the cell's products are not x W and h U"
     if name == "kernel":
         return "the loops in C++ are the LSTM's"
     if name in ("A1", "A2"):
         return "written for the LSTM alone; A0 is the cell's plain twin"
     if name == "F" and cell == "mgu":
         return "flax's MGUCell resets after the product, ours before it"
-    return f"is called as an LSTM{' or a GRU' if name in 'FP' else ''} only"
+    return "no such layer" if name in ("F", "P") else "called as an LSTM only"
 
 
 CONTESTANTS = {

@@ -50,9 +50,7 @@ def flax_rnn(problem, house=nn, loop=nn):
 
     def one_way():
         cell = nn.GRUCell if is_gru else house.OptimizedLSTMCell
-        return loop.RNN(
-            cell(H, dtype=dtype, param_dtype=dtype), time_major=True, return_carry=True
-        )
+        return loop.RNN(cell(H, dtype=dtype, param_dtype=dtype), time_major=True, return_carry=True)
 
     def to(layers, states, xs):
         trees = [{"cell": (flax_gru if is_gru else flax_lstm)(layer, H)} for layer in layers]

@@ -148,7 +148,9 @@ def along(contestant, problem):
     inputs = (problem.layers, problem.states, problem.xs)
     rng = np.random.default_rng(1)
     draw = lambda x: jnp.asarray(rng.normal(size=x.shape) / x.shape[-1] ** 0.5, x.dtype)
-    return jax.jit(lambda *pair: jax.jvp(contestant.to, *pair)[1])(inputs, jax.tree.map(draw, inputs))
+    return jax.jit(lambda *pair: jax.jvp(contestant.to, *pair)[1])(
+        inputs, jax.tree.map(draw, inputs)
+    )
 
 
 # Programs ---------------------------------------------------------------------------------------

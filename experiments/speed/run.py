@@ -65,6 +65,7 @@ from experiments.speed.contestants import CONTESTANTS, OURS
 from experiments.speed.problems import Absent, problem
 from experiments.speed.programs import PASSES, Disagrees
 
+
 @dataclass(frozen=True)
 class Config(BaseConfig):
     """The options of speed."""

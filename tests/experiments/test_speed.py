@@ -8,7 +8,7 @@ import pytest
 
 import jax_lstm as jl
 from experiments.kit import record
-from experiments.speed import contestants, end_to_end, programs
+from experiments.speed import cases, end_to_end, problems, programs
 from experiments.speed import run as speed
 from experiments.speed import tables as speed_tables
 from tests.experiments.speed_results import case
@@ -48,9 +48,9 @@ def test_compare_runs_what_the_old_file_holds(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(speed, "measure", lambda *args: seen.append(args) or case("S0"))
     assert speed.main(["--compare", str(old), "--results", str(tmp_path)]) == 1  # nothing measured
-    ((size, variant, config, only),) = seen
-    assert (size, variant, config.passes) == ("S0", "plain", "gradient,forward")
-    assert only == ["lstm", "frugal", "kernel", "A0", "G"]
+    ((job, rounds, _, only),) = seen
+    assert (*job, rounds) == ("S0", "plain", ("gradient", "forward"), 20)
+    assert only == ["lstm", "frugal", "log", "kernel", "A0", "G"]
 
 
 def test_an_interrupted_run_keeps_what_it_has(tmp_path, monkeypatch, capsys):
@@ -71,23 +71,83 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path, monkeypatch, capsys):
     assert "| S0 (12, 2, 8) | 2 | 1000.00 |" in capsys.readouterr().out
 
 
+def test_a_run_goes_on_in_its_file_until_all_have_their_rounds(tmp_path, monkeypatch, capsys):
+    """Interrupted after the first of two cases; then asked again, with another pass and rounds."""
+    seen = []
+    names = ["lstm", "A0"]
+    monkeypatch.setattr(cases, "names_of", lambda *_: names)
+
+    def measure(job, rounds, config, only):
+        seen.append((*job, rounds))
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        rows = {n: {kind: {"seconds": [1.0] * rounds} for kind in job.passes} for n in names}
+        return case(job.size, job.variant) | {"contestants": rows, "load": [0, 0]}
+
+    monkeypatch.setattr(speed, "measure", measure)
+    path = tmp_path / "all.json"
+    argv = ["--sizes", "S0", "--variants", "plain,gru", "--add", str(path), "--rounds"]
+    assert speed.main([*argv, "3"]) == 130
+    assert speed.main([*argv, "3"]) == 0
+    both = ("gradient", "forward")
+    assert seen == [("S0", v, both, 3) for v in ("plain", "gru", "gru")]
+    assert speed.main([*argv, "5", "--passes", "gradient,eager"]) == 0
+    assert seen[3:] == [
+        (*("S0", variant), passes, rounds)
+        for variant in ("plain", "gru")
+        for passes, rounds in ((("gradient",), 2), (("eager",), 5))
+    ]
+    for found in record.read_json(path)["cases"]:
+        for row in found["contestants"].values():
+            assert {k: len(v["seconds"]) for k, v in row.items()} == {
+                "gradient": 5,
+                "forward": 3,
+                "eager": 5,
+            }
+    names.append("F")  # somebody new: no round of the old ones can be paired with his
+    assert speed.main([*argv, "3", "--passes", "forward"]) == 0
+    assert seen[7:] == [("S0", v, ("forward",), 3) for v in ("plain", "gru")]
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        speed.main([*argv, "3", "--only", "lstm"])
+    assert "argument --only: does not go with --add" in capsys.readouterr().err
+    other = record.read_json(path)
+    other["environment"]["hardware"] = "another"
+    path.write_text(json.dumps(other))
+    with pytest.raises(SystemExit):
+        speed.main([*argv, "3"])
+    assert "has hardware another; here it is" in capsys.readouterr().err
+
+
+def test_all_there_is_names_every_variant_and_pass():
+    assert {job.variant for job in cases.ALL} == set(cases.VARIANTS)
+    assert {kind for job in cases.ALL for kind in job.passes} == set(programs.PASSES)
+    sizes = [job.size for job in cases.ALL if job.variant == "plain" and "forward" in job.passes]
+    assert sizes == ["S1", "S2", "S3", "S4", "S5", "S6"]
+
+
 @pytest.mark.parametrize(
     ("argv", "complaint"),
     [
         ("--sizes S1,S9", "argument --sizes: knows S0, S1, S2, S3, S4, S5, S6, N1, N2, N3; got S9"),
         (
             "--variants plain,deep",
-            "argument --variants: knows plain, lengths, stack, bfloat16; got",
+            "argument --variants: knows plain, lengths, stack, bidirectional, bfloat16, gru, ",
         ),
-        ("--passes backward", "argument --passes: knows gradient, forward; got backward"),
+        (
+            "--passes back",
+            "argument --passes: knows gradient, forward, jvp, grad_of_grad, eager; got",
+        ),
         (
             "--only lstm,Q",
-            "argument --only: knows lstm, frugal, kernel, A0, A1, A2, F, FR, FC, K, ",
+            "argument --only: knows lstm, frugal, log, kernel, A0, A1, A2, F, FR, FC, K, ",
         ),
         ("--rounds 0", "argument --rounds: must be >= 1; got 0"),
         ("--memory 0", "argument --memory: must be > 0; got 0.0"),
         ("--devices 64", "argument --devices: "),
         ("--table {0}/none.json", "argument --table: {0}/none.json is not a result of this: "),
+        ("--write", "argument --write: goes with --table FILE.json"),
+        ("--add {0}/list.json", "argument --add: {0}/list.json is not a result of this: "),
         ("--compare {0}/list.json", "argument --compare: {0}/list.json is not a result of this: "),
         ("--compare {0}/empty.json", "argument --compare: {0}/empty.json holds no case"),
         ("--quick --tiny", "--quick and --tiny are not allowed together"),
@@ -127,8 +187,8 @@ def test_a_profile_of_a_run(tmp_path):
 @pytest.mark.slow
 def test_the_job_is_the_same_along_every_route(tmp_path):
     """All updates give one loss and gradient norm, or it is an error; then they are timed."""
-    for part in end_to_end.parts(tiny=True):
-        name, numbers = part(speed.Config.tiny())
+    for name, part in end_to_end.parts(tiny=True).items():
+        numbers = part(speed.Config.tiny())
         if name == "char_lm":
             routes = numbers["tiny"]["routes"]
             assert list(routes) == ["lstm", "F"]
@@ -164,7 +224,7 @@ def test_what_fits_is_asked_of_the_same_sequences(monkeypatch):
         return jl.MemoryPlan(residuals[0], 0, 0, "", (row,), budget)
 
     monkeypatch.setattr(jl, "memory_plan", plan)
-    cheap = contestants.problem((5, 2, 4)).layers[0]
+    cheap = problems.problem((5, 2, 4)).layers[0]
     monkeypatch.setattr(jl, "init_lstm", lambda *_, dtype: cheap)
     made = end_to_end.largest(1000, T=5, B=2, H=4, who=("lstm", "frugal", "F"))
     assert made["losses"]["h_T alone"]["F"] == {"T": 6, "B": 7}

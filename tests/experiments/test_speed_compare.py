@@ -32,6 +32,21 @@ def test_a_faster_baseline_is_not_our_slowdown():
     assert flags(noisy(0), noisy(1, A0=0.7)) == []
 
 
+def test_what_has_no_g_is_compared_with_a0_alone():
+    """A new pass of a cell, say: it is flagged all the same, and the table says against whom."""
+    old, new = noisy(0), noisy(1, ours=1.4)
+    for result in (old, new):
+        for case in result["cases"]:
+            case["variant"] = "mgu"
+            del case["contestants"]["G"]
+            for row in case["contestants"].values():
+                row["jvp"] = row["forward"]
+    rows = speed_compare.compare(old, new, 0.1)
+    assert len(rows) == 12  # two sizes, two modes, three passes
+    assert all(row.slower and row.base == "A0 alone" for row in rows)
+    assert "| S1 mgu, lstm, jvp | A0 alone |" in speed_compare.table(rows, 0.1)
+
+
 def test_too_few_rounds_are_no_evidence():
     rows = speed_compare.compare(noisy(0), noisy(1, ours=2.0, rounds=4), 0.1)
     assert [row.slower for row in rows] == [None] * 8

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import pytest
 
 from experiments.kit import timing
-from experiments.speed import contestants, floor, hlo, programs
+from experiments.speed import contestants, floor, hlo, libraries, problems, programs
 from experiments.speed import profile as speed_profile
 from tests.tables import relaxed
 
 SIZE = (5, 2, 4)  # T, B, D = H
+MORE = ("jvp", "grad_of_grad", "eager")
 
 
 @pytest.fixture(autouse=True)
@@ -23,26 +24,28 @@ def standard_promotion():
 
 
 @functools.cache
-def ask(dtype, lengths, layers):
-    """A problem, and our own answer to it."""
-    made = contestants.problem(SIZE, dtype=dtype, lengths=lengths, layers=layers)
-    return made, programs.reference(made)
+def ask(dtype, passes, **options):
+    """A problem, and the answers to it."""
+    made = problems.problem(SIZE, dtype=dtype, **options)
+    return made, programs.reference(made, passes)
 
 
-def error(name, kind="gradient", *, devices=1, dtype=jnp.float64, lengths=False, layers=1):
-    made, answer = ask(dtype, lengths, layers)
+def error(name, kind="gradient", *, devices=1, dtype=jnp.float64, **options):
+    made, answer = ask(dtype, MORE if kind in MORE else ("gradient", "forward"), **options)
     runner = programs.runners(name, made, [kind], answer, devices=devices, size=SIZE)[kind]
     return max(runner.errors.values())
 
 
 @pytest.mark.half
-@pytest.mark.parametrize("name", ["frugal", "A0", "A1", "A2", "F", "FR", "FC", "K", "E", "S", "P1"])
+@pytest.mark.parametrize(
+    "name", ["frugal", "log", "A0", "A1", "A2", "F", "FR", "FC", "K", "E", "S", "P1"]
+)
 def test_every_gradient_is_the_same(name):
     """Every cotangent, in float64 to 1e-13; Keras computes in float32 all the same."""
     dtype, bound = (jnp.float32, 1e-6) if name == "S" else (jnp.float64, 1e-13)
     try:
         assert error(name, dtype=dtype) < bound
-    except contestants.Absent as why:
+    except problems.Absent as why:
         pytest.skip(str(why))
 
 
@@ -60,7 +63,7 @@ def test_every_forward_is_the_same_with_lengths_and_in_stacks(name, options):
     try:
         dtype, bound = (jnp.float32, 1e-6) if name == "S" else (jnp.float64, 1e-13)
         assert error(name, "forward", dtype=dtype, **options) < bound
-    except contestants.Absent as why:
+    except problems.Absent as why:
         pytest.skip(str(why))
 
 
@@ -72,8 +75,49 @@ def test_every_forward_is_the_same_with_lengths_and_in_stacks(name, options):
 def test_gradients_with_lengths_and_in_stacks(name, options):
     try:
         assert error(name, **options) < 1e-13
-    except contestants.Absent as why:
+    except problems.Absent as why:
         pytest.skip(str(why))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {"both_ways": True}) for name in ("kernel", "A1", "F", "P1")),
+        *((name, {"cell": "gru"}) for name in ("A0", "F", "P1")),
+        *(("A0", {"cell": cell}) for cell in ("peephole_lstm", "mgu", "ind_rnn")),
+    ],
+    ids=str,
+)
+def test_gradients_both_ways_and_of_other_cells(name, options):
+    try:
+        assert error(name, **options) < 1e-13
+    except problems.Absent as why:
+        pytest.skip(str(why))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("A1", {}), ("lstm", {}), ("lstm", {"both_ways": True}), ("lstm", {"cell": "mgu"})],
+    ids=str,
+)
+def test_tangents_products_with_the_hessian_and_eager_gradients_are_the_same(name, options):
+    """The first two are held to A0's, the last to our compiled gradient."""
+    assert all(error(name, kind, **options) < 1e-13 for kind in MORE)
+
+
+def test_who_has_no_such_cell_or_direction_says_why():
+    reason = lambda name, **options: contestants.reason_to_miss(
+        name, problems.problem(SIZE, **options)
+    )
+    everybody = [*contestants.CONTESTANTS, "G", "P"]
+    assert not any(reason(name) for name in everybody)
+    of_a_gru = [name for name in everybody if not reason(name, cell="gru")]
+    assert of_a_gru == ["lstm", "frugal", "log", "A0", "F", "G", "P"]
+    assert reason("F", cell="mgu") == "flax's MGUCell resets after the product, ours before it"
+    assert reason("G", cell="ind_rnn") == "the cell's products are not x W and h U"
+    assert reason("K", both_ways=True) == "called in one direction only"
+    with pytest.raises(problems.Absent, match="no such layer"):
+        programs.runners("P1", problems.problem(SIZE, cell="mgu"), ["gradient"], None)
 
 
 @pytest.mark.parametrize("name", ["lstm on 2", "A0 on 2"])
@@ -89,7 +133,7 @@ def test_one_that_computes_something_else_is_an_error(monkeypatch):
     """A forget gate without its bias, in one library."""
 
     def forgetful(problem):
-        good = contestants.flax_rnn(problem)
+        good = libraries.flax_rnn(problem)
 
         def call(args, lengths):
             trees, *rest = args
@@ -106,8 +150,8 @@ def test_one_that_computes_something_else_is_an_error(monkeypatch):
 
 
 def test_what_does_not_fit_is_left_out_with_a_reason():
-    made = contestants.problem(SIZE)
-    with pytest.raises(contestants.Absent, match="MiB, the budget is 0 MiB"):
+    made = problems.problem(SIZE)
+    with pytest.raises(problems.Absent, match="MiB, the budget is 0 MiB"):
         programs.runners("G", made, ["gradient"], None, budget=1000)
 
 
@@ -120,7 +164,7 @@ def test_the_floor_holds_every_product(monkeypatch, layers, steps):
     stand in a loop over steps. In one segment, and in three."""
     T, B, H = 48, 3, 8
     monkeypatch.setattr(floor, "SEGMENT_BYTES", 1 if steps < T else 2**20)
-    made = contestants.problem((T, B, H), layers=layers)
+    made = problems.problem((T, B, H), layers=layers)
     inputs = (made.layers, made.states, made.xs, made.dhs)
 
     def shapes(blocks, names):

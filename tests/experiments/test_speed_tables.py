@@ -2,7 +2,10 @@
 
 import copy
 
+import pytest
+
 from experiments.kit import record
+from experiments.speed import goals, pages
 from experiments.speed import plots as speed_plots
 from experiments.speed import tables as speed_tables
 from tests.experiments.speed_results import case, plant
@@ -68,22 +71,22 @@ def test_what_was_wanted_beside_what_was_reached():
             },
         },
     }
-    goals = {}
-    for text in speed_tables.goals(result).splitlines()[2:]:
+    found = {}
+    for text in goals.table(result).splitlines()[2:]:
         number, _, _, _, reached, met = (cell.strip() for cell in text[1:-1].split("|"))
-        goals.setdefault(number, []).append((reached, met))
-    assert goals["2"] == [("S1 0.17, S2 0.80, S3 0.50", "no")]
+        found.setdefault(number, []).append((reached, met))
+    assert found["2"] == [("S1 0.17, S2 0.80, S3 0.50", "no")]
     # (0.25 x 1.2 x 0.75)^(1/3) = 0.608, within 0.70, but one is above 1
-    assert goals["1"] == [("**0.61** = mean of S1 0.25, S2 1.20, S3 0.75", "no")]
-    assert goals["7"] == [("S3 0.50", "yes")]
-    assert goals["8"] == [("S3 0.25", "yes")]
-    assert goals["10"] == [("S6 2.10", "yes")]
-    assert goals["11"] == [("S1 0.25, S2 0.25, S3 0.25", "yes")]
-    assert goals["13"] == [("S3 0.50", "yes")]
-    assert goals["14"] == [("x1 norm 0.90, x1 element 1.30", "no")]
-    assert goals["15"] == [("H 2.00", "yes"), ("H 4.00", "yes")]
-    assert goals["16"] == [("T, all h, frugal 4.00", "yes"), ("T, all h, frugal 2.00", "yes")]
-    assert list(goals)[:2] == ["2", "1"]
+    assert found["1"] == [("**0.61** = mean of S1 0.25, S2 1.20, S3 0.75", "no")]
+    assert found["7"] == [("S3 0.50", "yes")]
+    assert found["8"] == [("S3 0.25", "yes")]
+    assert found["10"] == [("S6 2.10", "yes")]
+    assert found["11"] == [("S1 0.25, S2 0.25, S3 0.25", "yes")]
+    assert found["13"] == [("S3 0.50", "yes")]
+    assert found["14"] == [("x1 norm 0.90, x1 element 1.30", "no")]
+    assert found["15"] == [("H 2.00", "yes"), ("H 4.00", "yes")]
+    assert found["16"] == [("T, all h, frugal 4.00", "yes"), ("T, all h, frugal 2.00", "yes")]
+    assert list(found)[:2] == ["2", "1"]
     jobs = speed_tables.everything(result)
     assert "| H | 8 | 4 | 16 |" in jobs  # T x B = 12 characters in medians of 1.5, 3, 0.75 seconds
     assert "| largest T at B 3, all h | 4 | 8 | 4 | 2 |" in jobs
@@ -95,7 +98,7 @@ def test_what_no_program_could_reach_is_said():
     result = plant()
     result["peak"] /= 3
     met = {}
-    for text in speed_tables.goals(result).splitlines()[2:]:
+    for text in goals.table(result).splitlines()[2:]:
         number, *_, cell = (cell.strip() for cell in text[1:-1].split("|"))
         met.setdefault(number, cell)
     assert met["2"] == "yes; S3: beyond the fastest product seen"
@@ -110,3 +113,39 @@ def test_pictures(tmp_path):
     assert [path.name for path in drawn] == ["speed.png", "speed_stack.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
     assert "K did not run (why): S1 stack" in speed_tables.everything(result)
+
+
+def test_variants_and_more_passes_stand_in_tables_of_their_own():
+    """By hand: 2 / 4, 3 / 4 in the variant; 1 / 2 and 3 / 1 of the tangents."""
+    result = plant()
+    assert speed_tables.variants(result) == speed_tables.more_passes(result) == ""
+    cell = case("S2", "gru", lstm=([2.0, 3.0], [1.0], {}), A0=([4.0, 4.0], [1.0], {}))
+    for name, seconds in (("lstm", [1.0, 1.0]), ("A0", [2.0, 2.0])):
+        cell["contestants"][name]["jvp"] = {"seconds": seconds}
+    result["cases"].append(cell)
+    assert speed_tables.variants(result).splitlines()[2:] == [
+        "| gru | S2 (256, 16, 128) | 2 | 2000.00 | 0.62 (0.50) |  |  |  |  |  |  |"
+    ]
+    assert speed_tables.more_passes(result).splitlines()[2:] == [
+        "| jvp, gru | S2 (256, 16, 128) | 2 | 1000.00 | 0.50 (0.50) |  |  |"
+    ]
+
+
+def test_pages_get_what_a_result_says_and_nothing_else_of_them_changes():
+    result = plant()
+    result["environment"] |= {"versions": {"jax": "1"}, "slug": "by_hand"}
+    names = ("run", "tables", "variants", "passes", "gaps", "goals")
+    page = "Before.\n" + "".join(f"<!-- {n} -->\nold\n<!-- end -->\nkept {n}\n" for n in names)
+    text = pages.with_result("docs/speed.md", page, result)
+    assert "old" not in text
+    assert all(f"\nkept {name}\n" in text for name in names)
+    assert speed_tables.tables(result) in text
+    assert "Fewer than 20 rounds: S3 plain: 3 of gradient, 3 of forward." in text
+    assert "Not in the run are the variants lengths, stack, bidirectional," in text
+    assert pages.with_result("docs/speed.md", text, result) == text
+    share = "0.10 to 0.20 of the time of `jax.grad`\n<!-- speed -->\n-\n<!-- end -->\n"
+    text = pages.with_result("README.md", share, result)
+    assert text.startswith("0.75 to 0.75 of the time of `jax.grad`")
+    assert "slower than torch in 0 of 1 rows and need more memory than `jax.grad` in 0." in text
+    with pytest.raises(ValueError, match="0 sections <!-- run -->"):
+        pages.with_result("docs/speed.md", share, result)

@@ -5,11 +5,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from experiments.kit import record
+from experiments.speed.pages import COMMITTED
 from tests.tables import relaxed
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "tests" / "MUTANTS.md"])
-SPEED = ROOT / "experiments/results/speed/amd_epyc_2_cores.json"
 
 
 def read(page):
@@ -33,4 +33,4 @@ def run(source, page):
 
 def measured():
     """The committed run of experiments.speed."""
-    return record.read_json(SPEED)
+    return record.read_json(COMMITTED)

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import pytest
 
 from experiments.kit import record
+from experiments.speed import pages as speed_pages
 from experiments.speed import tables as speed_tables
 from jax_lstm import referee
 from jax_lstm.commands.main import main
 from jax_lstm.kernels.build import compiler
-from tests.house.pages import PAGES, ROOT, SPEED, blocks, measured, read, run
+from tests.house.pages import PAGES, ROOT, blocks, measured, read, run
 from tests.tables import SIZE, assert_close, normal_like, value_and_cotangents
 
 DOCS = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
@@ -112,11 +113,14 @@ def test_taps_say_of_a_wrong_cell_what_is_shown():
 # Tables, links, names -------------------------------------------------------------------------
 
 
-def test_the_tables_of_speed_are_those_of_the_committed_run():
-    result = measured()
-    assert speed_tables.tables(result) in DOCS["speed.md"]
-    assert speed_tables.goals(result) in DOCS["speed.md"]
-    in_cpp = record.read_json(SPEED.with_name("kernel_one_core.json"))
+@pytest.mark.parametrize("page", speed_pages.PAGES)
+def test_what_pages_say_of_speed_is_what_the_command_makes_of_the_committed_run(page):
+    text = read(page)
+    assert speed_pages.with_result(page, text, measured()) == text
+
+
+def test_the_table_of_the_loops_in_cpp_is_that_of_its_run():
+    in_cpp = record.read_json(speed_pages.COMMITTED.with_name("kernel_one_core.json"))
     assert speed_tables.in_cpp(speed_tables.plain_cases(in_cpp)) in DOCS["kernels.md"]
 
 

@@ -5,9 +5,8 @@ import re
 
 import jax
 
-from experiments.speed import tables as speed_tables
 from jax_lstm.stages import step
-from tests.house.pages import ROOT, blocks, measured, read, run
+from tests.house.pages import ROOT, blocks, read, run
 from tests.tables import TOLERANCE, assert_close
 
 TEXT = read("README.md")
@@ -45,16 +44,6 @@ def test_nothing_was_left_to_fill_in():
 
 def test_it_counts_no_rows_of_a_plan():
     assert not re.findall(r"\brows? \d|^\| #|^\| \d+ \| [^\d]", TEXT, re.M)
-
-
-def test_the_table_of_speed_is_that_of_the_committed_run():
-    result = measured()
-    assert speed_tables.at_a_glance(result) in TEXT
-    said = {goal.number: goal.values for goal in speed_tables.list_goals(result)}
-    assert f"{said[13]['S3']:.2f} times as long as for `jax.grad`" in TEXT
-    cases = speed_tables.plain_cases(result).values()
-    ratios = [speed_tables.pair(case["contestants"], "lstm", "A0")[0] for case in cases]
-    assert f"{min(ratios):.2f} to {max(ratios):.2f} of the time of `jax.grad`" in TEXT
 
 
 def test_it_names_two_commands_for_a_checkout():
