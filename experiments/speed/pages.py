@@ -95,8 +95,8 @@ def made_by(result):
     file = f"experiments/results/speed/{result['environment']['slug']}.json"
     return (
         wrapped(
-            f"The tables are of a run on {where(result)}. The first command makes its file, and goes "
-            "on with it after an interruption or on another day; the second writes the pages."
+            f"The tables are of a run on {where(result)}. The first command makes its file, and "
+            "goes on with it after an interruption or on another day; the second writes the pages."
         )
         + f"""
 

@@ -134,7 +134,7 @@ def run(config):
         if not jobs:
             raise BadInput("--compare", f"{config.compare} holds no case")
     command.host_devices(config.devices)
-    path, result = begin(config)
+    path, result = begin(config, jobs)
     print(f"{result['environment']}\nwriting {path}")
     with record.explain_interruption(path.parent):
         try:
@@ -158,9 +158,9 @@ def run(config):
     return conclude(result, old, config)
 
 
-def begin(config):
+def begin(config, jobs):
     """(where the result is written, what it holds already)."""
-    here = environment.environment()
+    here, tiny = environment.environment(), all(job.size == "S0" for job in jobs)
     if config.add and Path(config.add).exists():
         result = read("--add", config.add)
         if config.only:
@@ -175,7 +175,7 @@ def begin(config):
     return path, {
         "config": dataclasses.asdict(config),
         "environment": here,
-        "peak": environment.peak((256,) if config.sizes == "S0" else (512, 1024, 2048)),
+        "peak": environment.peak((256,) if tiny else (512, 1024, 2048)),
         "cases": [],
     }
 

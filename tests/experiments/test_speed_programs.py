@@ -82,7 +82,8 @@ def test_gradients_with_lengths_and_in_stacks(name, options):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        *((name, {"both_ways": True}) for name in ("kernel", "A1", "F", "P1")),
+        pytest.param("kernel", {"both_ways": True}, marks=pytest.mark.slow),  # compiles C++
+        *((name, {"both_ways": True}) for name in ("A1", "F", "P1")),
         *((name, {"cell": "gru"}) for name in ("A0", "F", "P1")),
         *(("A0", {"cell": cell}) for cell in ("peephole_lstm", "mgu", "ind_rnn")),
     ],
@@ -97,7 +98,12 @@ def test_gradients_both_ways_and_of_other_cells(name, options):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("A1", {}), ("lstm", {}), ("lstm", {"both_ways": True}), ("lstm", {"cell": "mgu"})],
+    [
+        ("A1", {}),
+        ("lstm", {}),
+        ("lstm", {"cell": "mgu"}),
+        pytest.param("lstm", {"both_ways": True}, marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_tangents_products_with_the_hessian_and_eager_gradients_are_the_same(name, options):
@@ -158,13 +164,16 @@ def test_what_does_not_fit_is_left_out_with_a_reason():
 # The floor, and what is read off programs -------------------------------------------------------
 
 
-@pytest.mark.parametrize(("layers", "steps"), [(1, 48), (2, 48), (1, 16)])
-def test_the_floor_holds_every_product(monkeypatch, layers, steps):
+@pytest.mark.parametrize(
+    ("layers", "steps", "both_ways"),
+    [(1, 48, False), (2, 48, False), (1, 16, False), (2, 48, True)],
+)
+def test_the_floor_holds_every_product(monkeypatch, layers, steps, both_ways):
     """x W, h U, da Uᵀ, dW, dU, dx, in full size: none is dead code, none was cut down, and two
-    stand in a loop over steps. In one segment, and in three."""
+    stand in a loop over steps. In one segment, and in three; of two layers or directions."""
     T, B, H = 48, 3, 8
     monkeypatch.setattr(floor, "SEGMENT_BYTES", 1 if steps < T else 2**20)
-    made = problems.problem((T, B, H), layers=layers)
+    made = problems.problem((T, B, H), layers=layers, both_ways=both_ways)
     inputs = (made.layers, made.states, made.xs, made.dhs)
 
     def shapes(blocks, names):
@@ -173,13 +182,13 @@ def test_the_floor_holds_every_product(monkeypatch, layers, steps):
         return sorted((int(m), int(n)) for m, n in found)
 
     z, a, dh, weights, dx = (steps * B, 4 * H), (B, 4 * H), (B, H), (H, 4 * H), (steps * B, H)
-    both = lambda *inputs: floor.products(*inputs)  # a new function, traced anew
+    both = lambda *inputs: floor.products(*inputs, both_ways)  # a new function, traced anew
     blocks = hlo.computations(jax.jit(both).lower(*inputs).compile().as_text())
     assert shapes(blocks, blocks) == sorted(layers * [z, a, dh, weights, weights, dx])
     bodies = hlo.innermost_bodies(blocks)
     inside = {name for body in bodies for name in hlo.callees_of(body, blocks)}
     assert shapes(blocks, inside) == sorted(layers * [a, dh])
-    hs = lambda *inputs: [hs for hs, _ in floor.products_forward(*inputs)]
+    hs = lambda *inputs: [hs for hs, _ in floor.products_forward(*inputs, both_ways)]
     blocks = hlo.computations(jax.jit(hs).lower(*inputs[:3]).compile().as_text())
     assert shapes(blocks, blocks) == sorted(layers * [z, a])
 
