@@ -3,6 +3,7 @@
     lstm, frugal, log   ours, residuals="full", "auto" and "log", of the cell that is asked
     kernel              ours with its loops in C++, jax_lstm.kernels.cpu
     A0   a plain scan, differentiated by JAX; of another cell than the LSTM, our own plain twin
+    AJ   A0 in a jax.jit, of which the gradient is taken outside: for the eager pass alone
     A1   A0 with x W before the loop
     A2   A0 with jax.checkpoint around its step
     F, K, E, S, C   libraries, see libraries.py
@@ -184,6 +185,12 @@ def written_plainly(problem):
     return Contestant(lambda *args: args, in_layers(problem, sequence))
 
 
+def jitted(problem):
+    """AJ: A0 as a careful person has it where the gradient is not compiled as a whole."""
+    made = written_plainly(problem)
+    return made._replace(call=jax.jit(made.call))
+
+
 def vdot(hs, dhs):
     """What is differentiated, summed in 32 bits at least."""
     dtype = jnp.promote_types(dhs.dtype, jnp.float32)
@@ -217,6 +224,7 @@ CONTESTANTS = {
     "log": ours("log"),
     "kernel": on_a_cpu(ours("full", lstm=cpu.lstm)),
     "A0": written_plainly,
+    "AJ": jitted,
     "A1": scan_layers(hoisted_scan),
     "A2": scan_layers(functools.partial(plain_scan, wrap=jax.checkpoint)),
     "F": flax_rnn,
@@ -228,5 +236,5 @@ CONTESTANTS = {
     "C": cudnn,
 }
 OURS = ("lstm", "frugal", "log", "kernel")
-ANY_CELL = ("lstm", "frugal", "log", "A0", "no-lengths")
+ANY_CELL = ("lstm", "frugal", "log", "A0", "AJ", "no-lengths")
 ONE_WAY = ("FR", "FC", "K", "E", "S", "C")

@@ -18,6 +18,7 @@ WORDS = {
     "kernel": "ours, in C++",
     "no-lengths": "ours, no lengths",
     "A0": "A0 plain scan",
+    "AJ": "AJ plain scan in jit",
     "A1": "A1 x W hoisted",
     "A2": "A2 checkpoint",
     "F": "F flax",

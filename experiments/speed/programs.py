@@ -23,16 +23,15 @@ from experiments.speed.problems import Absent, map_arrays, valid_steps
 # 16 bits by what each library keeps in them (c and the gates are float32 in ours).
 TOLERANCE = {"float64": 1e-10, "float32": 1e-4, "bfloat16": 1e-1}
 ACCELERATOR = 1e-2
-# What is timed, and by whom: None is everybody. Forward mode keeps nothing, so frugal is not in it.
+# What is timed, and by whom: None is everybody but AJ. Forward mode keeps nothing, so that frugal
+# is not in it.
 PASSES = {
     "gradient": None,
     "forward": None,
     "jvp": ("lstm", "A0", "A1"),
     "grad_of_grad": ("lstm", "frugal", "A0", "A1"),
-    "eager": ("lstm", "A0", "A1"),
+    "eager": ("lstm", "A0", "A1", "AJ"),
 }
-
-
 OUTPUTS = ("forward", "jvp")  # these answer with what goes up, the others with what comes back
 
 
@@ -61,6 +60,11 @@ def names_of(lengths=False, devices=1):
     return [*names, "G", *(f"P{n}" for n in threads())]
 
 
+def takes_part(name, kind):
+    """Whether somebody of this name is timed in this pass."""
+    return name != "AJ" if PASSES[kind] is None else name in PASSES[kind]
+
+
 def runners(name, problem, passes, answer, *, devices=1, budget=None, size=None):
     """pass -> Runner, or Absent with a reason.
 
@@ -72,7 +76,7 @@ def runners(name, problem, passes, answer, *, devices=1, budget=None, size=None)
       budget: bytes; a compiled program that needs more is absent.
       size: (T, B, H), for the counts.
     """
-    passes = [kind for kind in passes if PASSES[kind] is None or name in PASSES[kind]]
+    passes = [kind for kind in passes if takes_part(name, kind)]
     if why := reason_to_miss(name[0] if name[0] == "P" else name, problem) if passes else None:
         raise Absent(why)
     if name[0] == "P":

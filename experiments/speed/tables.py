@@ -100,7 +100,7 @@ def more_passes(result):
         for case in result["cases"]
         if kind in case["contestants"].get("lstm", {})
     ]
-    return beside_ours(("pass, variant",), rows, ("A0", "A1"), ("frugal",))
+    return beside_ours(("pass, variant",), rows, ("A0", "A1", "AJ"), ("frugal",))
 
 
 def beside_ours(heads, rows, others, modes):

@@ -111,6 +111,11 @@ def test_tangents_products_with_the_hessian_and_eager_gradients_are_the_same(nam
     assert all(error(name, kind, **options) < 1e-13 for kind in MORE)
 
 
+def test_a_scan_in_a_jit_is_timed_in_the_eager_pass_alone():
+    assert error("AJ", "eager") < 1e-13
+    assert programs.runners("AJ", ask(jnp.float64, MORE)[0], ["gradient"], None) == {}
+
+
 def test_who_has_no_such_cell_or_direction_says_why():
     reason = lambda name, **options: contestants.reason_to_miss(
         name, problems.problem(SIZE, **options)
@@ -118,7 +123,7 @@ def test_who_has_no_such_cell_or_direction_says_why():
     everybody = [*contestants.CONTESTANTS, "G", "P"]
     assert not any(reason(name) for name in everybody)
     of_a_gru = [name for name in everybody if not reason(name, cell="gru")]
-    assert of_a_gru == ["lstm", "frugal", "log", "A0", "F", "G", "P"]
+    assert of_a_gru == ["lstm", "frugal", "log", "A0", "AJ", "F", "G", "P"]
     assert reason("F", cell="mgu") == "flax's MGUCell resets after the product, ours before it"
     assert reason("G", cell="ind_rnn") == "the cell's products are not x W and h U"
     assert reason("K", both_ways=True) == "called in one direction only"

@@ -127,7 +127,7 @@ def test_variants_and_more_passes_stand_in_tables_of_their_own():
         "| gru | S2 (256, 16, 128) | 2 | 2000.00 | 0.62 (0.50) |  |  |  |  |  |  |"
     ]
     assert speed_tables.more_passes(result).splitlines()[2:] == [
-        "| jvp, gru | S2 (256, 16, 128) | 2 | 1000.00 | 0.50 (0.50) |  |  |"
+        "| jvp, gru | S2 (256, 16, 128) | 2 | 1000.00 | 0.50 (0.50) |  |  |  |"
     ]
 
 
