@@ -27,6 +27,8 @@ def curves(figure, kinds):
     held_out = kinds.get("validation", [])
     x, y = column(held_out, "step"), column(held_out, "bits")
     axes.plot(x, y, "o-", color=TRUTH, label="held-out text")
+    for test in kinds.get("test", []):
+        axes.plot([test["step"]], [test["bits"]], "*", color=AUTO, ms=12, label="test text")
     low, high = min([*bits, *y]), np.quantile(bits, 0.99)  # a long run's first steps are cut off
     axes.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low))
     axes.legend(frameon=False)
