@@ -62,6 +62,13 @@ def forward_mode_of_the_twin(name, twin=""):
 # Arrays ---------------------------------------------------------------------------------------
 
 
+def unlike_a_number(found):
+    """What `jax.eval_shape` found, in words, where it is not one real number; else None."""
+    if getattr(found, "shape", None) == () and jnp.issubdtype(found.dtype, jnp.floating):
+        return None
+    return " and ".join(f"{x.dtype} {x.shape}" for x in jax.tree.leaves(found)) or "nothing"
+
+
 def is_array(x):
     """Whether x is an array as NumPy and JAX have them. Other libraries' dtypes are none to JAX, a
     `jax.ShapeDtypeStruct` has no numbers."""

@@ -71,9 +71,6 @@ def optimised():
     jax.config.update("jax_disable_most_optimizations", True)
 
 
-levels.LOG = levels.Levels(steps=1, parts=2)
-
-
 @pytest.fixture(scope="module")
 def checked():
     """JAX looks for NaN in what every program returns, and checks its own invariants."""

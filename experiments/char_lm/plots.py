@@ -19,22 +19,27 @@ def draw(directory):
 
 
 def curves(figure, kinds):
-    """Left, the loss of the whole run; right, its first steps by hand and by autodiff."""
-    left, right = figure.subfigures(1, 2)
+    """Left, the loss of the whole run; right, its first steps by hand and by autodiff, if those
+    were repeated."""
+    repeats = kinds.get("repeat", [])
+    hand, auto = ([x for x in repeats if x["route"] == r] for r in ("by_hand", "autodiff"))
+    left, right = figure.subfigures(1, 2) if auto else (figure, None)
     axes = left.subplots()
     steps, bits = column(kinds["step"], "step"), column(kinds["step"], "bits")
     plot_steps_and_mean(axes.plot, steps, bits, "training")
     held_out = kinds.get("validation", [])
     x, y = column(held_out, "step"), column(held_out, "bits")
     axes.plot(x, y, "o-", color=TRUTH, label="held-out text")
-    low, high = min([*bits, *y]), np.quantile(bits, 0.99)  # a long run's first steps are cut off
+    tests = kinds.get("test", [])
+    at, judged = column(tests, "step"), column(tests, "bits")
+    if tests:
+        axes.plot(at, judged, "*", color=AUTO, ms=12, label="test text")
+    low, high = min([*bits, *y, *judged]), np.quantile(bits, 0.99)  # without the first steps
     axes.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low))
     axes.legend(frameon=False)
     tidy(axes, "Trained with the gradient by hand", "step", "bits per character")
 
-    repeats = kinds.get("repeat", [])
-    hand, auto = ([x for x in repeats if x["route"] == r] for r in ("by_hand", "autodiff"))
-    if not auto:
+    if right is None:
         return
     hand = hand[: len(auto)]
     x, a, b = column(hand, "step"), *(BITS * column(r, "nats") for r in (hand, auto))

@@ -16,7 +16,7 @@ from jax_lstm.training.update import init_language_model
 def prompt_of(config, vocabulary, characters):
     """What was asked for, or the first characters that are held out."""
     if config.prompt is None:
-        return characters[lm.training_length(config, characters) :][:40]
+        return lm.held_out_of(config, characters)[:40]
     return check_prompt(config.prompt, vocabulary)
 
 
@@ -40,8 +40,7 @@ def continue_text(config, found, params):
     vocabulary, prompt = found["vocabulary"], config.prompt
     if prompt is None:
         then = SimpleNamespace(**found["config"])
-        source = lm.read_text(then)
-        prompt = source.characters[lm.training_length(then, source.characters) :][:40]
+        prompt = lm.held_out_of(then, lm.read_text(then).characters)[:40]
     prompt = check_prompt(prompt, vocabulary)
     tokens = text.tokens_of(prompt, vocabulary)
     drawn = draw(params, tokens, config.seed, config.temperature, config.length)

@@ -13,10 +13,15 @@ from jax_lstm.training.update import BITS
 def summarise(directory, seconds):
     """The run in numbers, all but the last from its metrics.jsonl."""
     lines = record.read_lines(directory / "metrics.jsonl")
-    steps, validations, rows, compilations, repeats = (
+    steps, validations, tests, rows, compilations, repeats = (
         [line for line in lines if line["kind"] == kind]
-        for kind in ("step", "validation", "gradient", "compiled", "repeat")
+        for kind in ("step", "validation", "test", "gradient", "compiled", "repeat")
     )
+    test = {
+        name: tests[-1][of]
+        for name, of in (("test_bits", "bits"), ("test_nats", "nats"), ("floor_nats", "floor_nats"))
+        if tests
+    }
     config = record.read_json(directory / "config.json")
     trained = "autodiff" if config["config"].get("gradient") == "auto" else "by_hand"
     best = min(validations, key=lambda line: line["nats"])
@@ -33,6 +38,7 @@ def summarise(directory, seconds):
         "validation_nats": best["nats"],
         "validation_step": best["step"],
         "last_validation_nats": validations[-1]["nats"],
+        **test,
         "characters_per_second": len(steps) * size / sum(line["seconds"] for line in steps),
         "gradients_agree": check_gradients.agree(rows) if rows else None,
         "gradients_relative": max((row["relative"] for row in rows), default=None),
@@ -72,12 +78,23 @@ def compare_repeats(trained, steps, compilations, repeats):
     }
 
 
+def test_lines(summary):
+    """That of the test part, where it was read."""
+    if "test_nats" not in summary:
+        return []
+    return [
+        f"test text, read once  {summary['test_bits']:.4f} bits = {summary['test_nats']:.4f} nats "
+        f"per character (frequencies of training: {summary['floor_nats']:.3f} nats)"
+    ]
+
+
 def summary_table(summary):
     """A summary for people."""
     lines = [
         f"held-out text         {summary['validation_bits']:.4f} bits = "
         f"{summary['validation_nats']:.4f} nats per character, after step "
         f"{summary['validation_step']} (no model: {summary['uniform_bits']:.2f} bits)",
+        *test_lines(summary),
         f"training, last steps  {summary['training_bits']:.4f} bits per character",
         f"speed                 {summary['characters_per_second']:,.0f} characters per second",
     ]

@@ -15,7 +15,7 @@ from experiments.kit import machines, record, stop
 from experiments.kit.config import BadInput, Failed, TrainingConfig, flag
 from experiments.kit.record import SO_FAR
 
-FORMS = ("tiny", "quick", "medium")
+FORMS = ("tiny", "quick", "medium", "chosen")
 
 
 def host_devices(n):

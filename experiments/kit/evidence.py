@@ -3,8 +3,9 @@ makes a page of.
 
 RESULTS/evidence/NAME.json is an experiment's file. It has a row for each thing that is measured,
 and a row has a value for each seed, added as soon as it is there: what was interrupted loses none.
-Other options than an experiment's own have a file of their own, NAME-<hash>.json. A text beside
-it, NAME.md, says what did not reproduce and what was tried; pictures are NAME*.png.
+Other options than an experiment's own (its form `chosen`, or else its defaults) have a file of
+their own, NAME-<hash>.json. A text beside it, NAME.md, says what did not reproduce and what was
+tried; pictures are NAME*.png.
 
     for one in evidence.each_seed(config):
         value, minutes = ...  # settings chosen on validation, the test part read once
@@ -102,19 +103,24 @@ def setting(config, places=()):
     return {k: getattr(config, k) for k in options_that_count(type(config)) if k not in left_out}
 
 
+def own_options(Config):
+    """Those whose numbers stand in NAME.json: the form `chosen`, or else the defaults."""
+    return getattr(Config, "chosen", Config)()
+
+
 def path_of(config, name, places=()):
     """The file of these options: NAME.json of an experiment's own."""
-    asked, own = setting(config, places), setting(type(config)(), places)
-    if asked == own:
+    if setting(config, places) == setting(own_options(type(config)), places):
         return Path(config.results) / FOLDER / f"{name}.json"
-    text = json.dumps(asked, sort_keys=True, default=str).encode()
+    text = json.dumps(setting(config, places), sort_keys=True, default=str).encode()
     name = f"{name}-{hashlib.sha256(text).hexdigest()[:8]}"
     return Path(config.results) / FOLDER / f"{name}.json"
 
 
 def command_of(config, name, places=()):
     """What to type for these options, but for those of the seeds."""
-    own, words = type(config)(), ["python", "-m", f"experiments.{name}"]
+    own, words = own_options(type(config)), ["python", "-m", f"experiments.{name}"]
+    words += ["--chosen"] * hasattr(config, "chosen")
     for option, value in setting(config).items():
         if value == getattr(own, option):
             continue

@@ -88,11 +88,21 @@ class LanguageModelConfig(BaseConfig):
 
 
 class Data(NamedTuple):
-    """Symbols in order, and both parts of the text as streams (N, B)."""
+    """Symbols in order, and the parts of the text as streams (N, B); the test part is one stream,
+    or None."""
 
     vocabulary: str
     training: np.ndarray
     held_out: np.ndarray
+    test: np.ndarray | None = None
+
+
+class Lengths(NamedTuple):
+    """Characters of the parts of a text, in its order."""
+
+    training: int
+    held_out: int
+    test: int
 
 
 # The text -------------------------------------------------------------------------------------
@@ -110,18 +120,33 @@ def length_option(config):
     return "--megabytes" if config.text is None else "--text"
 
 
-def training_length(config, characters):
-    """How many characters are for training; the others are held out."""
-    return len(characters) - round(config.held_out * len(characters))
+def test_fraction(config):
+    """Of --test, which not every Config has."""
+    return getattr(config, "test", 0)
+
+
+def lengths_of(config, characters):
+    """The Lengths of the parts of a text."""
+    n = len(characters)
+    held_out, test = round(config.held_out * n), round(test_fraction(config) * n)
+    return Lengths(n - held_out - test, held_out, test)
+
+
+def held_out_of(config, characters):
+    """The part that is held out."""
+    lengths = lengths_of(config, characters)
+    return characters[lengths.training :][: lengths.held_out]
 
 
 def cut(config, characters):
-    """Data: the vocabulary of the whole text; the last part of the text is held out."""
+    """Data: the vocabulary of the whole text; what is held out comes after what is for training,
+    and the test part after both."""
     T, B = windows.widest(config), config.streams
-    n = training_length(config, characters)
+    lengths = lengths_of(config, characters)
     for part, length, needed in (
-        ("for training", n, B * (T + 1)),
-        ("held out", len(characters) - n, T + 1),
+        ("for training", lengths.training, B * (T + 1)),
+        ("held out", lengths.held_out, T + 1),
+        ("for the test", lengths.test, (T + 1) * (test_fraction(config) > 0)),
     ):
         if length < needed:
             raise BadInput(
@@ -132,8 +157,20 @@ def cut(config, characters):
     vocabulary = "".join(sorted(set(characters)))
     check_room(config, len(vocabulary))
     tokens, V = text.tokens_of(characters, vocabulary), len(vocabulary)
-    B_held_out = min(B, (len(characters) - n) // (T + 1))
-    return Data(vocabulary, text.streams(tokens[:n], B, V), text.streams(tokens[n:], B_held_out, V))
+    training, held_out, test = np.split(tokens, np.cumsum(lengths)[:2])
+    return Data(
+        vocabulary,
+        text.streams(training, B, V),
+        text.streams(held_out, min(B, len(held_out) // (T + 1)), V),
+        text.streams(test, 1, V) if len(test) else None,
+    )
+
+
+def unigram_nats(data):
+    """What the frequencies of the training part give on the test part, nats per character: the
+    floor. One is added to each count, so that no symbol has the probability zero."""
+    counts = np.bincount(data.training.ravel(), minlength=len(data.vocabulary)) + 1
+    return float(-np.log(counts / counts.sum())[data.test[1:]].mean())
 
 
 def check_room(config, V):
@@ -270,7 +307,7 @@ def window_loss(params, state, tokens, targets):
 
 
 def validate(params, held_out, T, check=lambda: None):
-    """Nats per character on all of the held-out streams, the state carried along them."""
+    """Nats per character on all of the streams, (N, B), the state carried along them."""
     state, total = init_state(params, held_out.shape[1]), 0.0
     for tokens, targets in text.windows(held_out, T):
         check()

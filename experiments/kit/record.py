@@ -54,7 +54,8 @@ def explain_interruption(directory):
     except KeyboardInterrupt:
         print("\nInterrupted. Complete and readable until here:", file=sys.stderr)
         for path in sorted(directory.iterdir()):
-            print(f"  {path}  ({path.stat().st_size} bytes)", file=sys.stderr)
+            size = "/" if path.is_dir() else f"  ({path.stat().st_size} bytes)"
+            print(f"  {path}{size}", file=sys.stderr)
         print(f"Its pictures: python -m experiments.plots {directory}", file=sys.stderr)
         if any(directory.glob("checkpoints")) or any(directory.glob("*/checkpoints")):
             print(f"To go on: --resume {directory}", file=sys.stderr)
@@ -142,8 +143,9 @@ def cut_lines(path, size):
 
 
 def name_files(directory):
-    """For people: what a run has written."""
-    return f"{directory}: {', '.join(sorted(path.name for path in directory.iterdir()))}"
+    """For people: what a run has written; the name of a folder ends with a slash."""
+    found = sorted(directory.iterdir())
+    return f"{directory}: {', '.join(path.name + '/' * path.is_dir() for path in found)}"
 
 
 def write_json(path, tree):

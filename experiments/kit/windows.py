@@ -4,8 +4,11 @@
                        and the rate of its update is times its length over W
     --detach P         at each step, with probability P, no error goes from the gates back into
                        h_{t-1}; that through c goes on
+    --drop-outputs P   in training a unit of h is zero for the readout with probability P, in all
+                       steps of a window of a stream, and 1 / (1 - P) times itself otherwise; what
+                       recurs is not touched. Of those experiments that have the option
 
-Both are drawn beside the batch, so that a run that goes on draws them again. A shorter window is
+They are drawn beside the batch, so that a run that goes on draws them again. A shorter window is
 filled up, and what fills it is no step: programs have one shape. Sources: Merity, Keskar & Socher
 (2018), "Regularizing and optimizing LSTM language models"; Kanuparthi, Arpit et al. (2019),
 "h-detach: modifying the LSTM gradient towards better optimization".
@@ -18,6 +21,7 @@ import numpy as np
 
 from experiments.kit import text
 from experiments.kit.config import FractionOrZero, TrainingConfig
+from jax_lstm import drop, drop_autodiff
 from jax_lstm.training.update import AUTODIFF
 
 DEVIATION, SHORTEST, HALF = 5, 5, 0.05  # steps, steps, probability: those of the source's code
@@ -44,6 +48,10 @@ def detaches(config):
     return getattr(config, "detach", 0) > 0
 
 
+def drops(config):
+    return getattr(config, "drop_outputs", 0) > 0
+
+
 def widest(config):
     """Steps of the arrays of a batch."""
     return config.window + BEYOND * is_random(config)
@@ -60,7 +68,8 @@ def lengths(config):
 
 def cutter(config, streams):
     """`cut(start) -> (tokens, targets, *drawn)`, those of one epoch: see `drawn_names`."""
-    W, drawn, rng = widest(config), lengths(config), np.random.default_rng((config.seed, 2))
+    W, drawn = widest(config), lengths(config)
+    rng, masks = (np.random.default_rng((config.seed, n)) for n in (2, 3))
 
     def filled(x):
         return np.pad(x, ((0, W - len(x)), (0, 0)))
@@ -68,29 +77,35 @@ def cutter(config, streams):
     def cut(start):
         if not is_random(config):
             for window in text.whole_windows(streams, W, start):
-                yield *window, *through()
+                yield *window, *through(), *kept()
             return
         while start + (length := next(drawn)) < len(streams):
             tokens, targets = streams[start : start + W], streams[start + 1 : start + 1 + W]
-            yield filled(tokens), filled(targets), np.int32(length), *through()
+            yield filled(tokens), filled(targets), np.int32(length), *through(), *kept()
             start += length
 
     def through():
         if detaches(config):
             yield (rng.random(W) >= config.detach).astype(np.float32)
 
+    def kept():
+        if drops(config):
+            stays = masks.random((streams.shape[1], config.hidden)) >= config.drop_outputs
+            yield stays.astype(np.float32) / np.float32(1 - config.drop_outputs)
+
     return cut
 
 
 def drawn_names(config):
     """What is drawn for a window, behind tokens and targets in a batch: `length`, of the steps that
-    count, and `through`, (T,), 0 where h lets nothing through."""
-    return ["length"] * is_random(config) + ["through"] * detaches(config)
+    count, `through`, (T,), 0 where h lets nothing through, and `kept`, (B, H), the mask of h."""
+    asked = {"length": is_random, "through": detaches, "kept": drops}
+    return [name for name, is_asked in asked.items() if is_asked(config)]
 
 
 def examples(config, *axes):
     """The axes of the examples in a batch with what is drawn for a window at its end."""
-    return (*axes, *(None for _ in drawn_names(config)))
+    return (*axes, *(0 if name == "kept" else None for name in drawn_names(config)))
 
 
 def of_window(config, route, drawn):
@@ -99,7 +114,7 @@ def of_window(config, route, drawn):
     given = dict(zip(drawn_names(config), drawn, strict=True))
     if not given:
         return route
-    length, through = given.get("length"), given.get("through")
+    length, through, kept = (given.get(name) for name in ("length", "through", "kept"))
 
     def sequence(params, state, xs):
         options = {} if length is None else {"lengths": jnp.full(xs.shape[1:-1], length)}
@@ -114,7 +129,11 @@ def of_window(config, route, drawn):
         inside = jnp.arange(len(each), dtype=length.dtype)[:, None] < length
         return jnp.where(inside, each, 0) * (len(each) / length.astype(each.dtype))
 
-    return route._replace(sequence=sequence, loss=loss)
+    def dense(params, hs):
+        dropped = drop_autodiff if route.dense is AUTODIFF.dense else drop
+        return route.dense(params, hs if kept is None else dropped(hs, kept.astype(hs.dtype)))
+
+    return route._replace(sequence=sequence, dense=dense, loss=loss)
 
 
 def rate_of(config):

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jax_lstm.doors import check_function, check_text
+from jax_lstm.doors import check_function, check_text, unlike_a_number
 from jax_lstm.engine import bptt
 from jax_lstm.engine.cell import AnyCell
 from jax_lstm.engine.doors import check_record
@@ -211,9 +211,8 @@ def r_backward(plan, resets_lead, residual, dys, dys_dot):
 
 def value_and_cotangents(loss, state, hs):
     """The loss, and its derivative by the last state and by h at every step."""
-    shape = jax.eval_shape(loss, state, hs)
-    if getattr(shape, "shape", None) != () or not jnp.issubdtype(shape.dtype, jnp.floating):
-        raise ValueError(f"`loss` must return one real number; got {shape}")
+    if got := unlike_a_number(jax.eval_shape(loss, state, hs)):
+        raise ValueError(f"`loss` must return one real number; got {got}")
     return jax.value_and_grad(loss, (0, 1))(state, hs)
 
 

@@ -15,7 +15,13 @@ from jax.export import is_symbolic_dim
 from jax.sharding import PartitionSpec
 
 from jax_lstm.cells.lstm import lstm
-from jax_lstm.doors import as_array, check_flag, check_function, refuse
+from jax_lstm.doors import (
+    as_array,
+    check_flag,
+    check_function,
+    forward_mode_of_the_twin,
+    refuse,
+)
 from jax_lstm.engine.doors import check_options
 from jax_lstm.engine.functions import (
     P,
@@ -123,6 +129,7 @@ def over_devices(
     Raises:
       ValueError: a sequence that is no function, devices that are none, `always` that is no bool;
         by `sequence`, in the sizes that were given.
+      TypeError: for `jax.jvp` where `sequence` is by hand: its rule has no forward mode.
 
     Source: `jax.shard_map`; the psum of dW is the transpose of `sharding.vary_together`.
     """
@@ -156,16 +163,19 @@ def over_devices(
         whole = functools.partial(sequence, **fixed)
         T = next((x.shape[0] for x in jax.tree.leaves(xs) if len(getattr(x, "shape", ()))), 0)
         if not (splits(B, devices) if always else pays(params, T, B, devices)):
-            return whole(params, state, xs, **given)
+            with forward_mode_of_the_twin("over_devices", TWIN):
+                return whole(params, state, xs, **given)
         jax.eval_shape(lambda *args: whole(*args, **given), params, state, xs)  # its complaints
         for name in flags.keys() & given.keys():
             given[name] = as_array(name, given[name], None, "an array")
         axes = tuple((name, rows[name]) for name in given)
-        return with_sequence(over_rows, (devices, B, axes), whole, params, state, xs, given)
+        with forward_mode_of_the_twin("over_devices", TWIN):
+            return with_sequence(over_rows, (devices, B, axes), whole, params, state, xs, given)
 
     return Made(split, over_devices, (sequence,), (("devices", listed), ("always", always)))
 
 
+TWIN = "over_devices of the sequence's twin, say lstm_autodiff"
 USUAL = {"reverse": False, "residuals": "full", "unroll": 1}
 
 

@@ -29,6 +29,7 @@ from jax_lstm.doors import (
     describe,
     is_array,
     refuse,
+    unlike_a_number,
 )
 from jax_lstm.engine.cell import AnyCell
 from jax_lstm.engine.doors import (
@@ -192,6 +193,7 @@ def truncation_error_of_stream(
 
     Raises:
       ValueError: as `truncation_error`; no chunks, or chunks of other lengths.
+      TypeError: a loss that returns anything else than one real number.
 
     Source: as `truncation_error`; Griewank (1992) for the snapshots.
     """
@@ -202,8 +204,10 @@ def truncation_error_of_stream(
     check_concrete(params=params, state=state)
     sizes = [steps_of(chunks, n) for n in (0, len(chunks) - 1)]
     sizes = [sizes[0]] * (len(chunks) - 1) + sizes[1:]
-    check_cell(cell, params, state, chunks[0][0], "chunks[0][0]", 1)
-    batch = np.shape(chunks[0][0])[1:-1]
+    xs, *rest = chunks[0]
+    check_cell(cell, params, state, xs, "chunks[0][0]", 1)
+    check_loss(loss, (sizes[0], *state[0].shape), state[0].dtype, rest)
+    batch = np.shape(xs)[1:-1]
     question = ask(k1, k2, bound, sum(sizes), sizes[0])
 
     def cut(n):
@@ -346,6 +350,18 @@ def check_chunks(chunks):
         first = None
     if first is None:
         refuse("chunks", "a sequence of tuples (xs, *rest)", chunks)
+
+
+def check_loss(loss, shape, dtype, rest):
+    """Complain, before anything runs, of a loss of hs of this shape that is no number.
+
+    Raises:
+      TypeError: as JAX's for such a loss.
+    """
+    if got := unlike_a_number(jax.eval_shape(loss, jax.ShapeDtypeStruct(shape, dtype), *rest)):
+        raise TypeError(
+            f"`loss` must return one real number for a chunk, the sum over its outputs; got {got}"
+        )
 
 
 def steps_of(chunks, n):

@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,13 +19,14 @@ import jax_lstm as jl
 from experiments.char_lm import plots
 from experiments.char_lm import run as char_lm
 from experiments.char_lm.sample import sample
-from experiments.kit import check_gradients, command, record, text
+from experiments.kit import check_gradients, checkpoints, command, evidence, record, text
 from experiments.kit import language_model as lm
 from experiments.kit.config import BadInput
 from jax_lstm.commands.main import main as jax_lstm_main
 from jax_lstm.files.arrays import encode_tensors
 from jax_lstm.files.disk import write
 from jax_lstm.training.update import AUTODIFF, BITS, BY_HAND, Step, language_model_loss
+from tests.experiments import kills
 
 ROOT = Path(__file__).parents[2]
 PNG = b"\x89PNG"
@@ -45,7 +47,7 @@ def tiny(tmp_path_factory):
     """(Config, summary, folder) of the quick form."""
     results = tmp_path_factory.mktemp("results")
     config = dataclasses.replace(char_lm.Config.tiny(), results=str(results), run="tiny")
-    return config, char_lm.run(config), results / "char_lm" / "tiny"
+    return config, *char_lm.run(config), results / "char_lm" / "tiny"
 
 
 def test_every_file_is_there_and_readable(tiny):
@@ -106,6 +108,58 @@ def test_the_parameters_are_those_of_the_best_validation(tiny):
     assert notes["step"] == summary["validation_step"]
     nats = lm.validate(params, data.held_out, config.window)
     assert nats == notes["validation_nats"] == summary["validation_nats"]
+
+
+def test_a_test_part_is_judged_once_and_a_resumed_run_is_the_same(tmp_path, capsys):
+    """It is what neither training nor validation reads; seeds are rows of evidence; masks are drawn
+    again; --choose leaves it closed."""
+    given = "--test 0.3 --drop-outputs 0.4 --steps 8 --evaluate-every 4 --checkpoint-every 4"
+    given += f" --hidden 5 --compare-steps 0 --sample-length 5 --skip-check --results {tmp_path}"
+    argv = ["--tiny", *given.split()]
+    assert char_lm.main([*argv, "--run", "a", "--seeds", "2"]) == 0
+    config = command.parse(char_lm.Config, "char_lm", "", argv)
+    source = text.from_standard_library(config.megabytes)
+    data = lm.cut(config, source.characters)
+    parts = [source.characters[:18_000], source.characters[18_000:21_000]]
+    for part, streams in zip(parts, (data.training, data.held_out), strict=True):
+        assert "".join(data.vocabulary[n] for n in streams.T.ravel()) == part[: streams.size]
+    rest = source.characters[21_000:]
+    assert "".join(data.vocabulary[n] for n in data.test[:, 0]) == rest
+    counts = np.array([1 + parts[0].count(c) for c in data.vocabulary]) / (18_000 + 92)
+    floor = -np.mean([np.log(counts[data.vocabulary.index(c)]) for c in rest[1:]])
+
+    one, two = (tmp_path / "char_lm" / f"a_seed{n}" for n in range(2))
+    (path,) = (tmp_path / "evidence").glob("char_lm-*.json")
+    (row,) = record.read_json(path)["rows"]
+    for value, directory in zip(row["values"], (one, two), strict=True):
+        params, notes = lm.load(directory / "params.safetensors")
+        nats = lm.validate(params, data.test, config.window)
+        (line,) = record.read_lines(directory / "metrics.jsonl", kind="test")
+        summary = record.read_json(directory / "summary.json")
+        assert line["step"] == notes["step"]
+        assert value["value"] == line["nats"] == summary["test_nats"] == nats
+    assert row["floor"] == pytest.approx(floor)
+    assert "test text, read once" in capsys.readouterr().out
+
+    copy = shutil.copytree(one, tmp_path / "char_lm" / "copy")
+    checkpoints.manifests(copy / "checkpoints")[8].unlink()
+    resumed = ["--resume", str(copy), "--choose"]
+    assert char_lm.main([*resumed, "--force", "--seeds", "1"]) == 0
+    lines, said = kills.lines(one), capsys.readouterr().out
+    (place,) = (n for n, line in enumerate(lines) if line["kind"] == "test")
+    assert kills.lines(copy) == lines[:place] + lines[place + 1 :]
+    assert kills.arrays(copy)[1].keys() == kills.arrays(one)[1].keys()
+    for name, want in kills.arrays(one)[1].items():
+        np.testing.assert_array_equal(kills.arrays(copy)[1][name], want)
+    assert "goes on after step 4 of 8" in said
+    assert "test text" not in said
+
+
+def test_the_chosen_setting_is_that_of_the_page():
+    chosen = dataclasses.replace(char_lm.Config.chosen(), text="a.txt", seed=2, seeds=3)
+    assert evidence.path_of(chosen, "char_lm", ("text",)).name == "char_lm.json"
+    said = "python -m experiments.char_lm --chosen --text TEXT"
+    assert evidence.command_of(chosen, "char_lm", ("text",)) == said
 
 
 def test_inspect_shows_the_file(tiny, capsys):
@@ -169,6 +223,8 @@ def files(folder):
         ("--megabytes 0.0001", "argument --megabytes: 90 of its 100 characters"),
         ("--held-out 0.0001", "argument --megabytes: 3 of its 30000 characters are held out"),
         ("--held-out 1", "argument --held-out: must be > 0 and < 1; got 1.0"),
+        ("--test 0.9", "argument --test: must leave something for training beside --held-out 0.1"),
+        ("--test 0.0001", "argument --megabytes: 3 of its 30000 characters are for the test"),
         ("--hidden 0", "argument --hidden: must be >= 1; got 0"),
         ("--steps many", "Error parsing --steps: invalid literal for int() with base 10: 'many'"),
         ("--learning-rate nan", "argument --learning-rate: must be > 0; got nan"),
@@ -194,7 +250,7 @@ def test_bad_input_names_the_argument(argv, complaint, tmp_path, capsys):
 @pytest.mark.parametrize(("agree", "status"), [(True, 0), (False, 1)])
 def test_a_gradient_that_disagrees_is_a_failure(agree, status, monkeypatch, capsys):
     """Exit status 1, so that a check that runs the main job can fail."""
-    monkeypatch.setattr(char_lm, "run", lambda config: {"gradients_agree": agree})
+    monkeypatch.setattr(char_lm, "run", lambda config: [{"gradients_agree": agree}])
     assert char_lm.main([]) == status
     assert ("is not that of jax.grad" in capsys.readouterr().err) is not agree
 

@@ -33,6 +33,17 @@ def test_lines_are_read_up_to_a_broken_last_one(tmp_path):
             record.read_lines(path)
 
 
+def test_a_folder_is_named_with_a_slash_and_has_no_size(tmp_path, capsys):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "metrics.jsonl").write_bytes(b"{}\n")
+    with pytest.raises(KeyboardInterrupt), record.explain_interruption(tmp_path):
+        raise KeyboardInterrupt
+    lines = capsys.readouterr().err.splitlines()
+    assert f"  {tmp_path / 'checkpoints'}/" in lines
+    assert f"  {tmp_path / 'metrics.jsonl'}  (3 bytes)" in lines
+    assert record.name_files(tmp_path) == f"{tmp_path}: checkpoints/, metrics.jsonl"
+
+
 def test_a_full_disk_is_one_sentence_and_status_1(capsys):
     def run(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "results/a/metrics.jsonl")

@@ -92,6 +92,33 @@ def test_a_shorter_window_is_as_if_it_were_alone():
     assert windows.rate_of(plain) is None
 
 
+def test_a_dropped_output_is_not_read_and_recurs():
+    """With one mask for both streams it is another W of the readout, in the loss and in dU."""
+    config = dataclasses.replace(CONFIG, random_windows=False, drop_outputs=0.4)
+    params, _, state = lm.init_training(config, lm.Data("abcdefg", streams(), None))
+    drawn = lm.batches(config, lm.Data("", streams(), None))
+    masks = np.stack([kept for *_, kept in itertools.islice(drawn, 500)])
+    assert lm.examples(config) == (0, 1, 1, 0)
+    assert masks.shape == (500, 2, 3)
+    np.testing.assert_array_equal(np.unique(masks), np.float32([0, 1 / 0.6]))
+    np.testing.assert_allclose(masks.mean(), 1, atol=0.06)  # four standard errors of 3000 numbers
+    anew, tokens, targets, _ = next(drawn)
+    kept = np.float32([[0, 1 / 0.6, 1 / 0.6]] * 2)
+    plain = dataclasses.replace(config, drop_outputs=0)
+
+    def both(params):
+        W = params.readout.W * kept[0][:, None]
+        other = params._replace(readout=params.readout._replace(W=W))
+        of = lambda config: lm.loss_of(config, ROUTES["manual"])
+        one, _ = of(config)(params, state, anew, tokens, targets, kept)
+        return one, of(plain)(other, state, anew, tokens, targets)[0]
+
+    losses, grads = jax.jit(lambda p: (both(p), jax.jacrev(both)(p)))(params)
+    # float32: some eps of 1.2e-7 of numbers near 1
+    np.testing.assert_allclose(*losses, rtol=2e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-7), *grads)
+
+
 def test_without_these_options_a_batch_is_as_it_was():
     plain = dataclasses.replace(CONFIG, random_windows=False)
     assert [

@@ -86,6 +86,23 @@ def test_doors(name):
         over_devices(*args, **options)
 
 
+@pytest.mark.parametrize("always", [True, False], ids=["split", "whole"])
+def test_forward_mode_is_of_the_twin(always):
+    params, state, xs = problem(CELLS["lstm"], (2, 4, 2, 3))
+    options = {"devices": jax.devices()[:2], "always": always}
+    run = over_devices(**options)
+    with pytest.raises(
+        TypeError, match=r"over_devices\(\) .* backward only; .* twin, say lstm_auto"
+    ):
+        jax.jvp(lambda xs: run(params, state, xs)[1], (xs,), (xs,))
+    run = over_devices(jl.lstm_autodiff, **options)
+    got, want = (
+        jax.jvp(lambda xs, f=f: f(params, state, xs)[1], (xs,), (xs,))
+        for f in (run, jl.lstm_autodiff)
+    )
+    assert_close(got, want)
+
+
 def test_without_jit():
     """Value and gradient, also of a function that JAX has never seen."""
     args = problem(CELLS["lstm"], (7, 16, 3, 5))

@@ -209,11 +209,26 @@ def test_a_k2_is_chosen_that_meets_the_error():
         jl.choose_k2(measure, 1e-9, most=2)
 
 
+def test_a_loss_of_a_stream_is_one_real_number():
+    (params, state, _), _ = given("lstm")
+    for wrong in (
+        lambda hs, dhs: jnp.sum(hs * dhs, -1),
+        lambda hs, dhs: jnp.sum(hs * dhs)[None],
+        lambda hs, dhs: None,
+        lambda hs, dhs: (jnp.sum(hs), jnp.sum(dhs)),
+        lambda hs, dhs: 1,
+        lambda hs, dhs: jnp.sum(hs).astype(complex),
+    ):
+        with pytest.raises(TypeError, match="`loss` must return one real number for a chunk"):
+            jl.truncation_error_of_stream(params, state, Chunks(2), wrong, k2=2)
+
+
 def test_the_doors_name_what_is_wrong():
     (params, state, xs), dhs = given("lstm")
     ask = functools.partial(jl.truncation_error, params, state, xs)
     found = jl.Truncation(1, np.array([1]), np.array([0.5]), None, None, None)
     stream = lambda chunks: jl.truncation_error_of_stream(params, state, chunks, inner, k2=2)
+    uneven = [xs, xs[:3], xs[:2]]
     for words, call in (
         ("`k2` must be >= k1", lambda: ask(dhs, k1=3, k2=[2])),
         ("`k2` must be a whole number >= k1", lambda: ask(dhs, k2=[])),
@@ -223,7 +238,7 @@ def test_the_doors_name_what_is_wrong():
         ('`by` must be "error"', lambda: found.k2_for(0.1, by="bound")),
         ("`chunks` must be", lambda: stream([])),
         (r"`chunks\[0\]` must be a tuple", lambda: stream([xs])),
-        ("`chunks` must be of 8 steps each", lambda: stream([(xs,), (xs[:3],), (xs[:2],)])),
+        ("`chunks` must be of 8 steps each", lambda: stream([(x, dhs[: len(x)]) for x in uneven])),
     ):
         with pytest.raises(ValueError, match=words):
             call()
