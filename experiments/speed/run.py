@@ -2,22 +2,26 @@
 
     python -m experiments.speed                 S1 to S4, every contestant that is installed
     python -m experiments.speed --quick         under two minutes
-    python -m experiments.speed --sizes S1,S2,S3,S4,S5,S6 --variants plain,lengths,stack,bfloat16
-                                --devices 2 --end-to-end         all there is
+    python -m experiments.speed --all --devices 2 --end-to-end --profile --add FILE.json
+                                                all there is; the same again goes on with it
     python -m experiments.speed --table FILE.json               tables of an earlier run
+    python -m experiments.speed --table FILE.json --write       README's and docs/speed.md's of it
     python -m experiments.speed --compare OLD.json              what OLD holds, again: is it slower?
     python -m experiments.speed --table NEW.json --compare OLD.json         the same without a run
 
 One process, warmed up, the contestants in turn, round by round. Timed are the gradient of
-vdot(hs, dhs) in parameters, state and xs, and the forward alone (hs and the last state); before
-that, every contestant's answer is compared with ours, and one that disagrees is an error.
+vdot(hs, dhs) in parameters, state and xs, and the forward alone (hs and the last state); and, where
+`--passes` asks for it, a tangent along a direction in all of these, a product of the Hessian with
+it, and the gradient without a jit around it. Before that, every contestant's answer is compared
+with ours, and one that disagrees is an error.
 
     lstm      ours, residuals="full"               A0   jax.grad of a plain scan
     frugal    ours, residuals="auto"               A1   the same with x W before the loop
-    kernel    ours, its loops in C++               (jax_lstm.kernels.cpu)
-    F         flax nn.RNN(OptimizedLSTMCell)       A2   A0 with jax.checkpoint around its step
-    P1, P2    torch.nn.LSTM on 1, 2 threads        G    the bare products: the floor
-    K, E, S   haiku, equinox, Keras on JAX         C    cuDNN (on an NVIDIA GPU)
+    log       ours, residuals="log"                A2   A0 with jax.checkpoint around its step
+    kernel    ours, its loops in C++               AJ   A0 in a jit, eager gradients alone
+    F         flax nn.RNN(OptimizedLSTMCell)       P1, P2    torch.nn.LSTM on 1, 2 threads
+    K, E, S   haiku, equinox, Keras on JAX         G    the bare products: the floor
+                                                   C    cuDNN (on an NVIDIA GPU)
 
 Milliseconds are those of a machine in an hour: what else it does changes them by half. So ratios
 are taken within a round, between two runs a moment apart, and `--compare` never looks at the times
@@ -25,7 +29,7 @@ of two runs, but at our time over A0's and over G's, then and now. A slowdown is
 exit status is 1, if it is beyond the threshold against both of them and a bootstrap over rounds
 finds it so in 99 of 100 draws; fewer than 5 rounds are no evidence.
 
-Writes results/speed/<run>/speed.json after every case, and pictures beside it.
+Writes results/speed/<run>/speed.json, or FILE.json, after every case, and pictures beside it.
 """
 
 import dataclasses

@@ -140,7 +140,7 @@ def test_all_there_is_names_every_variant_and_pass():
         ),
         (
             "--only lstm,Q",
-            "argument --only: knows lstm, frugal, log, kernel, A0, A1, A2, F, FR, FC, K, ",
+            "argument --only: knows lstm, frugal, log, kernel, A0, AJ, A1, A2, F, FR, FC, ",
         ),
         ("--rounds 0", "argument --rounds: must be >= 1; got 0"),
         ("--memory 0", "argument --memory: must be > 0; got 0.0"),
