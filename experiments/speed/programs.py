@@ -66,7 +66,7 @@ def takes_part(name, kind):
 
 
 def runners(name, problem, passes, answer, *, devices=1, budget=None, size=None):
-    """pass -> Runner, or Absent with a reason.
+    """pass -> Runner, of those passes that this one takes part in; or Absent with a reason.
 
     Args:
       name: one of `names_of`.
@@ -77,11 +77,12 @@ def runners(name, problem, passes, answer, *, devices=1, budget=None, size=None)
       size: (T, B, H), for the counts.
     """
     passes = [kind for kind in passes if takes_part(name, kind)]
-    if why := reason_to_miss(name[0] if name[0] == "P" else name, problem) if passes else None:
+    if not passes:
+        return {}
+    if why := reason_to_miss(name[0] if name[0] == "P" else name, problem):
         raise Absent(why)
     if name[0] == "P":
-        made = torch_layer(problem, int(name[1:])) if passes else {}
-        found = {}
+        made, found = torch_layer(problem, int(name[1:])), {}
         for kind in passes:
             run, ours = made[kind]
             found[kind] = Runner(run, {}, None, compare(name, kind, ours(run()), answer, problem))

@@ -111,9 +111,11 @@ def test_tangents_products_with_the_hessian_and_eager_gradients_are_the_same(nam
     assert all(error(name, kind, **options) < 1e-13 for kind in MORE)
 
 
-def test_a_scan_in_a_jit_is_timed_in_the_eager_pass_alone():
+def test_a_pass_is_timed_of_those_alone_who_take_part_in_it():
     assert error("AJ", "eager") < 1e-13
-    assert programs.runners("AJ", ask(jnp.float64, MORE)[0], ["gradient"], None) == {}
+    gru = problems.problem(SIZE, cell="gru")
+    for name, passes in (("AJ", ["gradient"]), ("K", MORE), ("F", MORE), ("P1", MORE), ("G", MORE)):
+        assert programs.runners(name, gru, passes, None) == {}
 
 
 def test_who_has_no_such_cell_or_direction_says_why():
