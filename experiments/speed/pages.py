@@ -25,18 +25,17 @@ SHARE = r"\d\.\d\d to \d\.\d\d(?= of the time of `jax\.grad`)"  # of README's fi
 
 def write(result):
     """The pages, where they stand; returns their names."""
-    for page in PAGES:
-        path = ROOT / page
-        text = path.read_text(encoding="utf-8")
-        disk.write(path, with_result(page, text, result).encode())
+    texts = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
+    for page, text in [(page, with_result(page, text, result)) for page, text in texts.items()]:
+        disk.write(ROOT / page, text.encode())
     return ", ".join(PAGES)
 
 
 def with_result(page, text, result):
-    """The text of one of PAGES, with what this result says."""
+    """The text of one of PAGES, with what this result says; ValueError where it says too little."""
     plain = plain_cases(result)
     if not plain:
-        return text
+        raise ValueError("there is no plain case in it")
     if page == "README.md":
         text = re.sub(SHARE, range_of(plain, "lstm", "A0"), text)
         return put(text, "speed", f"{tables.at_a_glance(result)}\n\n{in_words(result)}")
@@ -64,7 +63,9 @@ def range_of(plain, name, other):
     """The least and the largest ratio over all sizes."""
     found = [pair(case["contestants"], name, other) for case in plain.values()]
     ratios = [ratio[0] for ratio in found if ratio]
-    return f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else "none"
+    if not ratios:
+        raise ValueError(f"there is no plain case with {name} and {other} in it")
+    return f"{min(ratios):.2f} to {max(ratios):.2f}"
 
 
 def where(result):

@@ -130,7 +130,10 @@ def run(config):
         raise BadInput("--write", "goes with --table FILE.json")
     if config.table:
         new = read("--table", config.table)
-        print(f"wrote {pages.write(new)}" if config.write else speed_tables.everything(new))
+        try:
+            print(f"wrote {pages.write(new)}" if config.write else speed_tables.everything(new))
+        except ValueError as error:
+            raise BadInput("--table", f"{config.table}: {error}") from None
         return conclude(new, old, config)
     jobs, only = jobs_of(old) if old else asked_jobs(config), contestants_of(config)
     if old:

@@ -147,6 +147,7 @@ def test_all_there_is_names_every_variant_and_pass():
         ("--devices 64", "argument --devices: "),
         ("--table {0}/none.json", "argument --table: {0}/none.json is not a result of this: "),
         ("--write", "argument --write: goes with --table FILE.json"),
+        ("--write --table {0}/empty.json", "argument --table: {0}/empty.json: there is no plain"),
         ("--add {0}/list.json", "argument --add: {0}/list.json is not a result of this: "),
         ("--compare {0}/list.json", "argument --compare: {0}/list.json is not a result of this: "),
         ("--compare {0}/empty.json", "argument --compare: {0}/empty.json holds no case"),
