@@ -105,7 +105,7 @@ def monkeypatch(monkeypatch):
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """The first of all cells meets every case of a test at once; of a test that is marked `half`
-    every second one is slow. Of the others of `FIRST` two cases of three wait for the next tier:
+    every second one waits for the next tier. Of the others of `FIRST` two cases of three wait:
     what is quick is slow, what is slow is `every`. Of the cells beyond them one case in `SHARE` is
     slow, and the rest is `every`. Which ones differs from cell to cell, so that together they meet
     all cases."""
@@ -122,7 +122,7 @@ def pytest_collection_modifyitems(items):
             if item.get_closest_marker("half"):
                 halves[item.function] += 1
                 if halves[item.function] % 2 == 0:
-                    item.add_marker(pytest.mark.slow)
+                    wait(item, slow_already(item))
             continue
         rest = tuple(repr(value) for k, value in given.items() if not cell[k])
         rest += tuple(sorted(str(given[k]).partition(" ")[2] for k in cell if cell[k]))
@@ -132,13 +132,21 @@ def pytest_collection_modifyitems(items):
         early = name in FIRST
         if item.get_closest_marker("every") or (early and (number - others.index(name)) % 3 == 0):
             continue
-        slow = bool(item.get_closest_marker("slow"))
-        item.own_markers[:] = [mark for mark in item.own_markers if mark.name != "slow"]
-        quick = not slow if early else (number - later.index(name)) % SHARE == 0
-        item.add_marker(pytest.mark.slow if quick else pytest.mark.every)
+        last = slow_already(item) if early else (number - later.index(name)) % SHARE != 0
+        wait(item, last)
 
 
-SHARE = 12
+SHARE = 24
+
+
+def slow_already(item):
+    return bool(item.get_closest_marker("slow"))
+
+
+def wait(item, long):
+    """For the next tier, or for the last one."""
+    item.own_markers[:] = [mark for mark in item.own_markers if mark.name != "slow"]
+    item.add_marker(pytest.mark.every if long else pytest.mark.slow)
 
 
 def cell_of(value, names):

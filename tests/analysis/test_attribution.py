@@ -108,6 +108,7 @@ def every_part(params, state, xs, dstate, dhs):
     return module.attribute(linear, dhs, dstate, of=lambda part: part)
 
 
+@pytest.mark.slow
 def test_each_part_is_what_the_textbook_makes_of_one_branch(by_the_book):
     args, want = by_the_book
     assert_close(run(every_part, *args), want)

@@ -40,6 +40,7 @@ def dense():
     return Dense(matrix, product, like)
 
 
+@pytest.mark.slow
 def test_lanczos(dense):
     """All of the spectrum, one number more than the matrix has; and a block's own."""
     found = jl.lanczos(dense.product, dense.like, number=12, iterations=13)

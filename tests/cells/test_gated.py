@@ -221,6 +221,7 @@ def test_complex_steps_of_the_equations(told, monkeypatch):
     assert_close(got, test_peers.by_elements(told, args, dy), test_peers.TOLERANCE)
 
 
+@pytest.mark.half
 @every
 @pytest.mark.slow
 def test_every_cotangent_and_tangent_against_autodiff(told):
@@ -346,6 +347,7 @@ def test_every_cell_in_heads_is_so_many_cells_side_by_side(name):
     assert_close(got, value_and_cotangents(side_by_side, (params, xs)))
 
 
+@pytest.mark.half
 @pytest.mark.slow
 @pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("told", ["lstm", "gru", "gru_reset_before", "lstm, heads", "gru, heads"])

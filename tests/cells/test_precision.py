@@ -82,6 +82,7 @@ def test_as_exact_as_autodiff(dtype, scale):
     assert ratio.max() <= 1.2, ratio
 
 
+@pytest.mark.half
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_rounds_as_autodiff_does(name):

@@ -79,6 +79,7 @@ EVERYTHING = {
 }
 
 
+@pytest.mark.half
 @pytest.mark.parametrize("residuals", [2, "auto"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_both_with_everything_that_can_be_asked_of_a_sequence(cell, residuals):

@@ -44,6 +44,7 @@ def test_a_mean_for_the_sum_of_one_leaf_has_its_name(cell):
 SLOW = [pytest.param(x, marks=pytest.mark.slow) for x in (0.3, 1.9)]
 
 
+@pytest.mark.half
 @pytest.mark.slow
 @over_cells
 @pytest.mark.parametrize("factor", [0.77, *SLOW])
@@ -56,6 +57,7 @@ def test_a_factor_of_one_leaf_is_told_and_not_explained(cell, factor):
         assert f"{leaf} is {factor} times the right one; first" in found.sentence()
 
 
+@pytest.mark.slow
 def test_factors_of_all_leaves_are_no_clipping():
     problem, right = right_of()
     rng = np.random.default_rng(0)
@@ -157,6 +159,7 @@ def test_dx_itself_is_looked_at_where_the_weights_are_right():
     )
 
 
+@pytest.mark.slow
 def test_the_unknown_verdict_is_quick():
     """With every two mistakes: a second or so, and no more than five on a busy machine."""
     problem, right = right_of(size=(5, 2, 3, 4))

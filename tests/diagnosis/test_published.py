@@ -50,6 +50,7 @@ def test_coursera_s_true_gradient_is_right():
     assert found.explanations[0].names == ("gradient in order f i g o",)
 
 
+@pytest.mark.slow
 def test_torch_s_gradient_is_right():
     torch = pytest.importorskip("torch", exc_type=ImportError)
     torch.manual_seed(0)

@@ -24,6 +24,7 @@ SOME = (*FIRST, "slstm", "peephole_lstm", "min_gru", "cornn")
 EACH = [name if name in SOME else pytest.param(name, marks=pytest.mark.every) for name in CELLS]
 
 
+@pytest.mark.half
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", derivatives.KINDS)
 @pytest.mark.parametrize("cell", EACH)

@@ -51,6 +51,7 @@ def test_fast_mode_needs_less_memory_than_autodiff(fast, plain):
     assert params_only <= 0.65 * temp_bytes(compiled_gradient(plain_scan, S3, argnums=0))
 
 
+@pytest.mark.slow
 def test_frugal_mode_needs_less_memory_than_checkpoint():
     """Row 8: wanted and bound 0.65 of `jax.checkpoint(body)`; reached 0.64 at S3 (and 0.17 at S5,
     in the committed run of the benchmark).
@@ -88,6 +89,7 @@ def test_half_the_kernels_of_autodiff_in_a_step(fast, plain):
     assert ours <= 0.46 * theirs
 
 
+@pytest.mark.slow
 def test_compile_time_is_flat_in_time_and_linear_in_layers():
     """By the size of what is traced: no more for a long sequence than for a short one, twice that
     where a last segment is longer than the others; no more for an unrolled loop than for a plain
@@ -123,6 +125,7 @@ print("ynn" in program.as_text())
 """
 
 
+@pytest.mark.half
 @pytest.mark.slow
 @pytest.mark.skipif(
     jax.default_backend() != "cpu", reason="YNNPACK is the CPU's: elsewhere the flag is no flag"
@@ -159,6 +162,7 @@ def test_a_mask_that_is_not_there_traces_nothing():
     assert "select_n" in f(mask=jnp.ones((4, 2), bool))
 
 
+@pytest.mark.slow
 def test_unroll_auto_is_two_where_steps_are_small_and_many():
     def turns(sequence, T, B, H):
         params = jl.init_lstm(jax.random.key(0), H, H)
@@ -188,11 +192,13 @@ def bytes_of_last(T, residuals):
     return temp_bytes(compiled_gradient(jl.lstm, size, 0, loss_on_last=True, residuals=residuals))
 
 
+@pytest.mark.slow
 def test_frugal_mode_grows_with_the_root_of_the_length():
     """Row 10: T and 4T; reached 1.91, wanted and bound 2.2."""
     assert bytes_of_last(65536, "auto") <= 2.2 * bytes_of_last(16384, "auto")
 
 
+@pytest.mark.slow
 def test_levels_grow_with_the_logarithm_of_the_length(monkeypatch):
     """Row 10 of "log": wanted and bound 1.3; reached 1.09."""
     monkeypatch.setattr(levels, "LOG", levels.Levels(32, 192))

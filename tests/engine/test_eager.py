@@ -86,6 +86,7 @@ PROGRAMS = {name: (CELLS[name].sequence, problem(CELLS[name])) for name in FIRST
 QUICK = ("lstm", "options")
 
 
+@pytest.mark.half
 @pytest.mark.parametrize(
     "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in PROGRAMS]
 )
@@ -215,7 +216,7 @@ print(peak() - before)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.every
 def test_a_thousand_calls_leave_nothing_behind():
     """Megabytes; a program kept per call would be some thousand."""
     run = subprocess.run(

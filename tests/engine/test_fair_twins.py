@@ -125,6 +125,7 @@ def temp_bytes(run, name, zone):
 SLOW_TRUE = pytest.param(True, marks=pytest.mark.slow)
 
 
+@pytest.mark.half
 @pytest.mark.parametrize("zone", [False, SLOW_TRUE], ids=["", "zoneout"])
 @pytest.mark.parametrize("dropout", [False, SLOW_TRUE], ids=["", "recurrent dropout"])
 @pytest.mark.parametrize("name", CELLS)

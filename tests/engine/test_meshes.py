@@ -101,6 +101,7 @@ OTHERS = [(name, {}) for name in PROGRAMS]
 OTHERS += [(name, options) for name in FIRST for options in MODES[1:]]
 
 
+@pytest.mark.half
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), OTHERS, ids=str)
 def test_auto_axes_cost_one_sum_over_devices_everywhere(name, options):
@@ -138,7 +139,7 @@ def test_explicit_axes_as_make_mesh_gives_them(name):
     assert jax.typeof(jax.tree.leaves(last)[0]).sharding.spec == P("data", None)
 
 
-@pytest.mark.slow
+@pytest.mark.every
 def test_explicit_axes_where_the_state_is_everywhere_and_time_is_cut():
     """All of it in one program: options, one step, a truncated run; the state is that of zeros."""
     params, _, xs = problem(CELLS["lstm"], SIZE, jnp.float32)

@@ -48,6 +48,8 @@ def both_of(cell, residuals):
     ]
 
 
+@pytest.mark.slow
+@pytest.mark.half
 @pytest.mark.parametrize(
     ("cell", "residuals"),
     [
@@ -94,7 +96,7 @@ def compiled_second(sequence, size, **options):
     return jax.jit(run).lower(args).compile(AS_FOR_USERS)
 
 
-@pytest.mark.slow
+@pytest.mark.every
 @pytest.mark.usefixtures("optimised")
 def test_grad_of_grad_needs_less_memory_than_of_a_plain_scan():
     """Wanted 1.2 of the plain scan's bytes, reached 0.48; where steps are run again, wanted 1.1 of

@@ -121,6 +121,7 @@ def test_gauss_newton_and_fisher(matrices):
     assert_close(flat(of_fisher), want["fisher"], TOLERANCE)
 
 
+@pytest.mark.slow
 def test_of_a_likelihood_gauss_newton_is_the_expected_fisher():
     """Softmax over V = 3: the mean of Σ ∇l ∇lᵀ over targets drawn by the model, summed in full."""
     params, state, xs = problem(CELLS["lstm"], (2, 1, 2, 3))
@@ -182,6 +183,7 @@ def test_what_is_masked_may_be_nan_and_many_directions_at_once():
     assert_close(jax.tree.map(lambda x: x[1], got), jax.tree.map(lambda x: 2 * x[0], got))
 
 
+@pytest.mark.slow
 def test_xs_that_are_held_cost_nothing_and_change_nothing():
     args = problem(CELLS["lstm"])
     dot, zeros = normal_like(3, args[0]), jnp.zeros_like(args[2])

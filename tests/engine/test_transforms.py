@@ -142,6 +142,7 @@ def test_every_route_lowers_elsewhere(cell):
             assert "while" in traced.lower(lowering_platforms=(platform,)).as_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", ["zoneout of lstm", "stack of lstm"])
 def test_what_is_made_of_cells_lowers_elsewhere(made):
     row, args = SUBJECTS[made], args_of(made)

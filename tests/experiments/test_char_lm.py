@@ -50,6 +50,7 @@ def tiny(tmp_path_factory):
     return config, *char_lm.run(config), results / "char_lm" / "tiny"
 
 
+@pytest.mark.slow
 def test_every_file_is_there_and_readable(tiny):
     config, summary, directory = tiny
     assert {path.name for path in directory.iterdir()} == FILES

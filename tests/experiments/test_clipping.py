@@ -45,6 +45,7 @@ def clip_by(name, g):
     return transform.update(g, transform.init(params), params)[0]
 
 
+@pytest.mark.slow
 def test_each_way_of_clipping_bounds_what_it_names():
     g = grads()
     whole = clip_by("global", g)

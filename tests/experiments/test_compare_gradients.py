@@ -26,7 +26,7 @@ def tiny(tmp_path_factory):
     return config, experiment.run(config), results / "compare_gradients" / "tiny"
 
 
-@pytest.mark.slow
+@pytest.mark.every
 def test_every_file_is_there_and_readable(tiny):
     config, summary, directory = tiny
     files = {"config.json", "metrics.jsonl", "summary.json", "routes.png"}
@@ -63,6 +63,7 @@ def test_exact_routes_differ_by_rounding_and_truncated_ones_by_more(tiny):
         assert math.isfinite(route["validation_bits"])
 
 
+@pytest.mark.slow
 def test_the_summary_is_that_of_the_metrics(tiny):
     _, summary, directory = tiny
     lines = record.read_lines(directory / "metrics.jsonl", kind="step")

@@ -105,6 +105,7 @@ def test_wrong_arrays_are_told_by_name(name, rows, text):
         serve.evaluate(given)
 
 
+@pytest.mark.slow
 def test_a_client():
     """A whole talk with a process of its own, which keeps to one core."""
     given = problem.random_problem(2, 5, 3)

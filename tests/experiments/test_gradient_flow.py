@@ -28,7 +28,7 @@ def tiny(tmp_path_factory):
     return config, found, results / "gradient_flow" / "tiny"
 
 
-@pytest.mark.slow
+@pytest.mark.every
 def test_every_file_is_there_and_drawn_again_from_the_json(tiny):
     config, found, directory = tiny
     assert sorted(path.name for path in directory.iterdir()) == sorted(FILES)
@@ -70,6 +70,7 @@ def test_what_is_found_is_of_every_network_and_situation(tiny):
     assert untrained["gradient"] != trained["gradient"]
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_network_that_is_named(tiny):
     """The Elman network on random input, step by step in NumPy; by power iteration as well."""
     config, found, _ = tiny

@@ -45,6 +45,7 @@ def done(tmp_path_factory):
     return config, music.run(config)["jsb"], root / "music" / "a"
 
 
+@pytest.mark.slow
 def test_every_file_is_there_and_says_the_same(done):
     config, summary, directory = done
     assert record.read_json(directory / "summary.json") == json.loads(json.dumps(summary))

@@ -165,6 +165,7 @@ def test_bad_options(tmp_path, capsys, argv, complaint):
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_a_profile_of_a_run(tmp_path):
     speed.main(
         [

@@ -65,6 +65,7 @@ def test_windows_follow_each_other_and_what_fills_them_is_zero(Config):
         at += length
 
 
+@pytest.mark.slow
 def test_a_shorter_window_is_as_if_it_were_alone():
     """Loss, state and gradient; and its update is times length over --window."""
     params, _, state = lm.init_training(CONFIG, lm.Data("abcdefg", streams(), None))

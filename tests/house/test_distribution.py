@@ -156,6 +156,7 @@ def test_the_sdist_builds_the_same_wheel(unpacked, wheel, tmp_path):
     assert content(tmp_path / wheel.name) == content(wheel)
 
 
+@pytest.mark.slow
 def test_the_installed_wheel_has_a_working_command(wheel, tmp_path):
     """Somewhere else, with the examples that are data of the package."""
     site = tmp_path / "site"

@@ -241,6 +241,7 @@ def all_of(operator, given, T=5):
     return rest | given | {"sequence_lens": rest["sequence_lens"]}
 
 
+@pytest.mark.half
 @pytest.mark.parametrize("operator", RUN)
 @pytest.mark.parametrize(
     "seed", [n if n == 1 else pytest.param(n, marks=pytest.mark.slow) for n in range(6)]

@@ -169,6 +169,7 @@ def loss_and_gradients(model, params, xs):
     return quick_jit(jax.grad(loss, (0, 1), has_aux=True))(params, xs)
 
 
+@pytest.mark.half
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TOGETHER)
 def test_together_with(name):
@@ -182,6 +183,7 @@ def test_together_with(name):
     assert_close(got, want, TOLERANCE["float32"])
 
 
+@pytest.mark.slow
 def test_both_directions_with_lengths():
     """Also with our steps in flax's loops."""
     xs, lengths = sequence(), jnp.asarray([3, 6])

@@ -41,6 +41,7 @@ def test_every_cotangent_of_a_stack(names):
     assert all(leaf.any() for leaf in jax.tree.leaves(got))  # every input has a say
 
 
+@pytest.mark.half
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_options_that_people_use_together(name):

@@ -55,6 +55,7 @@ def grade(folder, text, *options):
     return command.main(["grade", str(file), *options])
 
 
+@pytest.mark.slow
 def test_what_a_function_does_to_its_process_is_a_verdict(tmp_path, capsys):
     """Each is named, the next are graded, and nothing that it prints is taken for the grader's."""
     assert grade(tmp_path, SOLUTION + STRANGE, "--seconds", "6") == 1
@@ -147,6 +148,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_memory_and_processor_time_are_bounded():
     pytest.importorskip("resource")
     code = LIMITED.format(path=sys.path)

@@ -152,6 +152,7 @@ def check_table(run, row, table):
     check_descent(run, below)
 
 
+@pytest.mark.half
 @pytest.mark.parametrize("example", ["gomez", "coursera", "mazur", "wildml", "random", "elman"])
 def test_every_printed_equation(runs, example):
     """Equal to the printed digits, and to 1e-12 to the traced arrays; no line is passed over."""
@@ -160,6 +161,7 @@ def test_every_printed_equation(runs, example):
             check_table(run, row, run.table(row))
 
 
+@pytest.mark.slow
 def test_what_guessing_would_lose(runs):
     """The one equation that stands in a note."""
     found = re.findall(r"(\d \* log\(\d\)) = (\S+)\.$", runs["wildml"][0].note)

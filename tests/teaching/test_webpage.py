@@ -159,6 +159,7 @@ def test_a_loss_of_one_s_own_follows_h(runs, tmp_path):
         compare(found, examples.trace_problem(changed, "lstm"))
 
 
+@pytest.mark.every
 @needs_node
 @pytest.mark.parametrize(
     "name",

@@ -67,6 +67,7 @@ def test_fast_if_it_fits_and_frugal_if_not(needs, tight):
     assert "the fewest bytes" in tight.sentence()
 
 
+@pytest.mark.slow
 def test_the_largest_sizes_fit_and_larger_ones_do_not(tight):
     full, frugal = tight.rows
     assert full.largest_T < 64 <= frugal.largest_T == tight.largest_T

@@ -159,6 +159,7 @@ def inner(hs, dhs):
     return jnp.sum(hs * dhs)
 
 
+@pytest.mark.slow
 def test_a_stream_is_as_the_whole_and_its_memory_is_the_same_for_any_length():
     (params, state, _), _ = given("lstm")
     options = {"k1": 2, "k2": (2, 4, 6)}
@@ -196,6 +197,7 @@ def test_states_are_kept_and_run_again_as_promised():
         assert max(runs) <= times
 
 
+@pytest.mark.slow
 def test_a_k2_is_chosen_that_meets_the_error():
     (params, state, xs), dhs = given("lstm", scale=3.0)
     measure = functools.partial(jl.truncation_error, params, state, xs, dhs, chunk=T)

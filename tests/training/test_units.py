@@ -51,6 +51,7 @@ def test_the_state_that_resets_lead_to_has_its_cotangent():
     assert_close(got, want)
 
 
+@pytest.mark.slow
 def test_a_gradient_of_a_gradient_of_what_is_split():
     """The batch of a cell whose tangent is its twins transposed; of units that it is traced."""
     devices = jax.devices()[:2]
