@@ -206,9 +206,9 @@ def truncation_error_of_stream(
     sizes = [sizes[0]] * (len(chunks) - 1) + sizes[1:]
     xs, *rest = chunks[0]
     check_cell(cell, params, state, xs, "chunks[0][0]", 1)
-    check_loss(loss, (sizes[0], *state[0].shape), state[0].dtype, rest)
     batch = np.shape(xs)[1:-1]
     question = ask(k1, k2, bound, sum(sizes), sizes[0])
+    check_loss(loss, (sizes[0], *state[0].shape), state[0].dtype, rest)
 
     def cut(n):
         xs, *rest = chunks[n]
