@@ -47,11 +47,18 @@ def new_directory(results, experiment, run=None):
 
 
 @contextlib.contextmanager
-def explain_interruption(directory):
-    """On Ctrl-C, say what there is and that it can be read."""
+def explain_interruption(directory, file=None):
+    """On Ctrl-C, say what there is and that it can be read: of a folder, or of one file that the
+    same command goes on with."""
     try:
         yield
     except KeyboardInterrupt:
+        if file is not None:
+            there = (
+                f"Complete and readable until here:\n  {file}" if file.exists() else f"No {file}"
+            )
+            print(f"\nInterrupted. {there}\nTo go on: the same command again", file=sys.stderr)
+            raise
         print("\nInterrupted. Complete and readable until here:", file=sys.stderr)
         for path in sorted(directory.iterdir()):
             size = "/" if path.is_dir() else f"  ({path.stat().st_size} bytes)"

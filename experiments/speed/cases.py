@@ -1,13 +1,17 @@
 """Which cases a run has, what of them a file lacks yet, and how measured ones are added to it.
 
 Rounds are pairs: everybody ran once in each. So rounds are added to a case's pass only where the
-same contestants ran in it; where one is new, the pass is measured again as a whole.
+same contestants ran in it; where one is new, the pass is measured again as a whole. Where one is
+missing that ran before, nothing is added: his rounds would go.
+
+A case says who is absent and why, pass by pass: {name: {pass: reason}}.
 """
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from experiments.speed.peers_torch import threads
 from experiments.speed.programs import PASSES, names_of, takes_part
 
 SIZES = {
@@ -67,6 +71,10 @@ def jobs_of(result):
     return found
 
 
+class Missing(ValueError):
+    """Somebody ran in the file and does not run now."""
+
+
 def find(result, size, variant):
     """The case of a result, or None."""
     same = [c for c in result["cases"] if (c["size"], c["variant"]) == (size, variant)]
@@ -74,9 +82,13 @@ def find(result, size, variant):
 
 
 def still_to_do(result, job, rounds, devices=1):
-    """[(Job, rounds), ...]: the passes of this job that the result lacks or has in fewer rounds."""
-    case = find(result, job.size, job.variant)
-    names = names_of("lengths" in VARIANTS[job.variant], devices_of(job.variant, devices))
+    """[(Job, rounds), ...]: the passes of this job that the result lacks or has in fewer rounds.
+
+    Who might take part is read off the machine that the result is of.
+    """
+    case, here = find(result, job.size, job.variant), result["environment"]
+    counts = threads(here.get("platform"), here.get("affinity"))
+    names = names_of("lengths" in VARIANTS[job.variant], devices_of(job.variant, devices), counts)
     todo = {}
     for kind in job.passes:
         if lacking := rounds - rounds_of(case, kind, names):
@@ -95,7 +107,7 @@ def rounds_of(case, kind, names):
         return 0
     rows, absent = seconds_of(case, kind), case["absent"]
     wanted = [name for name in names if takes_part(name, kind)]
-    if any(name not in rows and name not in absent for name in wanted):
+    if any(name not in rows and kind not in absent.get(name, {}) for name in wanted):
         return 0
     return min(map(len, rows.values()), default=0)
 
@@ -110,23 +122,42 @@ def seconds_of(case, kind):
 
 
 def add(result, case):
-    """Put a measured case into the result: a new one, or more passes or rounds of an old one."""
+    """Put a measured case into the result: a new one, or more passes or rounds of an old one.
+
+    Raises:
+      Missing: somebody ran in the old case's pass and not in the new one's; nothing was added.
+    """
     old = find(result, case["size"], case["variant"])
     if old is None:
         result["cases"].append(case)
         return
     rows = old["contestants"]
-    for kind in {kind for row in case["contestants"].values() for kind in row}:
-        before, now = seconds_of(old, kind), seconds_of(case, kind)
-        if before.keys() != now.keys():
-            before = {}
-            for row in rows.values():
-                row.pop(kind, None)
-        for name, row in case["contestants"].items():
-            if kind in row:
-                row[kind]["seconds"] = [*before.get(name, []), *now[name]]
-                rows.setdefault(name, {})[kind] = row[kind]
-    old["absent"] |= case["absent"]
+    kinds = {kind for row in case["contestants"].values() for kind in row}
+    kinds |= {kind for reasons in case["absent"].values() for kind in reasons}
+    seconds = {kind: (seconds_of(old, kind), seconds_of(case, kind)) for kind in kinds}
+    for kind, (before, now) in seconds.items():
+        if missing := [name for name in before if name not in now]:
+            raise Missing(
+                f"{case['size']} {case['variant']}, {kind}: {explain(missing, case, kind)}; "
+                "their rounds stay, and nothing was added"
+            )
+    for kind, (before, now) in seconds.items():
+        before = before if before.keys() == now.keys() else {}
+        for name in now:
+            found = case["contestants"][name][kind]
+            found["seconds"] = [*before.get(name, []), *now[name]]
+            rows.setdefault(name, {})[kind] = found
+        for reasons in old["absent"].values():
+            reasons.pop(kind, None)
+    for name, reasons in case["absent"].items():
+        old["absent"].setdefault(name, {}).update(reasons)
+    old["absent"] = {name: reasons for name, reasons in old["absent"].items() if reasons}
     old["load"] = [*old.get("load", []), *case["load"]]
     if "profiles" in case:
         old["profiles"] = case["profiles"]
+
+
+def explain(missing, case, kind):
+    """Who ran in the file and not now, and why where it is known."""
+    why = lambda name: case["absent"].get(name, {}).get(kind, "not asked")
+    return "the file has rounds of " + ", ".join(f"{name} (now: {why(name)})" for name in missing)

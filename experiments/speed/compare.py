@@ -1,7 +1,11 @@
 """Is a run slower than an older one? Paired ratios, then and now; never the times of two runs.
 
-    r = our seconds / theirs, within a round; theirs: A0 and G, which this library does not change
+    r = our seconds / theirs, within a round; theirs: A0 and G
     slowdown = median of r now / median of r then
+
+This library does not change the LSTM's A0, nor G. Another cell's A0 is its own plain twin, made of
+our `step_for_jax` or `step`: a change there moves both sides, and can hide a slowdown or look like
+one. The table says so where it holds such a cell.
 
 Slower means: against every one of A0 and G that both runs hold, the slowdown is beyond 1 +
 threshold, and by a bootstrap over rounds it is above 1 in 99 of 100 draws. What has
@@ -13,11 +17,13 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 
+from experiments.speed.cases import OF_CELLS
 from experiments.speed.contestants import OURS
 
 BASES = ("A0", "G")
 DRAWS = 2000
 DOUBT = 0.01  # of the draws may say that nothing got slower
+NOTE = "A0 of a cell other than the LSTM is this library's own plain twin: it can change too."
 FEWEST = 5  # rounds, then and now
 
 
@@ -95,10 +101,12 @@ def table(rows, threshold):
         f"{', '.join(BASES)}) | against | slowdown | 99 % above | |",
         "|---|---|---|---|---|",
     ]
+    note = ["", NOTE] if any(r.what.split()[1].strip(",") in OF_CELLS for r in rows) else []
     return "\n".join(
         lines
         + [
             f"| {r.what} | {r.base} | {r.slowdown:.3f} | {r.low:.3f} | {words[r.slower]} |"
             for r in rows
         ]
+        + note
     )

@@ -4,7 +4,8 @@
     kernel              ours with its loops in C++, jax_lstm.kernels.cpu
     A0   a plain scan, differentiated by JAX; of another cell than the LSTM, our own plain twin
     AJ   A0 in a jax.jit, of which the gradient is taken outside: for the eager pass alone
-    A1   A0 with x W before the loop
+    A1   A0 with x W before the loop; of another cell its record's `project` before, and then its
+         plain step
     A2   A0 with jax.checkpoint around its step
     F, K, E, S, C   libraries, see libraries.py
     FR   F with our RNN and cell in flax's place        FC  F with our cell in flax's loop
@@ -74,7 +75,8 @@ def our_jvp(problem):
 
 
 def our_hvp(problem, residuals):
-    """`lstm_hvp`; of another cell what `make_hvp` makes: one pass forward and one back."""
+    """The pass `grad_of_grad`: a Hessian-vector product by `lstm_hvp`, of another cell by what
+    `make_hvp` makes: one pass forward and one back. Nobody calls `jax.grad` of a gradient."""
     cell = problem.cell
     function = jl.lstm_hvp if cell == "lstm" else jl.make_hvp(jl.CELLS[cell], f"{cell}_hvp")
 
@@ -176,7 +178,7 @@ def in_layers(problem, sequence):
     return call
 
 
-def written_plainly(problem):
+def plain_twin(problem):
     """A0: an LSTM as people write it; of another cell our own plain twin, `NAME_autodiff`."""
     if problem.cell == "lstm":
         return scan_layers(plain_scan)(problem)
@@ -185,9 +187,29 @@ def written_plainly(problem):
     return Contestant(lambda *args: args, in_layers(problem, sequence))
 
 
-def jitted(problem):
+def project_first(problem):
+    """A1: of the LSTM `hoisted_scan`; of another cell `project` of all xs, then its plain step."""
+    if problem.cell == "lstm":
+        return scan_layers(hoisted_scan)(problem)
+    cell = jl.CELLS[problem.cell]
+    plain_step = cell.step_for_jax or cell.step
+
+    def sequence(layer, state, xs, lengths, reverse):
+        w = cell.prepare(layer, None)
+
+        def step(state, z):
+            new, _ = plain_step(w, cell.state(*state), z)
+            return tuple(new), new[0]
+
+        last, hs = scan(step, tuple(state), cell.project(w, xs), lengths, reverse)
+        return cell.state(*last), hs
+
+    return Contestant(lambda *args: args, in_layers(problem, sequence))
+
+
+def scan_in_jit(problem):
     """AJ: A0 as a careful person has it where the gradient is not compiled as a whole."""
-    made = written_plainly(problem)
+    made = plain_twin(problem)
     return made._replace(call=jax.jit(made.call))
 
 
@@ -211,7 +233,7 @@ def reason_to_miss(name, problem):
         return None if cell in floor.CELLS else "the cell's products are not x W and h U"
     if name == "kernel":
         return "the loops in C++ are the LSTM's"
-    if name in ("A1", "A2"):
+    if name == "A2":
         return "written for the LSTM alone; A0 is the cell's plain twin"
     if name == "F" and cell == "mgu":
         return "flax's MGUCell resets after the product, ours before it"
@@ -223,9 +245,9 @@ CONTESTANTS = {
     "frugal": ours("auto"),
     "log": ours("log"),
     "kernel": on_a_cpu(ours("full", lstm=cpu.lstm)),
-    "A0": written_plainly,
-    "AJ": jitted,
-    "A1": scan_layers(hoisted_scan),
+    "A0": plain_twin,
+    "AJ": scan_in_jit,
+    "A1": project_first,
     "A2": scan_layers(functools.partial(plain_scan, wrap=jax.checkpoint)),
     "F": flax_rnn,
     "FR": functools.partial(flax_rnn, house=linen, loop=linen),
@@ -236,5 +258,5 @@ CONTESTANTS = {
     "C": cudnn,
 }
 OURS = ("lstm", "frugal", "log", "kernel")
-ANY_CELL = ("lstm", "frugal", "log", "A0", "AJ", "no-lengths")
+ANY_CELL = ("lstm", "frugal", "log", "A0", "A1", "AJ", "no-lengths")
 ONE_WAY = ("FR", "FC", "K", "E", "S", "C")

@@ -1,7 +1,8 @@
 """The same question about a whole job: a language model's training step, and what fits in memory.
 
 char_lm    characters per second of experiments.char_lm's update, at three sizes, with its
-           LSTM replaced by flax's, by a plain scan, by one with jax.checkpoint
+           LSTM replaced by flax's, by a plain scan, by one with jax.checkpoint, and by
+           over_devices(lstm) (char_lm --devices splits the batch of the whole update instead)
 largest    the longest T and the largest B whose forward and backward fit into a budget,
            arguments and outputs included, read off compiled programs
 growth     temporary bytes of the frugal gradient at S6's T and a quarter, loss on h_T alone
@@ -83,7 +84,7 @@ def training(model, config, who=WHO):
     todo, rows, want = {}, {}, None
     who = (*who, f"lstm on {config.devices}") if config.devices > 1 else who
     for name in who:
-        if name.startswith("lstm on "):  # as char_lm --devices does it: split where that pays
+        if name.startswith("lstm on "):  # by over_devices' rule, which splits where that pays
             devices = jax.devices()[: config.devices]
             sequence, own = jl.over_devices(jl.lstm, devices=devices), lambda params: params
         else:

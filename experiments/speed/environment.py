@@ -1,22 +1,28 @@
 """What a clock stood on, and the fastest product there."""
 
+import hashlib
 import importlib.metadata
 import os
 import platform
 import re
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+import jax_lstm
 from experiments.kit.timing import hardware
 
-PACKAGES = ("jax", "jaxlib", "flax", "dm-haiku", "equinox", "keras", "torch", "numpy", "optax")
+PACKAGES = (
+    *("jax", "jaxlib", "flax", "dm-haiku", "equinox", "keras", "torch", "numpy", "optax"),
+    "jax_lstm",
+)
 
 
 def environment():
-    """What the numbers depend on; `slug` is the name of a committed file of results."""
+    """What the numbers depend on; `slug` is the hardware as a file can be named."""
     name = hardware()
     return {
         "hardware": name,
@@ -26,6 +32,7 @@ def environment():
         "platform": jax.default_backend(),
         "devices": [device.device_kind for device in jax.devices()],
         "versions": {"python": platform.python_version()} | versions(),
+        "sources": sources(),
         "variables": {
             key: os.environ[key]
             for key in ("XLA_FLAGS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY")
@@ -50,6 +57,16 @@ def peak(sizes=(512, 1024, 2048), tries=10):
                 run()
                 fastest = max(fastest, 2 * n**3 / (time.perf_counter() - began))
     return fastest
+
+
+def sources(suffixes=(".py", ".cc")):
+    """sha256 over the names and the bytes of all that `jax_lstm` is made of."""
+    root = Path(jax_lstm.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(p for p in root.rglob("*") if p.suffix in suffixes):
+        data = path.read_bytes()
+        digest.update(f"{path.relative_to(root).as_posix()} {len(data)}\n".encode() + data)
+    return digest.hexdigest()
 
 
 def versions():

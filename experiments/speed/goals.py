@@ -153,7 +153,16 @@ def end_to_end_goals(parts):
         ),
         Goal(15, "char_lm, characters per second / F", 1.5, 2.5, models, least=True),
         *(
-            [Goal(15, "the same, `--devices`, flax on one", 1.5, 2.5, split, least=True)]
+            [
+                Goal(
+                    15,
+                    "the same, `over_devices` by its rule, flax on one",
+                    1.5,
+                    2.5,
+                    split,
+                    least=True,
+                )
+            ]
             if split
             else []
         ),

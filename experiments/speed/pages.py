@@ -11,15 +11,18 @@ from pathlib import Path
 
 from experiments.kit.pages import wrapped
 from experiments.speed import goals, tables
-from experiments.speed.cases import VARIANTS, jobs_of, rounds_of
+from experiments.speed import profile as speed_profile
+from experiments.speed.cases import ALL, OF_CELLS, rounds_of, still_to_do
 from experiments.speed.programs import PASSES
-from experiments.speed.reading import over, pair, plain_cases
+from experiments.speed.reading import label, over, pair, plain_cases
 from jax_lstm.files import disk
 
 ROOT = Path(__file__).parents[2]
-COMMITTED = ROOT / "experiments/results/speed/amd_epyc_2_cores.json"
+COMMITTED = ROOT / "experiments/results/speed/intel_xeon_2_cores.json"
 PAGES = ("README.md", "docs/speed.md", "docs/interop.md")
 ROUNDS = 20
+BESIDE = ("A0", "A1", "AJ", "F", "P")  # whom `slower` looks at
+GATES = "select_divide_fusion"  # XLA's name of the kernel of all four gates forward
 SHARE = r"\d\.\d\d to \d\.\d\d(?= of the time of `jax\.grad`)"  # of README's first paragraph
 
 
@@ -32,20 +35,31 @@ def write(result):
 
 
 def with_result(page, text, result):
-    """The text of one of PAGES, with what this result says; ValueError where it says too little."""
+    """The text of one of PAGES, with what this result says.
+
+    Raises:
+      ValueError: it says too little, or is not of a CPU, of which the pages speak; or the page has
+        no place for it.
+    """
     plain = plain_cases(result)
     if not plain:
         raise ValueError("there is no plain case in it")
+    if (platform := result["environment"].get("platform", "cpu")) != "cpu":
+        raise ValueError(f"it is of a {platform}; the pages speak of a CPU")
     if page == "README.md":
-        text = re.sub(SHARE, range_of(plain, "lstm", "A0"), text)
+        text, n = re.subn(SHARE, range_of(plain, "lstm", "A0"), text)
+        if n != 1:
+            raise ValueError(f"the page says {n} times what share of jax.grad's time, not once")
         return put(text, "speed", f"{tables.at_a_glance(result)}\n\n{in_words(result)}")
     if page == "docs/interop.md":
-        return put(text, "speed", swapped(result))
+        return put(text, "speed", beside_flax(result))
     none = "This run has none."
-    text = put(text, "run", made_by(result))
+    text = put(text, "run", commands(result))
     text = put(text, "tables", tables.tables(result))
     text = put(text, "variants", tables.variants(result) or none)
     text = put(text, "passes", tables.more_passes(result) or none)
+    text = put(text, "profile", apart(result) or none)
+    text = put(text, "slower", slower(result))
     text = put(text, "gaps", gaps(result))
     return put(text, "goals", goals.table(result))
 
@@ -69,68 +83,121 @@ def range_of(plain, name, other):
 
 
 def where(result):
-    """The machine, and the release of JAX."""
+    """The machine, the dtype of the plain cases, and the release of JAX."""
     here = result["environment"]
-    return f"{here['hardware']}; float32; JAX {here['versions']['jax']}"
+    dtypes = dict.fromkeys(case["dtype"] for case in plain_cases(result).values())
+    return f"{here['hardware']}; {', '.join(dtypes)}; JAX {here['versions']['jax']}"
 
 
 def in_words(result):
     """Below README's table: where we are worse, and on what it was measured."""
     plain = plain_cases(result)
-    beside = lambda other: [pair(case["contestants"], "lstm", other) for case in plain.values()]
+    torch = [pair(case["contestants"], "lstm", "P") for case in plain.values()]
     memory = [over(case["contestants"], "lstm", "A0", "temp_bytes") for case in plain.values()]
-    slower = sum(found is not None and found[0] > 1 for found in beside("P"))
-    more = sum(found is not None and found > 1 for found in memory)
-    n = len(plain)
-    text = f"We are slower than torch in {slower} of {n} rows"
-    text += f" and need more memory than `jax.grad` in {more}."
+    torch, memory = ([x for x in found if x is not None] for found in (torch, memory))
+    texts = []
+    if torch:
+        texts.append(f"Torch is faster in {sum(r[0] > 1 for r in torch)} of {len(torch)} rows.")
+    if memory:
+        more = sum(ratio > 1 for ratio in memory)
+        texts.append(f"We need more memory than `jax.grad` in {more} of {len(memory)}.")
     if compiling := plain.get("S3"):
         ratio = over(compiling["contestants"], "lstm", "A0", "compile_seconds")
         if ratio is not None:
-            text += f" Compiling takes {ratio:.2f} times as long as for `jax.grad` (256, 32, 256)."
-    return wrapped(f"{text} Measured on {where(result)}; nothing on a GPU.")
+            sizes = ", ".join(str(compiling[letter]) for letter in "TBH")
+            texts.append(f"Compiling takes {ratio:.2f} times as long ({sizes}).")
+    rounds = sorted({rounds_of(case, "gradient", ()) for case in plain.values()})
+    counts = " to ".join(str(n) for n in dict.fromkeys((rounds[0], rounds[-1])))
+    texts.append(f"Measured on {where(result)}; {counts} rounds; nothing on a GPU.")
+    return wrapped(" ".join(texts))
 
 
-def made_by(result):
+def commands(result):
     """Above the tables of docs/speed.md: the machine, and the commands."""
-    file = f"experiments/results/speed/{result['environment']['slug']}.json"
-    return (
-        wrapped(
-            f"The tables are of a run on {where(result)}. The first command makes its file, and "
-            "goes on with it after an interruption or on another day; the second writes the pages."
+    file = COMMITTED.relative_to(ROOT)
+    text = wrapped(
+        f"The tables are of a run on {where(result)}. The first command makes its file; the second "
+        "writes the pages. Asked again, the first goes on where it was interrupted, and adds "
+        "rounds or passes that FILE lacks, as long as the machine, the versions, the sources of "
+        "`jax_lstm` and the seed are those of FILE. To measure anew, remove FILE or name another."
+    )
+    if "sources" not in result["environment"]:
+        text += "\n\n" + wrapped(
+            "The committed file does not say of which sources it is, so nothing can be added to it."
         )
-        + f"""
+    return f"""{text}
 
 ```bash
 python -m experiments.speed --all --devices 2 --end-to-end --profile --add {file}
 python -m experiments.speed --table {file} --write
 ```"""
-    )
+
+
+def apart(result, size="S2"):
+    """The traced run of one size by kind of kernel, and our part that is the largest."""
+    case = plain_cases(result).get(size, {})
+    if "profiles" not in case:
+        return ""
+    shares = speed_profile.shares(case["profiles"]["lstm"])
+    kind, share = max(shares.items(), key=lambda row: row[1])
+    products = sum(n for name, n in shares.items() if name.startswith("product"))
+    gates = [row for row in case["profiles"]["lstm"]["kernels"] if row["kernel"] == GATES]
+    text = f"The largest part of `lstm` is the {kind}: {share:.0%} of the traced run. All products "
+    text += f"are {products:.0%}."
+    if gates:
+        whole = case["profiles"]["lstm"]["seconds"]
+        text += (
+            f" The kernel of the forward gates, `{GATES}`, is {gates[0]['seconds'] / whole:.0%}."
+        )
+    table = speed_profile.by_kind(label(case), case["profiles"])
+    return f"{table}\n\n{wrapped(text)}"
+
+
+def slower(result):
+    """Where another one takes less time than `lstm`, by the median round by round."""
+    found = {}
+    for case in result["cases"]:
+        for kind in PASSES:
+            for other in BESIDE:
+                ratio = pair(case["contestants"], "lstm", other, kind)
+                if ratio and ratio[0] > 1:
+                    size = "" if case["variant"] == "plain" else f" {case['variant']}"
+                    text = f"{ratio[0]:.2f} ({case['size']}{size})"
+                    found.setdefault((kind, other), []).append(text)
+    lines = [
+        f"- {kind}, time over that of {other}: {', '.join(ratios)}."
+        for (kind, other), ratios in found.items()
+    ]
+    return wrapped("\n".join(lines)) if lines else "Nobody is faster in this run."
 
 
 def gaps(result):
-    """What the run has less of than it could have."""
+    """What of `--all` the run lacks, or has in fewer rounds than it asks for."""
     few = {}
-    for job in jobs_of(result):
-        case = next(c for c in result["cases"] if (c["size"], c["variant"]) == job[:2])
-        for kind in job.passes:
-            n = rounds_of(case, kind, ())
-            if n < ROUNDS:
-                few.setdefault(f"{job.size} {job.variant}", []).append(f"{n} of {kind}")
-    held = jobs_of(result)
-    variants = [name for name in VARIANTS if name not in {job.variant for job in held}]
-    passes = [name for name in PASSES if name not in {kind for job in held for kind in job.passes}]
-    texts = []
+    for job in ALL:
+        for lacking, n in still_to_do(result, job, ROUNDS, devices=2):
+            few.setdefault((job.variant, lacking.passes, ROUNDS - n), []).append(job.size)
+    text = f"Every case of `--all` has at least {ROUNDS} rounds."
+    listed = "; ".join(
+        f"{', '.join(sizes)} {variant}, {n or 'none'} of {', '.join(passes)}"
+        for (variant, passes, n), sizes in few.items()
+    )
     if few:
-        listed = "; ".join(f"{case}: {', '.join(n)}" for case, n in few.items())
-        texts.append(f"Fewer than {ROUNDS} rounds: {listed}.")
-    for what, missing in (("variants", variants), ("passes", passes)):
-        if missing:
-            texts.append(f"Not in the run are the {what} {', '.join(missing)}.")
-    return wrapped(" ".join(texts) or f"Every case has at least {ROUNDS} rounds.")
+        text = (
+            f"Of `--all` the run has fewer than {ROUNDS} rounds with everybody in them: {listed}."
+        )
+    return wrapped(f"{text}{without_a1(result)}")
 
 
-def swapped(result):
+def without_a1(result):
+    """Of a run that is older than A1 of the cells."""
+    cells = [case["variant"] for case in result["cases"] if case["variant"] in OF_CELLS]
+    with_it = {case["variant"] for case in result["cases"] if "A1" in case["contestants"]}
+    lacking = [cell for cell in dict.fromkeys(cells) if cell not in with_it]
+    return f" It has no A1 of {', '.join(lacking)}: the run is older." if lacking else ""
+
+
+def beside_flax(result):
     """Of docs/interop.md: our RNN and cell, and our cell alone, in flax's place."""
     plain = plain_cases(result)
     found = {size: pair(case["contestants"], "FR", "F") for size, case in plain.items()}

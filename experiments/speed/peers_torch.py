@@ -2,18 +2,19 @@
 
 import functools
 import importlib.util
-import os
 
 import jax
 import numpy as np
 
+from experiments.kit import timing
 from experiments.speed.problems import Absent
 
 
-def threads():
+def threads(platform=None, cores=None):
     """The thread counts to try: one, and all cores that this process may use (`taskset` may say
-    fewer). Where JAX has a GPU, torch gets it too."""
-    return [1] if jax.default_backend() == "gpu" else sorted({1, len(os.sched_getaffinity(0))})
+    fewer), or these. Where JAX has a GPU, torch gets it too."""
+    platform, cores = platform or jax.default_backend(), cores or timing.cores()
+    return [1] if platform == "gpu" else sorted({1, cores})
 
 
 def torch_layer(problem, threads):

@@ -6,7 +6,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from experiments.kit import plots, record
+from experiments.speed.cases import BOTH
 from experiments.speed.contestants import OURS
+from experiments.speed.reading import names_with
 
 # Okabe and Ito's colours, told apart with any kind of colour vision.
 OUR, THEIR, TORCH, FLOOR, PALE = "#0072B2", "#999999", "#E69F00", "#000000", 0.45
@@ -52,7 +54,7 @@ def picture(path, cases, variant, hardware):
     """A panel for each size: the median of each contestant, its least as a tick, G as lines."""
     columns = min(len(cases), 2 if len(cases) < 5 else 3)
     rows = -(-len(cases) // columns)
-    most = max(len(case["contestants"]) for case in cases)
+    most = max(len(names_with(case["contestants"], BOTH)) for case in cases)
     figure = Figure(
         figsize=(4.8 * columns + 0.6, rows * (0.34 * most + 1.1) + 0.9),
         layout="constrained",
@@ -81,7 +83,7 @@ def picture(path, cases, variant, hardware):
 def panel(axes, case):
     """Bars that leave the others far behind are cut off; every bar has its number."""
     rows = case["contestants"]
-    names = [name for name in rows if name != "G"][::-1]
+    names = [name for name in names_with(rows, BOTH) if name != "G"][::-1]
     bars = [
         (y + shift, 1e3 * np.asarray(rows[name][kind]["seconds"]), color_of(name), alpha)
         for y, name in enumerate(names)

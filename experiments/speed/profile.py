@@ -23,7 +23,7 @@ import jax
 
 from experiments.speed import hlo
 
-KINDS = ("product", "write", "counter", "other")
+WHERE, KINDS = ("step", "segment"), ("product", "write", "counter", "other")
 RUNS = 3
 LISTED = 8  # kernels by name
 LONGEST = 4096  # steps: of a longer run XLA's trace loses most events
@@ -108,28 +108,48 @@ def coverage(spans, wholes):
     return total
 
 
-def table(label, found):
-    """Shares of a traced run by kind, ours and G's, then our dearest kernels."""
+def total(found, where, kind, key="seconds"):
+    """Of all kernels of that kind."""
+    rows = [r for r in found["kernels"] if (r["where"], r["kind"]) == (where, kind)]
+    return sum(row[key] for row in rows)
+
+
+def shares(found):
+    """ "KIND, by the WHERE" -> its share of the traced run."""
+    return {
+        f"{kind}, by the {where}": total(found, where, kind) / found["seconds"]
+        for where in WHERE
+        for kind in KINDS
+    }
+
+
+def by_kind(label, found):
+    """Milliseconds, shares and calls of a traced run by kind, ours and G's."""
     names = list(found)
     lines = [f"| {label}, traced | " + " | ".join(f"{n} ms | calls" for n in names) + " |"]
     lines.append("|---" * (2 * len(names) + 1) + "|")
-    for where in ("step", "segment"):
+    for where in WHERE:
         for kind in KINDS:
             cells = []
             for name in names:
-                rows = [
-                    r for r in found[name]["kernels"] if (r["where"], r["kind"]) == (where, kind)
-                ]
-                seconds, calls = (sum(r[key] for r in rows) for key in ("seconds", "calls"))
+                seconds, calls = (
+                    total(found[name], where, kind, key) for key in ("seconds", "calls")
+                )
                 cells += [share(seconds, found[name]), f"{calls:,.0f}"]
             lines.append(f"| {kind}, by the {where} | " + " | ".join(cells) + " |")
     for key, what in (("between", "no kernel on record"), ("seconds", "the whole run")):
         cells = [cell for name in names for cell in (share(found[name][key], found[name]), "")]
         lines.append(f"| {what} | " + " | ".join(cells) + " |")
-    ours = found[names[0]]
-    lines += [
+    return "\n".join(lines)
+
+
+def table(label, found):
+    """`by_kind`, then our dearest kernels."""
+    name, ours = next(iter(found.items()))
+    lines = [
+        by_kind(label, found),
         "",
-        f"| {names[0]}, dearest kernels | kind | calls | us each | ms |",
+        f"| {name}, dearest kernels | kind | calls | us each | ms |",
         "|---" * 5 + "|",
     ]
     for row in ours["kernels"][:LISTED]:

@@ -1,5 +1,5 @@
 """From a contestant to something with a stopwatch on it: compiled, its memory read, its answer
-compared with ours. A contestant that disagrees is an error: what it computes is not the question.
+compared with `reference`. One that disagrees is an error: what it computes is not the question.
 """
 
 import functools
@@ -32,6 +32,7 @@ PASSES = {
     "grad_of_grad": ("lstm", "frugal", "A0", "A1"),
     "eager": ("lstm", "A0", "A1", "AJ"),
 }
+BY_JAX = ("jvp", "grad_of_grad")  # held to A0's answer; the others to ours
 OUTPUTS = ("forward", "jvp")  # these answer with what goes up, the others with what comes back
 
 
@@ -41,8 +42,8 @@ class Disagrees(Exception):
 
 class Runner(NamedTuple):
     """run() does the work once and waits for it; facts are what the compiler said, text is what it
-    made (None: torch); errors are relative to ours, by name, None for what has no answer to compare
-    (the bare products)."""
+    made (None: torch); errors are relative to `reference`, by name, None for what has no answer to
+    compare (the bare products)."""
 
     run: Callable[[], Any]
     facts: dict
@@ -50,14 +51,15 @@ class Runner(NamedTuple):
     errors: dict | None
 
 
-def names_of(lengths=False, devices=1):
-    """Everybody who might take part, in the order of a round."""
+def names_of(lengths=False, devices=1, counts=None):
+    """Everybody who might take part, in the order of a round. counts: torch's threads, where they
+    are not those of this machine."""
     names = list(CONTESTANTS)
     if lengths:
         names.insert(1, "no-lengths")
     if devices > 1:
         names += [f"{name} on {devices}" for name in ("lstm", "A0")]
-    return [*names, "G", *(f"P{n}" for n in threads())]
+    return [*names, "G", *(f"P{n}" for n in counts or threads())]
 
 
 def takes_part(name, kind):
@@ -114,7 +116,7 @@ def jax_runners(name, problem, passes, answer, devices, budget, size):
     put = map_arrays(jnp.asarray, problem)
     args = jax.jit(contestant.to)(put.layers, put.states, put.xs)
     dhs = jnp.moveaxis(put.dhs, 0, contestant.time)
-    dots = along(contestant, put) if {"jvp", "grad_of_grad"} & set(passes) else None
+    dots = along(contestant, put) if set(BY_JAX) & set(passes) else None
     programs = {
         "gradient": functools.partial(gradient, contestant.call),
         "forward": contestant.call,
@@ -174,7 +176,8 @@ def tangent(call, args, dots, lengths):
 
 def hessian_product(call, args, dots, dhs, lengths):
     """The Hessian of vdot(hs, dhs) times a direction, in everything, by JAX: forward over reverse,
-    which is the faster of its ways, so that it keeps one backward's numbers and no more."""
+    which is the faster of its ways, so that it keeps one backward's numbers and no more. Ours has
+    `lstm_hvp` for it, see contestants.py; nobody differentiates a gradient by `jax.grad`."""
     return jax.jvp(lambda args: gradient(call, args, dhs, lengths), (args,), (dots,))[1]
 
 
@@ -239,8 +242,9 @@ def compile_program(f, inputs, budget, size, gates=4):
 
 
 def reference(problem, passes=("gradient", "forward")):
-    """pass -> its answer in float32 (float64 where the problem is), by name of the leaf: our own,
-    and A0's of what JAX can make of it by itself."""
+    """pass -> its answer in float32 (float64 where the problem is), by name of the leaf: our own
+    gradient and forward, and of BY_JAX what JAX makes of A0, so that our rules for them are held to
+    something that is not ours."""
     dtype = jnp.promote_types(problem.xs.dtype, jnp.float32)
     wide = map_arrays(lambda x: x.astype(dtype) if x.dtype != jnp.int32 else x, problem)
     args = (wide.layers, wide.states, wide.xs)
@@ -285,7 +289,8 @@ def compare(name, kind, got, answer, problem):
     if jax.default_backend() != "cpu":  # there float32 products have fewer bits by default
         tolerance = max(tolerance, ACCELERATOR)
     if wrong := {k: f"{e:.1e}" for k, e in errors.items() if not e <= tolerance}:
-        raise Disagrees(f"{name} ({kind}) is not what ours computes, to {tolerance:g}: {wrong}")
+        whose = "A0" if kind in BY_JAX else "ours"
+        raise Disagrees(f"{name} ({kind}) is not what {whose} computes, to {tolerance:g}: {wrong}")
     return errors
 
 

@@ -2,9 +2,16 @@
 
 import numpy as np
 
+OF_A_CASE = ("size", "variant", "T", "B", "H", "dtype", "layers", "contestants", "absent")
+
 
 def plain_cases(result):
     return {case["size"]: case for case in result["cases"] if case["variant"] == "plain"}
+
+
+def names_with(rows, kinds):
+    """Who was timed in one of these passes."""
+    return [n for n, row in rows.items() if any("seconds" in row.get(k, {}) for k in kinds)]
 
 
 def pair(rows, name, other, kind="gradient"):
@@ -63,3 +70,25 @@ def label(case):
 
 def line(*cells):
     return f"| {' | '.join(cells)} |"
+
+
+def check(result):
+    """ValueError unless it is a result of this: what tables and pictures look for is there."""
+    need(result, "it", ("environment", "cases"))
+    need(result["environment"], "its environment", ("hardware", "slug", "versions"))
+    need(result["environment"]["versions"], "its versions", ("jax",))
+    if not isinstance(result["cases"], list):
+        raise ValueError("its cases are no list")
+    for case in result["cases"]:
+        need(case, "a case", OF_A_CASE)
+        need(case["contestants"], "a case's contestants", ())
+        need(case["absent"], "what is absent of a case", ())
+        for what in [*case["contestants"].values(), *case["absent"].values()]:
+            need(what, "who is in a case, or absent,", ())
+
+
+def need(found, what, keys):
+    if not isinstance(found, dict):
+        raise ValueError(f"{what} is no object with names")
+    if missing := [key for key in keys if key not in found]:
+        raise ValueError(f"{what} has no {', '.join(missing)}")

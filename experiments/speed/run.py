@@ -13,7 +13,8 @@ One process, warmed up, the contestants in turn, round by round. Timed are the g
 vdot(hs, dhs) in parameters, state and xs, and the forward alone (hs and the last state); and, where
 `--passes` asks for it, a tangent along a direction in all of these, a product of the Hessian with
 it, and the gradient without a jit around it. Before that, every contestant's answer is compared
-with ours, and one that disagrees is an error.
+with ours, or with A0's where the pass is a tangent or a product with the Hessian, and one that
+disagrees is an error.
 
     lstm      ours, residuals="full"               A0   jax.grad of a plain scan
     frugal    ours, residuals="auto"               A1   the same with x W before the loop
@@ -33,6 +34,8 @@ Writes results/speed/<run>/speed.json, or FILE.json, after every case, and pictu
 """
 
 import dataclasses
+import functools
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -51,14 +54,16 @@ from experiments.kit.config import (
     Positive,
 )
 from experiments.speed import compare as speed_compare
-from experiments.speed import end_to_end, environment, pages, programs
+from experiments.speed import end_to_end, environment, pages, programs, reading
 from experiments.speed import plots as speed_plots
 from experiments.speed import profile as speed_profile
 from experiments.speed import tables as speed_tables
 from experiments.speed.cases import (
     ALL,
+    OF_CELLS,
     SIZES,
     VARIANTS,
+    Missing,
     add,
     devices_of,
     jobs_of,
@@ -77,12 +82,17 @@ class Config(BaseConfig):
     sizes: Annotated[
         str, arg(help="which (T, B, D=H): " + str(SIZES)[1:-1].replace("'", ""), metavar="S,...")
     ] = "S1,S2,S3,S4"
-    variants: Annotated[str, arg(metavar="NAME,...")] = "plain"
-    """plain; lengths, half of them shorter; stack, two layers; bidirectional; bfloat16, and float32
-    otherwise; or a cell: gru, peephole_lstm, mgu, ind_rnn"""
+    variants: Annotated[
+        str,
+        arg(
+            help="plain; lengths, half of them shorter; stack, two layers; bidirectional; bfloat16,"
+            f" and float32 otherwise; or a cell: {', '.join(OF_CELLS)}",
+            metavar="NAME,...",
+        ),
+    ] = "plain"
     passes: Annotated[str, arg(metavar="NAME,...")] = "gradient,forward"
     """what is timed: gradient is forward and backward; jvp, a tangent in all inputs; grad_of_grad,
-    a product with the Hessian; eager, the second call of a gradient without jit"""
+    a Hessian-vector product, ours by lstm_hvp; eager, a gradient's second call without jit"""
     all: bool = False
     """in place of sizes, variants and passes: all that docs/speed.md shows"""
     devices: Annotated[int, Bounds(low=1, below=65)] = 1
@@ -101,7 +111,7 @@ class Config(BaseConfig):
     """also trace ours and G, kernel by kernel: where the time goes beyond the products"""
     add: OptionalFile = None
     """run what this speed.json lacks, or has in too few rounds, and write it there; a new one if it
-    is not there yet"""
+    is not there yet. The machine, the versions, the sources of jax_lstm and the seed must be its"""
     table: OptionalFile = None
     """print the tables of this speed.json, run nothing"""
     write: bool = False
@@ -123,11 +133,16 @@ class Config(BaseConfig):
         return cls(sizes="S1,S2", rounds=10, budget=12.0)
 
 
+OF_A_FILE = {  # what older results do not say
+    "sources": "of which sources of jax_lstm it is (sources)",
+    "seed": "with which --seed it was made",
+}
+
+
 def run(config):
     """The experiment, from a Config to what is written."""
+    refuse_together(config)
     old = read("--compare", config.compare)
-    if config.write and not config.table:
-        raise BadInput("--write", "goes with --table FILE.json")
     if config.table:
         new = read("--table", config.table)
         try:
@@ -143,7 +158,7 @@ def run(config):
     command.host_devices(config.devices)
     path, result = begin(config, jobs)
     print(f"{result['environment']}\nwriting {path}")
-    with record.explain_interruption(path.parent):
+    with record.explain_interruption(path.parent, path if config.add else None):
         try:
             for job in jobs:
                 for lacking, rounds in still_to_do(result, job, config.rounds, config.devices):
@@ -157,7 +172,7 @@ def run(config):
                     if name not in found:
                         found[name] = part(config)
                         write(path, result)
-        except Disagrees as error:
+        except (Disagrees, Missing) as error:
             raise Failed(str(error)) from None
     for picture in speed_plots.draw_file(path):
         print(f"drew {picture}")
@@ -166,15 +181,21 @@ def run(config):
 
 
 def begin(config, jobs):
-    """(where the result is written, what it holds already)."""
+    """(where the result is written, what it holds already). What `config` says there is what the
+    first run was asked for, but for the seed: that is the same in all."""
     here, tiny = environment.environment(), all(job.size == "S0" for job in jobs)
     if config.add and Path(config.add).exists():
         result = read("--add", config.add)
-        if config.only:
-            raise BadInput("--only", "does not go with --add: everybody runs in every round")
-        for key, there in result["environment"].items():
-            if there != here.get(key):
-                raise BadInput("--add", f"{config.add} has {key} {there}; here it is {here[key]}")
+        there = result["environment"] | {"seed": result.get("config", {}).get("seed")}
+        for key, ours in (here | {"seed": config.seed}).items():
+            if there.get(key) is None and ours is not None:
+                raise BadInput(
+                    "--add",
+                    f"{config.add} does not say {OF_A_FILE.get(key, key)}, so that no round of "
+                    "today can be added to it; name a new file",
+                )
+            if there.get(key) != ours:
+                raise BadInput("--add", f"{config.add} has {key} {there[key]}; here it is {ours}")
         return Path(config.add), result
     path = Path(config.add) if config.add else None
     if path is None:
@@ -194,31 +215,25 @@ def measure(job, rounds, config, only):
     n = devices_of(variant, config.devices)
     answer = programs.reference(made, passes)
     rows, absent, todo, traced = {}, {}, {}, {}
-    for name in programs.names_of(made.lengths is not None, n):
+    prepare = functools.partial(
+        programs.runners, devices=n, budget=config.memory * 2**30, size=SIZES[size]
+    )
+    for name, kind in itertools.product(programs.names_of(made.lengths is not None, n), passes):
         if only and not is_one_of(name, only):
             continue
         try:
-            found = programs.runners(
-                name,
-                made,
-                passes,
-                answer,
-                devices=n,
-                budget=config.memory * 2**30,
-                size=SIZES[size],
-            )
+            runner = prepare(name, made, [kind], answer).get(kind)
         except Absent as why:
-            absent[name] = str(why)
+            absent.setdefault(name, {})[kind] = str(why)
             continue
-        if found:
-            rows[name] = {}
-        for kind, runner in found.items():
-            errors = {} if runner.errors is None else {"error": max(runner.errors.values())}
-            rows[name][kind] = runner.facts | errors
-            todo[name, kind] = runner.run
-            short = SIZES[size][0] <= speed_profile.LONGEST
-            if config.profile and short and name in ("lstm", "G") and kind == "gradient":
-                traced[name] = (runner.run, runner.text)
+        if runner is None:
+            continue
+        errors = {} if runner.errors is None else {"error": max(runner.errors.values())}
+        rows.setdefault(name, {})[kind] = runner.facts | errors
+        todo[name, kind] = runner.run
+        short = SIZES[size][0] <= speed_profile.LONGEST
+        if config.profile and short and name in ("lstm", "G") and kind == "gradient":
+            traced[name] = (runner.run, runner.text)
     before = timing.load()
     for (name, kind), seconds in timing.interleave(
         todo, rounds, config.budget, f"{size} {variant}"
@@ -250,6 +265,35 @@ def is_one_of(name, only):
 # What the user gave -----------------------------------------------------------------------------
 
 
+def refuse_together(config):
+    """What says the same twice, or would be left undone."""
+    given = [
+        flag
+        for flag in ("sizes", "variants", "passes")
+        if getattr(config, flag) != getattr(Config, flag)
+    ]
+    if config.all and given:
+        raise BadInput(
+            "--all",
+            f"names its own; leave out {', '.join(f'--{f}' for f in given)}"
+            " (--quick and --tiny set --sizes)",
+        )
+    if config.write and not config.table:
+        raise BadInput("--write", "goes with --table FILE.json")
+    if config.add:
+        for flag, why in (
+            ("table", "runs nothing"),
+            ("compare", "runs ours, A0 and G alone"),
+            ("only", "leaves somebody out"),
+        ):
+            if getattr(config, flag):
+                raise BadInput(
+                    f"--{flag}", f"does not go with --add: it {why}, and everybody runs in a round"
+                )
+        if not Path(config.add).parent.is_dir():
+            raise BadInput("--add", f"{Path(config.add).parent} is not a folder")
+
+
 def choose(flag, text, known):
     names = text.split(",")
     if unknown := [name for name in names if name not in known]:
@@ -279,9 +323,9 @@ def read(flag, path):
         return None
     try:
         result = record.read_json(Path(path))
-        assert all("contestants" in case for case in result["cases"])
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise BadInput(flag, f"{path} is not a result of this: {error!r}") from None
+        reading.check(result)
+    except (OSError, ValueError) as error:
+        raise BadInput(flag, f"{path} is not a result of this: {error}") from None
     return result
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.speed import goals
 from experiments.speed import profile as speed_profile
+from experiments.speed.cases import BOTH, MORE
 from experiments.speed.reading import (
     both,
     fact,
@@ -15,12 +16,14 @@ from experiments.speed.reading import (
     label,
     least_seconds,
     line,
+    names_with,
     over,
     pair,
     plain_cases,
 )
 
 OTHERS = ("A1", "A0", "F", "P", "G")
+MODES = ("frugal", "log")  # ours, that keep less
 
 
 def everything(result):
@@ -61,20 +64,22 @@ def tables(result):
     lines = [
         "| (T, B, D = H) | rounds | ms of `lstm` | of peak | "
         + " | ".join(f"/ {o}" for o in OTHERS)
-        + " | forward / F | frugal / `lstm` |",
-        "|---" * (len(OTHERS) + 6) + "|",
+        + " | forward / F | "
+        + " | ".join(f"{mode} / `lstm`" for mode in MODES)
+        + " |",
+        "|---" * (len(OTHERS) + len(MODES) + 5) + "|",
     ]
     for case in plain.values():
         rows = case["contestants"]
         seconds = rows.get("lstm", {}).get("gradient", {}).get("seconds")
         cells = [both(pair(rows, "lstm", other)) for other in OTHERS]
         cells.append(both(pair(rows, "lstm", "F", "forward")))
-        cells.append(both(pair(rows, "frugal", "lstm")))
+        cells += [both(pair(rows, mode, "lstm")) for mode in MODES]
         own = [f"{len(seconds)}", f"{1e3 * min(seconds):.2f}"] if seconds else ["", ""]
         least = least_seconds(result, case)
         own.append(f"{least / min(seconds):.0%}" if least and seconds else "")
         lines.append(line(label(case), *own, *cells))
-    names = ["A0", "A1", "A2", "F", "lstm", "frugal"]
+    names = ["A0", "A1", "A2", "F", "lstm", *MODES]
     lines += ["", line("temporary MB", *names), "|---" * (len(names) + 1) + "|"]
     for case in plain.values():
         temp = [fact(case["contestants"], name, "temp_bytes") for name in names]
@@ -89,14 +94,14 @@ def variants(result):
         for case in result["cases"]
         if case["variant"] != "plain"
     ]
-    return beside_ours(("variant",), rows, ("A0", "A1", "F", "P", "G"), ("frugal", "log"))
+    return beside_ours(("variant",), rows, OTHERS, MODES)
 
 
 def more_passes(result):
     """What was timed beside gradient and forward; "" where there is nothing."""
     rows = [
         (f"{kind}, {case['variant']}", label(case), case["contestants"], kind)
-        for kind in ("jvp", "grad_of_grad", "eager")
+        for kind in MORE
         for case in result["cases"]
         if kind in case["contestants"].get("lstm", {})
     ]
@@ -144,8 +149,8 @@ def everyone(case):
         "|---" * 10 + "|",
     ]
     rows = case["contestants"]
-    for name, row in rows.items():
-        gradient, forward = (row.get(kind, {}) for kind in ("gradient", "forward"))
+    for name in names_with(rows, BOTH):
+        gradient, forward = (rows[name].get(kind, {}) for kind in BOTH)
         times = [1e3 * np.asarray(kind.get("seconds", [])) for kind in (gradient, forward)]
         least = [f"{t.min():.2f}" if t.size else "" for t in times]
         temp, compile_s, kernels = (
@@ -212,7 +217,8 @@ def absences(result):
     """Who did not run, where and why."""
     found = {}
     for case in result["cases"]:
-        for name, why in case["absent"].items():
-            found.setdefault((name, why), []).append(f"{case['size']} {case['variant']}")
+        for name, reasons in case["absent"].items():
+            for why in dict.fromkeys(reasons.values()):
+                found.setdefault((name, why), []).append(f"{case['size']} {case['variant']}")
     lines = [f"{name} did not run ({why}): {', '.join(w)}" for (name, why), w in found.items()]
     return "\n".join(lines)

@@ -4,6 +4,8 @@ import numpy as np
 
 from experiments.speed.run import SIZES
 
+ENVIRONMENT = {"hardware": "by hand", "slug": "by_hand", "versions": {"jax": "1"}, "affinity": 2}
+
 
 def case(size="S3", variant="plain", **seconds):
     """A case made by hand: name=(gradient's seconds, forward's seconds, facts)."""
@@ -36,7 +38,7 @@ def plant():
         "products_inside": 0,
     }
     return {
-        "environment": {"hardware": "by hand"},
+        "environment": ENVIRONMENT,
         "peak": 8 * 256 * 512 * 256 * 32 * 3.0,  # flop of S3's gradient: it needs a second
         "cases": [
             case(
@@ -62,4 +64,5 @@ def noisy(seed, ours=1.0, A0=1.0, rounds=20, machine=1.0):
     times = lambda x: list(x * rest * np.exp(0.08 * rng.normal(size=rounds)))
     rows = {"lstm": 2.0 * ours, "frugal": 2.5 * ours, "A0": 3.0 * A0, "G": 1.0}
     made = {name: (times(x), times(x / 3), {}) for name, x in rows.items()}
-    return {"cases": [case(size, **made) for size in ("S1", "S2")]}
+    cases = [case(size, **made) for size in ("S1", "S2")]
+    return {"environment": ENVIRONMENT, "cases": cases}

@@ -11,7 +11,7 @@ from experiments.kit import record
 from experiments.speed import cases, end_to_end, problems, programs
 from experiments.speed import run as speed
 from experiments.speed import tables as speed_tables
-from tests.experiments.speed_results import case
+from tests.experiments.speed_results import ENVIRONMENT, case
 from tests.tables import TOLERANCE, assert_close, relaxed
 
 TINY = ["--tiny", "--only", "lstm,A0,G"]
@@ -44,7 +44,8 @@ def test_a_tiny_run_and_its_comparison(tmp_path, capsys):
 
 def test_compare_runs_what_the_old_file_holds(tmp_path, monkeypatch):
     old = tmp_path / "old.json"
-    old.write_text(json.dumps({"cases": [case("S0", lstm=([1.0] * 5, [1.0] * 5, {}))]}))
+    cases = [case("S0", lstm=([1.0] * 5, [1.0] * 5, {}))]
+    old.write_text(json.dumps({"environment": ENVIRONMENT, "cases": cases}))
     seen = []
     monkeypatch.setattr(speed, "measure", lambda *args: seen.append(args) or case("S0"))
     assert speed.main(["--compare", str(old), "--results", str(tmp_path)]) == 1  # nothing measured
@@ -88,6 +89,9 @@ def test_a_run_goes_on_in_its_file_until_all_have_their_rounds(tmp_path, monkeyp
     path = tmp_path / "all.json"
     argv = ["--sizes", "S0", "--variants", "plain,gru", "--add", str(path), "--rounds"]
     assert speed.main([*argv, "3"]) == 130
+    said = capsys.readouterr().err
+    assert said.count(str(tmp_path)) == 1  # FILE alone
+    assert f"  {path}\nTo go on: the same command again" in said
     assert speed.main([*argv, "3"]) == 0
     both = ("gradient", "forward")
     assert seen == [("S0", v, both, 3) for v in ("plain", "gru", "gru")]
@@ -107,16 +111,73 @@ def test_a_run_goes_on_in_its_file_until_all_have_their_rounds(tmp_path, monkeyp
     names.append("F")  # somebody new: no round of the old ones can be paired with his
     assert speed.main([*argv, "3", "--passes", "forward"]) == 0
     assert seen[7:] == [("S0", v, ("forward",), 3) for v in ("plain", "gru")]
+    names.remove("A0")  # somebody who ran and does not: his rounds are not thrown away
     capsys.readouterr()
+    before = path.read_bytes()
+    assert speed.main([*argv, "9"]) == 1
+    assert "has rounds of A0 (now: not asked); their rounds stay" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"hardware": "another"}, "has hardware another; here it is"),
+        ({"sources": "0123"}, "has sources 0123; here it is"),
+        ({"sources": None}, "does not say of which sources of jax_lstm it is (sources), so that"),
+        ({"seed": 7}, "has seed 7; here it is 0"),
+        ({"seed": None}, "does not say with which --seed it was made, so that"),
+    ],
+)
+def test_rounds_of_another_machine_version_or_seed_are_refused(
+    tmp_path, monkeypatch, capsys, change, complaint
+):
+    here = {**ENVIRONMENT, "sources": "abcd"}
+    monkeypatch.setattr(speed.environment, "environment", lambda: dict(here))
+    path, config = tmp_path / "all.json", {"seed": change.pop("seed", 0)}
+    old = {"environment": {**here, **change}, "config": config, "cases": []}
+    path.write_text(json.dumps(old))
     with pytest.raises(SystemExit):
-        speed.main([*argv, "3", "--only", "lstm"])
-    assert "argument --only: does not go with --add" in capsys.readouterr().err
-    other = record.read_json(path)
-    other["environment"]["hardware"] = "another"
-    path.write_text(json.dumps(other))
-    with pytest.raises(SystemExit):
-        speed.main([*argv, "3"])
-    assert "has hardware another; here it is" in capsys.readouterr().err
+        speed.main(["--sizes", "S0", "--add", str(path)])
+    assert complaint in capsys.readouterr().err
+
+
+def test_the_sources_are_a_number_of_all_that_the_library_is_made_of(tmp_path, monkeypatch):
+    """Another name, another byte, another file: another number; of .py and .cc alone."""
+    monkeypatch.setattr(speed.environment.jax_lstm, "__file__", str(tmp_path / "__init__.py"))
+    seen = [speed.environment.sources()]
+    (tmp_path / "kernels").mkdir()
+    for name, text in (("a.py", "x"), ("a.py", "y"), ("kernels/b.cc", "x"), ("kernels/c.cc", "x")):
+        (tmp_path / name).write_text(text)
+        seen.append(speed.environment.sources())
+    assert len(set(seen)) == len(seen) == 5
+    (tmp_path / "kernels/d.so").write_text("x")
+    assert speed.environment.sources() == seen[-1]
+
+
+def test_who_is_absent_is_so_in_a_pass_and_until_he_runs():
+    """A0 has no room in one pass, later in the other alone; F runs at last."""
+    row = lambda *kinds: {kind: {"seconds": [1.0]} for kind in kinds}
+    made = lambda rows, absent: {**case("S1"), "contestants": rows, "absent": absent, "load": []}
+    result = {"environment": ENVIRONMENT, "cases": []}
+    lacks = lambda kind, *names: cases.rounds_of(result["cases"][0], kind, names) == 0
+    cases.add(result, made({"lstm": row("gradient")}, {"A0": {"gradient": "no room"}}))
+    assert not lacks("gradient", "lstm", "A0")
+    assert lacks("forward", "lstm", "A0")
+    cases.add(result, made({"lstm": row("forward"), "A0": row("forward")}, {}))
+    assert result["cases"][0]["absent"] == {"A0": {"gradient": "no room"}}
+    cases.add(result, made({"lstm": row("gradient"), "A0": row("gradient")}, {}))
+    assert result["cases"][0]["absent"] == {}
+    assert {
+        n: len(r["gradient"]["seconds"]) for n, r in result["cases"][0]["contestants"].items()
+    } == {
+        "lstm": 1,  # nobody ran beside the first round's
+        "A0": 1,
+    }
+    before = json.dumps(result)
+    with pytest.raises(cases.Missing, match=r"S1 plain, forward: .* A0 \(now: no room\)"):
+        cases.add(result, made({"lstm": row("forward")}, {"A0": {"forward": "no room"}}))
+    assert json.dumps(result) == before
 
 
 def test_all_there_is_names_every_variant_and_pass():
@@ -151,12 +212,30 @@ def test_all_there_is_names_every_variant_and_pass():
         ("--add {0}/list.json", "argument --add: {0}/list.json is not a result of this: "),
         ("--compare {0}/list.json", "argument --compare: {0}/list.json is not a result of this: "),
         ("--compare {0}/empty.json", "argument --compare: {0}/empty.json holds no case"),
+        ("--table {0}/bare.json", "{0}/bare.json is not a result of this: it has no environment"),
+        ("--table {0}/slug.json", "slug.json is not a result of this: its environment has no slug"),
+        ("--table {0}/case.json", "case.json is not a result of this: a case has no size, variant"),
+        (
+            "--add {0}/new.json --compare {0}/empty.json",
+            "argument --compare: does not go with --add: it runs ours, A0 and G alone",
+        ),
+        ("--add {0}/new.json --table {0}/empty.json", "argument --table: does not go with --add"),
+        ("--add {0}/new.json --only lstm", "argument --only: does not go with --add"),
+        ("--add {0}/none/x.json", "argument --add: {0}/none is not a folder"),
+        ("--all --sizes S2", "argument --all: names its own; leave out --sizes"),
+        ("--all --variants gru --passes jvp", "leave out --variants, --passes"),
         ("--quick --tiny", "--quick and --tiny are not allowed together"),
     ],
 )
 def test_bad_options(tmp_path, capsys, argv, complaint):
     (tmp_path / "list.json").write_text("[1]")
-    (tmp_path / "empty.json").write_text('{"cases": []}')
+    for name, result in (
+        ("bare", {"cases": []}),
+        ("empty", {"environment": ENVIRONMENT, "cases": []}),
+        ("slug", {"environment": {"hardware": "x", "versions": {"jax": "1"}}, "cases": []}),
+        ("case", {"environment": ENVIRONMENT, "cases": [{"contestants": {}}]}),
+    ):
+        (tmp_path / f"{name}.json").write_text(json.dumps(result))
     argv = argv.format(tmp_path).split()
     with pytest.raises(SystemExit) as stopped:
         speed.main([*argv, "--results", str(tmp_path / "results")])

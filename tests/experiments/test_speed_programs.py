@@ -86,6 +86,7 @@ def test_gradients_with_lengths_and_in_stacks(name, options):
         *((name, {"both_ways": True}) for name in ("A1", "F", "P1")),
         *((name, {"cell": "gru"}) for name in ("A0", "F", "P1")),
         *(("A0", {"cell": cell}) for cell in ("peephole_lstm", "mgu", "ind_rnn")),
+        *(("A1", {"cell": cell}) for cell in ("gru", "peephole_lstm", "mgu", "ind_rnn")),
     ],
     ids=str,
 )
@@ -125,7 +126,7 @@ def test_who_has_no_such_cell_or_direction_says_why():
     everybody = [*contestants.CONTESTANTS, "G", "P"]
     assert not any(reason(name) for name in everybody)
     of_a_gru = [name for name in everybody if not reason(name, cell="gru")]
-    assert of_a_gru == ["lstm", "frugal", "log", "A0", "AJ", "F", "G", "P"]
+    assert of_a_gru == ["lstm", "frugal", "log", "A0", "AJ", "A1", "F", "G", "P"]
     assert reason("F", cell="mgu") == "flax's MGUCell resets after the product, ours before it"
     assert reason("G", cell="ind_rnn") == "the cell's products are not x W and h U"
     assert reason("K", both_ways=True) == "called in one direction only"
@@ -160,6 +161,10 @@ def test_one_that_computes_something_else_is_an_error(monkeypatch):
     monkeypatch.setitem(contestants.CONTESTANTS, "F", forgetful)
     with pytest.raises(programs.Disagrees, match="F \\(gradient\\) is not what ours computes"):
         error("F")
+    made, answer = ask(jnp.float64, MORE)
+    wrong = {"jvp": jax.tree.map(lambda x: x + 1, answer["jvp"])}
+    with pytest.raises(programs.Disagrees, match="lstm \\(jvp\\) is not what A0 computes"):
+        programs.runners("lstm", made, ["jvp"], wrong, size=SIZE)
 
 
 def test_what_does_not_fit_is_left_out_with_a_reason():

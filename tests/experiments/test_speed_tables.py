@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from experiments.kit import record
-from experiments.speed import goals, pages
+from experiments.speed import cases, goals, pages
 from experiments.speed import plots as speed_plots
 from experiments.speed import tables as speed_tables
 from tests.experiments.speed_results import case, plant
@@ -15,15 +15,15 @@ def test_tables_are_the_planted_numbers():
     """By hand: lstm / A1 by round 1, 0.5, 0.25: median 0.50; of the least 2 / 2 = 1."""
     assert speed_tables.tables(plant()).splitlines() == [
         "| (T, B, D = H) | rounds | ms of `lstm` | of peak | / A1 | / A0 | / F | / P | / G "
-        "| forward / F | frugal / `lstm` |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| forward / F | frugal / `lstm` | log / `lstm` |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
         # / P: P1 has the least time; by round 2, 0.25, 1
         "| S3 (256, 32, 256) | 3 | 2000.00 | 50% | 0.50 (1.00) | 0.75 (0.50) | 0.50 (0.33) "
-        "| 1.00 (2.00) | 3.00 (2.00) | 0.20 (0.25) | 1.00 (1.50) |",
+        "| 1.00 (2.00) | 3.00 (2.00) | 0.20 (0.25) | 1.00 (1.50) |  |",
         "",
-        "| temporary MB | A0 | A1 | A2 | F | lstm | frugal |",
-        "|---|---|---|---|---|---|---|",
-        "| S3 (256, 32, 256) | 100.0 | 200.0 | 40.0 | 101.0 | 50.0 | 10.0 |",
+        "| temporary MB | A0 | A1 | A2 | F | lstm | frugal | log |",
+        "|---|---|---|---|---|---|---|---|",
+        "| S3 (256, 32, 256) | 100.0 | 200.0 | 40.0 | 101.0 | 50.0 | 10.0 |  |",
     ]
 
 
@@ -107,7 +107,9 @@ def test_what_no_program_could_reach_is_said():
 
 def test_pictures(tmp_path):
     result = plant()
-    result["cases"].append({**case("S1", "stack", lstm=([1.0], [1.0], {})), "absent": {"K": "why"}})
+    result["cases"].append(
+        {**case("S1", "stack", lstm=([1.0], [1.0], {})), "absent": {"K": {"gradient": "why"}}}
+    )
     record.write(tmp_path / "speed.json", record.compact(result))
     drawn = speed_plots.draw(tmp_path)
     assert [path.name for path in drawn] == ["speed.png", "speed_stack.png"]
@@ -124,7 +126,7 @@ def test_variants_and_more_passes_stand_in_tables_of_their_own():
         cell["contestants"][name]["jvp"] = {"seconds": seconds}
     result["cases"].append(cell)
     assert speed_tables.variants(result).splitlines()[2:] == [
-        "| gru | S2 (256, 16, 128) | 2 | 2000.00 | 0.62 (0.50) |  |  |  |  |  |  |"
+        "| gru | S2 (256, 16, 128) | 2 | 2000.00 |  | 0.62 (0.50) |  |  |  |  |  |"
     ]
     assert speed_tables.more_passes(result).splitlines()[2:] == [
         "| jvp, gru | S2 (256, 16, 128) | 2 | 1000.00 | 0.50 (0.50) |  |  |  |"
@@ -133,19 +135,62 @@ def test_variants_and_more_passes_stand_in_tables_of_their_own():
 
 def test_pages_get_what_a_result_says_and_nothing_else_of_them_changes():
     result = plant()
-    result["environment"] |= {"versions": {"jax": "1"}, "slug": "by_hand"}
-    names = ("run", "tables", "variants", "passes", "gaps", "goals")
+    names = ("run", "tables", "variants", "passes", "profile", "slower", "gaps", "goals")
     page = "Before.\n" + "".join(f"<!-- {n} -->\nold\n<!-- end -->\nkept {n}\n" for n in names)
     text = pages.with_result("docs/speed.md", page, result)
     assert "old" not in text
     assert all(f"\nkept {name}\n" in text for name in names)
     assert speed_tables.tables(result) in text
-    assert "Fewer than 20 rounds: S3 plain: 3 of gradient, 3 of forward." in text
-    assert "Not in the run are the variants lengths, stack," in " ".join(text.split())
+    said = " ".join(text.split())
+    assert (
+        "S1, S2, S3, S4, S5, S6 plain, none of gradient, forward; S1, S2 lengths, none of" in said
+    )
+    assert "- gradient, time over that of" not in text  # nobody is faster
+    assert "- forward, time over that of P: 1.00" not in text
     assert pages.with_result("docs/speed.md", text, result) == text
     share = "0.10 to 0.20 of the time of `jax.grad`\n<!-- speed -->\n-\n<!-- end -->\n"
     text = pages.with_result("README.md", share, result)
     assert text.startswith("0.75 to 0.75 of the time of `jax.grad`")
-    assert "slower than torch in 0 of 1 rows and need more memory than `jax.grad` in 0." in text
+    said = " ".join(text.split())
+    assert "Torch is faster in 0 of 1 rows. We need more memory than `jax.grad` in 0 of 1." in said
+    assert "by hand; float32; JAX 1; 3 rounds; nothing on a GPU." in said
     with pytest.raises(ValueError, match="0 sections <!-- run -->"):
         pages.with_result("docs/speed.md", share, result)
+    with pytest.raises(ValueError, match=r"says 0 times what share of jax\.grad"):
+        pages.with_result("README.md", share.replace("0.20", "a fifth"), result)
+    gpu = {**result, "environment": result["environment"] | {"platform": "gpu"}}
+    with pytest.raises(ValueError, match="it is of a gpu; the pages speak of a CPU"):
+        pages.with_result("README.md", share, gpu)
+
+
+def test_words_below_readme_s_table_count_the_rows_that_have_the_number():
+    """S3 has torch, S1 has not; S1 is of fewer rounds and of 16 bits."""
+    result = plant()
+    few = case(
+        "S1", lstm=([1.0], [1.0], {"temp_bytes": 3.0}), A0=([2.0], [1.0], {"temp_bytes": 2.0})
+    )
+    result["cases"] = [result["cases"][0], few | {"dtype": "bfloat16"}]
+    said = " ".join(pages.in_words(result).split())
+    assert said.startswith("Torch is faster in 0 of 1 rows. We need more memory than `jax.grad`")
+    assert "in 1 of 2." in said
+    assert "float32, bfloat16; JAX 1; 1 to 3 rounds;" in said
+
+
+def test_the_slower_ones_are_named():
+    """By hand: 3 / 2 in the forward of a cell; S3's lstm is slower than nobody."""
+    result = plant()
+    assert pages.slower(result) == "Nobody is faster in this run."
+    result["cases"].append(case("S2", "gru", lstm=([2.0], [3.0], {}), A0=([4.0], [2.0], {})))
+    assert pages.slower(result) == "- forward, time over that of A0: 1.50 (S2 gru)."
+
+
+def test_the_committed_run_has_every_case_and_pass_of_all():
+    """With how many rounds is what the page says."""
+    result = record.read_json(pages.COMMITTED)
+    held = {(job.size, job.variant): job.passes for job in cases.jobs_of(result)}
+    for job in cases.ALL:
+        assert set(job.passes) <= set(held[job.size, job.variant]), job
+        case = cases.find(result, job.size, job.variant)
+        assert all(cases.seconds_of(case, kind) for kind in job.passes), job
+        assert all(case["contestants"].values()), job  # nobody without a pass
+        assert not cases.still_to_do(result, job, 17, devices=2), job
