@@ -56,7 +56,6 @@ from experiments.kit.config import (
 from experiments.kit.routes import ROUTES, sequence_of
 from experiments.kit.windows import WindowsConfig
 from jax_lstm import lstm
-from jax_lstm.files.disk import read, write
 from jax_lstm.training.update import AUTODIFF, BITS, BY_HAND
 
 QUESTION = """
@@ -214,7 +213,7 @@ def add_row(config, about, summary, directory):
     nats, minutes = summary["test_nats"], record.minutes(directory / "metrics.jsonl")
     more = {"validation": summary["validation_nats"], "sha256": about["sha256"]}
     path = evidence.add(config, "char_lm", QUESTION, row, nats, minutes, ("text",), **more)
-    write(path.with_suffix(".curves.png"), read(directory / "curves.png"))
+    evidence.add_picture(config, path, "curves", directory / "curves.png")
 
 
 # What the user gave ---------------------------------------------------------------------------

@@ -49,7 +49,6 @@ from experiments.kit.config import (
     TrainingConfig,
     check_memory,
 )
-from jax_lstm.files.disk import read, write
 from jax_lstm.printing import table
 
 QUESTION = """
@@ -165,7 +164,7 @@ def experiment(config, values, directory):
     record.write_json(directory / "forecasts.json", told)
     plots.draw(directory)
     path = add_rows(config, summary, lasts, floors)
-    write(path.with_suffix(".series.png"), read(directory / "forecast.png"))
+    evidence.add_picture(config, path, "series", directory / "forecast.png")
     print(summary_table(summary))
     print(f"\n{record.name_files(directory)}\n")
     return summary

@@ -177,6 +177,21 @@ def add(config, name, question, row, value, minutes, places=(), **more):
     return path
 
 
+def add_picture(config, path, name, picture):
+    """A picture of this seed beside the experiment's file, as FILE.NAME.png; that of the lowest
+    seed in the file stays.
+
+    Args:
+      config: as `add` has it.
+      path: of the file, after `add`.
+      name: of the picture there.
+      picture: path of the picture.
+    """
+    seeds = [value["seed"] for row in read(path)["rows"] for value in row["values"]]
+    if config.seed == min(seeds):
+        record.write(path.with_suffix(f".{name}.png"), Path(picture).read_bytes())
+
+
 # Reading ----------------------------------------------------------------------------------------
 
 

@@ -39,7 +39,6 @@ from experiments.kit.config import (
 )
 from experiments.tmva_toy import baselines, events, plots, roc
 from experiments.tmva_toy.training import loss_of, scores, task_of
-from jax_lstm.files.disk import read, write
 from jax_lstm.printing import table
 
 QUESTION = """
@@ -172,7 +171,7 @@ def report_seed(config, directory, answers, minutes, labels):
     record.write_json(directory / "scores.json", summary)
     record.write_json(directory / "roc.json", curves)
     plots.draw(directory)
-    write(path.with_suffix(".roc.png"), read(directory / "roc.png"))
+    evidence.add_picture(config, path, "roc", directory / "roc.png")
     print(summary_table(summary))
     print(f"\n{record.name_files(directory)}\n")
     return summary

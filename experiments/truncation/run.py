@@ -32,7 +32,6 @@ from experiments.kit.config import BadInput, Count
 from experiments.kit.routes import ROUTES
 from experiments.kit.windows import WindowsConfig
 from experiments.truncation import plots
-from jax_lstm.files.disk import read, write
 from jax_lstm.printing import table
 
 QUESTION = """
@@ -197,7 +196,7 @@ def report_seed(config, directory, found, minutes):
             path = add(row._replace(name=f"TBPTT({found['k1']}, {k2})"), 100 * error, minutes)
     for k, error in zip(*found["side_by_side"].values(), strict=True):
         add(row._replace(name=f"windows side by side, TBPTT({k}, {k})"), 100 * error, minutes)
-    write(path.with_suffix(".curve.png"), read(directory / "truncation.png"))
+    evidence.add_picture(config, path, "curve", directory / "truncation.png")
     bounds = [float("inf") if x is None else x for x in found["bound"]]
     rows = list(zip(found["k2"], found["error"], bounds, strict=True))
     print(f"\nk1 = {found['k1']}\n{table(('k2', 'error', 'bound'), rows, form='.3g')}\n")

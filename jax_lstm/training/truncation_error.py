@@ -9,6 +9,7 @@ is chosen by the error.
 """
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -208,11 +209,16 @@ def truncation_error_of_stream(
     check_cell(cell, params, state, xs, "chunks[0][0]", 1)
     batch = np.shape(xs)[1:-1]
     question = ask(k1, k2, bound, sum(sizes), sizes[0])
+    check_rest(loss, chunks[0])
     check_loss(loss, (sizes[0], *state[0].shape), state[0].dtype, rest)
+    count = len(rest)
 
     def cut(n):
+        steps = steps_of(chunks, n)
         xs, *rest = chunks[n]
-        if steps_of(chunks, n) != sizes[n]:
+        if len(rest) != count:
+            refuse(f"chunks[{n}]", f"a tuple of {1 + count} like chunks[0]", chunks[n])
+        if steps != sizes[n]:
             refuse("chunks", f"of {sizes[0]} steps each, but for the last", np.shape(xs))
         check_cell(cell, params, state, xs, f"chunks[{n}][0]", 1)
         return Steps(examples(xs, len(batch), 1), None, None), tuple(rest)
@@ -350,6 +356,23 @@ def check_chunks(chunks):
         first = None
     if first is None:
         refuse("chunks", "a sequence of tuples (xs, *rest)", chunks)
+
+
+def check_rest(loss, chunk):
+    """Complain of a first chunk whose rest is not what the loss takes beside hs.
+
+    Raises:
+      ValueError: too many or too few.
+    """
+    try:
+        signature = inspect.signature(loss)
+    except (TypeError, ValueError):  # a function of C may not say
+        return
+    try:
+        signature.bind(*chunk)  # hs stands where xs is
+    except TypeError as error:
+        want = f"a tuple (xs, *rest) with which `loss` can be called as loss(hs, *rest): {error}"
+        refuse("chunks[0]", want, chunk)
 
 
 def check_loss(loss, shape, dtype, rest):

@@ -51,6 +51,10 @@ def test_seeds_are_added_one_by_one_and_replaced(tmp_path):
     assert path == tmp_path / "evidence" / "toy.json"
     file = evidence.read(path)
     assert file["command"] == "python -m experiments.toy --data DATA"
+    for one in (ones[1], ones[0], ones[2]):  # the lowest seed's stays
+        (tmp_path / "drawn.png").write_text(f"seed {one.seed}")
+        evidence.add_picture(one, path, "curves", tmp_path / "drawn.png")
+    assert path.with_suffix(".curves.png").read_text() == "seed 0"
     first, second = file["rows"]
     assert [(v["seed"], v["value"], v["error"]) for v in first["values"]] == [
         (0, 90.5, 0.25),

@@ -240,6 +240,9 @@ def test_the_doors_name_what_is_wrong():
         ('`by` must be "error"', lambda: found.k2_for(0.1, by="bound")),
         ("`chunks` must be", lambda: stream([])),
         (r"`chunks\[0\]` must be a tuple", lambda: stream([xs])),
+        (r"`chunks\[0\]` must be .* missing a required argument", lambda: stream([(xs,)])),
+        (r"`chunks\[0\]` must be .* too many pos", lambda: stream([(xs, dhs, dhs)])),
+        (r"`chunks\[2\]` must be a tuple of 2 like", lambda: stream([(xs, dhs)] * 2 + [(xs[:3],)])),
         ("`chunks` must be of 8 steps each", lambda: stream([(x, dhs[: len(x)]) for x in uneven])),
     ):
         with pytest.raises(ValueError, match=words):
