@@ -142,7 +142,7 @@ def apart(result, size="S2"):
     kind, share = max(shares.items(), key=lambda row: row[1])
     products = sum(n for name, n in shares.items() if name.startswith("product"))
     gates = [row for row in case["profiles"]["lstm"]["kernels"] if row["kernel"] == GATES]
-    text = f"The largest part of `lstm` is the {kind}: {share:.0%} of the traced run. All products "
+    text = f'The largest part of `lstm` is "{kind}", {share:.0%} of the traced run. All products '
     text += f"are {products:.0%}."
     if gates:
         whole = case["profiles"]["lstm"]["seconds"]

@@ -187,15 +187,18 @@ def begin(config, jobs):
     if config.add and Path(config.add).exists():
         result = read("--add", config.add)
         there = result["environment"] | {"seed": result.get("config", {}).get("seed")}
-        for key, ours in (here | {"seed": config.seed}).items():
-            if there.get(key) is None and ours is not None:
+        for key, words in OF_A_FILE.items():
+            if there.get(key) is None:
                 raise BadInput(
                     "--add",
-                    f"{config.add} does not say {OF_A_FILE.get(key, key)}, so that no round of "
-                    "today can be added to it; name a new file",
+                    f"{config.add} does not say {words}, so that no round of today can be added "
+                    "to it; name a new file",
                 )
+        for key, ours in (here | {"seed": config.seed}).items():
             if there.get(key) != ours:
-                raise BadInput("--add", f"{config.add} has {key} {there[key]}; here it is {ours}")
+                raise BadInput(
+                    "--add", f"{config.add} has {key} {there.get(key)}; here it is {ours}"
+                )
         return Path(config.add), result
     path = Path(config.add) if config.add else None
     if path is None:
