@@ -107,14 +107,14 @@ def pytest_collection_modifyitems(items):
     """The first of all cells meets every case of a test at once; of a test that is marked `half`
     every second one waits for the next tier. Of the others of `FIRST` two cases of three wait:
     what is quick is slow, what is slow is `every`. Of the cells beyond them one case in `SHARE` is
-    slow, and the rest is `every`. Which ones differs from cell to cell, so that together they meet
-    all cases."""
-    from tests.tables import CELLS, FIRST
+    slow, and the first one of a test; the rest is `every`. Which ones differs from cell to cell, so
+    that each cell meets a case of the tests that have as many."""
+    from tests.tables import CELLS, FIRST, SHARE
 
     later = [name for name in CELLS if name not in FIRST]
     others = [*FIRST[1:], *later]
     cases = {}  # {test: {what it is given beside the cell: number}}
-    halves = collections.Counter()
+    halves, met = collections.Counter(), set()
     for item in items:
         given = dict(item.callspec.params) if hasattr(item, "callspec") else {}
         cell = {k: cell_of(value, others) for k, value in given.items()}
@@ -132,11 +132,12 @@ def pytest_collection_modifyitems(items):
         early = name in FIRST
         if item.get_closest_marker("every") or (early and (number - others.index(name)) % 3 == 0):
             continue
-        last = slow_already(item) if early else (number - later.index(name)) % SHARE != 0
-        wait(item, last)
-
-
-SHARE = 24
+        if early:
+            wait(item, slow_already(item))
+            continue
+        first = item.function not in met
+        met.add(item.function)
+        wait(item, not first and (number - later.index(name)) % SHARE != 0)
 
 
 def slow_already(item):

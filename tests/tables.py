@@ -79,6 +79,7 @@ CELLS = {name: row_of(cell) for name, cell in jl.CELLS.items()}
 # Those that the first tier of the tests runs; see conftest. Among them are one field of a state and
 # two, an output smaller than the cell, a product inside of a gate. The engine is one for all.
 FIRST = ("lstm", "elman", "gru", "lstmp")
+SHARE = 16  # of each cell beyond them one case in so many is `slow`, the others are `every`
 
 
 @relaxed("what people write")

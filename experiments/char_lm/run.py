@@ -108,7 +108,8 @@ class Config(lm.LanguageModelConfig, WindowsConfig):
             held_out=0.02,
             hidden=384,
             steps=4000,
-            learning_rate=6e-3,
+            learning_rate=1e-2,
+            drop_outputs=0.2,
             evaluate_every=400,
             compare_steps=0,
         )

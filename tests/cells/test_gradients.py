@@ -12,6 +12,7 @@ from jax_lstm import stages, textbook
 from jax_lstm.stages import twins
 from tests.tables import (
     CELLS,
+    SHARE,
     SIZE,
     assert_close,
     assert_same,
@@ -99,6 +100,11 @@ OPTIONS = {
         "residuals": "log",
     },
 }
+
+
+def test_each_cell_has_its_turn():
+    """Of the options of a sequence each cell meets one in every whole run: see conftest."""
+    assert len(OPTIONS) >= SHARE
 
 
 @pytest.mark.parametrize("options", OPTIONS)

@@ -27,7 +27,6 @@ PACKAGE = Path(jax_lstm.__file__).parent
 # The package as it is -------------------------------------------------------------------------
 
 
-@pytest.mark.half
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",

@@ -132,7 +132,7 @@ def test_the_losses_are_ours():
         assert_close({k: got[f"d{k}"][0] for k in "WUb"}, want._asdict())
 
 
-@pytest.mark.every
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [40, pytest.param(100, marks=pytest.mark.every)])
 def test_random_mistakes_alone_and_in_pairs_over_random_sizes(number):
     """At least 95 of 100 are in the named set; a planted one that changes nothing counts as missed

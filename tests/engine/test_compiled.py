@@ -125,7 +125,6 @@ print("ynn" in program.as_text())
 """
 
 
-@pytest.mark.half
 @pytest.mark.slow
 @pytest.mark.skipif(
     jax.default_backend() != "cpu", reason="YNNPACK is the CPU's: elsewhere the flag is no flag"

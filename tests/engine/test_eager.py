@@ -216,7 +216,7 @@ print(peak() - before)
 """
 
 
-@pytest.mark.every
+@pytest.mark.slow
 def test_a_thousand_calls_leave_nothing_behind():
     """Megabytes; a program kept per call would be some thousand."""
     run = subprocess.run(

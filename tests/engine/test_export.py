@@ -172,7 +172,6 @@ print(max(float(abs(a - b).max()) for a, b in zip(jax.tree.leaves(got), jax.tree
 """
 
 
-@pytest.mark.half
 @pytest.mark.slow
 @pytest.mark.parametrize("remat", ["0", "1"])
 def test_layers_where_jax_s_next_custom_vjp_is_set_before_the_import(remat):

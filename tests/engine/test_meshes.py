@@ -139,7 +139,7 @@ def test_explicit_axes_as_make_mesh_gives_them(name):
     assert jax.typeof(jax.tree.leaves(last)[0]).sharding.spec == P("data", None)
 
 
-@pytest.mark.every
+@pytest.mark.slow
 def test_explicit_axes_where_the_state_is_everywhere_and_time_is_cut():
     """All of it in one program: options, one step, a truncated run; the state is that of zeros."""
     params, _, xs = problem(CELLS["lstm"], SIZE, jnp.float32)

@@ -49,14 +49,9 @@ def both_of(cell, residuals):
 
 
 @pytest.mark.slow
-@pytest.mark.half
 @pytest.mark.parametrize(
     ("cell", "residuals"),
-    [
-        pytest.param(cell, mode, marks=() if (cell, mode) == ("lstm", 2) else pytest.mark.slow)
-        for cell in CELLS
-        for mode in ("full", 2)
-    ],
+    [(cell, mode) for cell in CELLS for mode in ("full", 2)],
 )
 def test_with_resets_and_nan_where_an_example_is_empty(cell, residuals):
     got, want = both_of(cell, residuals)
@@ -96,7 +91,7 @@ def compiled_second(sequence, size, **options):
     return jax.jit(run).lower(args).compile(AS_FOR_USERS)
 
 
-@pytest.mark.every
+@pytest.mark.slow
 @pytest.mark.usefixtures("optimised")
 def test_grad_of_grad_needs_less_memory_than_of_a_plain_scan():
     """Wanted 1.2 of the plain scan's bytes, reached 0.48; where steps are run again, wanted 1.1 of

@@ -26,7 +26,7 @@ def tiny(tmp_path_factory):
     return config, experiment.run(config), results / "compare_gradients" / "tiny"
 
 
-@pytest.mark.every
+@pytest.mark.slow
 def test_every_file_is_there_and_readable(tiny):
     config, summary, directory = tiny
     files = {"config.json", "metrics.jsonl", "summary.json", "routes.png"}

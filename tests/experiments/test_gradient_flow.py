@@ -28,7 +28,7 @@ def tiny(tmp_path_factory):
     return config, found, results / "gradient_flow" / "tiny"
 
 
-@pytest.mark.every
+@pytest.mark.slow
 def test_every_file_is_there_and_drawn_again_from_the_json(tiny):
     config, found, directory = tiny
     assert sorted(path.name for path in directory.iterdir()) == sorted(FILES)

@@ -108,7 +108,7 @@ def test_where_one_process_is_killed_the_other_says_so_and_the_run_goes_on(dead,
     assert len(losses(directory)) == done
 
 
-@pytest.mark.every
+@pytest.mark.slow
 def test_a_signal_to_one_of_two_ends_both_at_one_step(tmp_path):
     argv = [*TRAINING, "--results", tmp_path, "--run", "a", "--steps", "100000"]
     both = together(free_port(), *argv, devices=1)

@@ -90,7 +90,6 @@ def test_an_interval_is_student_s():
     assert t_interval([7]) == (7, None, None)
 
 
-@pytest.mark.half
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("experiment", "asked"),

@@ -86,7 +86,7 @@ def test_every_file_is_there_and_says_the_same(tiny, done):
     assert notes == {"seeds": [0, 1], "labels": ["a", "b", "c"]}
 
 
-@pytest.mark.every
+@pytest.mark.slow
 def test_it_learns(done):
     summary, _ = done
     assert summary["accuracy"]["test"]["least"] >= 0.85

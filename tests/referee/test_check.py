@@ -34,7 +34,6 @@ def test_there_are_twenty_of_each():
     assert len(NOISY) >= 2
 
 
-@pytest.mark.half
 @pytest.mark.parametrize(
     ("verdict", "name"),
     [pytest.param(*r, marks=() if r[1] in QUICK else pytest.mark.slow) for r in RULES],

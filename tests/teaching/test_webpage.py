@@ -159,11 +159,16 @@ def test_a_loss_of_one_s_own_follows_h(runs, tmp_path):
         compare(found, examples.trace_problem(changed, "lstm"))
 
 
-@pytest.mark.every
 @needs_node
 @pytest.mark.parametrize(
     "name",
-    ["gomez 1", pytest.param("random 0", marks=pytest.mark.slow), "elman 0", "wildml 0"],
+    [
+        "gomez 1",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("random 0", "elman 0", "wildml 0")
+        ),
+    ],
 )
 def test_every_mistake_is_that_of_the_catalogue(packed, name, tmp_path):
     run, x = packed[name]
