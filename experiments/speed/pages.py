@@ -1,4 +1,4 @@
-"""README's table of speed, and the tables of docs/speed.md, from one result: what `--write` does.
+"""README's, docs/speed.md's and docs/interop.md's numbers, from one result: what `--write` does.
 
     python -m experiments.speed --table FILE.json --write
 
@@ -105,7 +105,7 @@ def in_words(result):
         ratio = over(compiling["contestants"], "lstm", "A0", "compile_seconds")
         if ratio is not None:
             sizes = ", ".join(str(compiling[letter]) for letter in "TBH")
-            texts.append(f"Compiling takes {ratio:.2f} times as long ({sizes}).")
+            texts.append(f"Compiling takes {ratio:.2f} times its time ({sizes}).")
     rounds = sorted({rounds_of(case, "gradient", ()) for case in plain.values()})
     counts = " to ".join(str(n) for n in dict.fromkeys((rounds[0], rounds[-1])))
     texts.append(f"Measured on {where(result)}; {counts} rounds; nothing on a GPU.")

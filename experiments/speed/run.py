@@ -115,7 +115,7 @@ class Config(BaseConfig):
     table: OptionalFile = None
     """print the tables of this speed.json, run nothing"""
     write: bool = False
-    """with --table: write README's table and those of docs/speed.md"""
+    """with --table: write README's table, those of docs/speed.md, and docs/interop.md's numbers"""
     compare: OptionalFile = None
     """an older speed.json to be no slower than: runs its sizes, variants and passes with ours, A0
     and G, or with --table reads"""
@@ -281,6 +281,8 @@ def refuse_together(config):
             f"names its own; leave out {', '.join(f'--{f}' for f in given)}"
             " (--quick and --tiny set --sizes)",
         )
+    if config.all and config.compare:
+        raise BadInput("--all", "does not go with --compare, which runs what the older file holds")
     if config.write and not config.table:
         raise BadInput("--write", "goes with --table FILE.json")
     if config.add:

@@ -222,6 +222,7 @@ def test_all_there_is_names_every_variant_and_pass():
         ("--add {0}/new.json --table {0}/empty.json", "argument --table: does not go with --add"),
         ("--add {0}/new.json --only lstm", "argument --only: does not go with --add"),
         ("--add {0}/none/x.json", "argument --add: {0}/none is not a folder"),
+        ("--all --compare {0}/empty.json", "argument --all: does not go with --compare"),
         ("--all --sizes S2", "argument --all: names its own; leave out --sizes"),
         ("--all --variants gru --passes jvp", "leave out --variants, --passes"),
         ("--quick --tiny", "--quick and --tiny are not allowed together"),

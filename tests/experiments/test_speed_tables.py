@@ -176,6 +176,28 @@ def test_words_below_readme_s_table_count_the_rows_that_have_the_number():
     assert "float32, bfloat16; JAX 1; 1 to 3 rounds;" in said
 
 
+def test_a_traced_run_by_kind_and_its_largest_part():
+    """By hand: 2 + 3 of 10 seconds are products, 1 is the gates, 4 no kernel's."""
+    kernel = lambda name, where, kind, seconds: {
+        **{"kernel": name, "where": where, "kind": kind},
+        **{"seconds": seconds, "calls": 2},
+    }
+    kernels = [
+        kernel("dot", "step", "product", 2.0),
+        kernel("dot.1", "segment", "product", 3.0),
+        kernel(pages.GATES, "step", "other", 1.0),
+    ]
+    traced = {"seconds": 10.0, "between": 4.0, "kernels": kernels}
+    result = plant()
+    assert pages.apart(result) == ""
+    result["cases"].append({**case("S2"), "profiles": {"lstm": traced}})
+    said = pages.apart(result)
+    assert "| product, by the step | 2000.00 (20%) | 2 |" in said
+    assert "| no kernel on record | 4000.00 (40%) |  |" in said
+    assert '"product, by the segment", 30% of the traced run. All products are 50%.' in said
+    assert "is 10%." in said
+
+
 def test_the_slower_ones_are_named():
     """By hand: 3 / 2 in the forward of a cell; S3's lstm is slower than nobody."""
     result = plant()
