@@ -178,10 +178,8 @@ def test_words_below_readme_s_table_count_the_rows_that_have_the_number():
 
 def test_a_traced_run_by_kind_and_its_largest_part():
     """By hand: 2 + 3 of 10 seconds are products, 1 is the gates, 4 no kernel's."""
-    kernel = lambda name, where, kind, seconds: {
-        **{"kernel": name, "where": where, "kind": kind},
-        **{"seconds": seconds, "calls": 2},
-    }
+    names = ("kernel", "where", "kind", "seconds", "calls")
+    kernel = lambda *row: dict(zip(names, (*row, 2), strict=True))
     kernels = [
         kernel("dot", "step", "product", 2.0),
         kernel("dot.1", "segment", "product", 3.0),
