@@ -1,4 +1,4 @@
-"""README's, docs/speed.md's and docs/interop.md's numbers, from one result: what `--write` does.
+"""README's numbers of speed, and those of the PAGES in docs/, from one result: what `--write` does.
 
     python -m experiments.speed --table FILE.json --write
 
@@ -14,14 +14,15 @@ from experiments.speed import goals, tables
 from experiments.speed import profile as speed_profile
 from experiments.speed.cases import ALL, OF_CELLS, rounds_of, still_to_do
 from experiments.speed.programs import PASSES
-from experiments.speed.reading import label, over, pair, plain_cases
+from experiments.speed.reading import label, line, over, pair, plain_cases
 from jax_lstm.files import disk
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "experiments/results/speed/intel_xeon_2_cores.json"
-PAGES = ("README.md", "docs/speed.md", "docs/interop.md")
+PAGES = ("README.md", "docs/speed.md", "docs/interop.md", "docs/kernels.md")
 ROUNDS = 20
 BESIDE = ("A0", "A1", "AJ", "F", "P")  # whom `slower` looks at
+IN_CPP = {"S1": 0.45, "S2": 0.85, "S3": 0.95, "S4": 0.95}  # wanted of the loops in C++ / torch
 GATES = "select_divide_fusion"  # XLA's name of the kernel of all four gates forward
 SHARE = r"\d\.\d\d to \d\.\d\d(?= of the time of `jax\.grad`)"  # of README's first paragraph
 
@@ -53,6 +54,8 @@ def with_result(page, text, result):
         return put(text, "speed", f"{tables.at_a_glance(result)}\n\n{in_words(result)}")
     if page == "docs/interop.md":
         return put(text, "speed", beside_flax(result))
+    if page == "docs/kernels.md":
+        return put(text, "speed", on_all_cores(result))
     none = "This run has none."
     text = put(text, "run", commands(result))
     text = put(text, "tables", tables.tables(result))
@@ -208,3 +211,24 @@ def beside_flax(result):
         f"{range_of(plain, 'FC', 'F')}. These are FR and FC against F in the committed run: "
         f"{where(result)}."
     )
+
+
+def on_all_cores(result):
+    """Of docs/kernels.md: the loops in C++ in this run, where torch has all cores too."""
+    text = (
+        "The second is of the run that [speed.md](speed.md) shows, where P is torch at its better "
+    )
+    text += f"thread count: {where(result)}."
+    plain = plain_cases(result)
+    lines = [line("beside torch, with all cores", "wanted", "reached", "met"), "|---" * 4 + "|"]
+    for size, bar in IN_CPP.items():
+        found = pair(plain.get(size, {}).get("contestants", {}), "kernel", "P")
+        if found:
+            met = "yes" if found[0] <= bar else "no"
+            lines.append(line(size, f"<= {bar}", f"{found[0]:.2f}", met))
+    parts = [wrapped(text), tables.in_cpp(plain), "\n".join(lines)]
+    for key, what in (("temp_bytes", "Temporary memory"), ("compile_seconds", "Compiling time")):
+        ratios = {size: over(c["contestants"], "kernel", "lstm", key) for size, c in plain.items()}
+        listed = ", ".join(f"{x:.2f} ({size})" for size, x in ratios.items() if x is not None)
+        parts += [wrapped(f"{what} over that of `lstm`: {listed}.")] if listed else []
+    return "\n\n".join(parts)

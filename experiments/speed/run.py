@@ -115,7 +115,7 @@ class Config(BaseConfig):
     table: OptionalFile = None
     """print the tables of this speed.json, run nothing"""
     write: bool = False
-    """with --table: write README's table, those of docs/speed.md, and docs/interop.md's numbers"""
+    """with --table: write what README, docs/speed.md, interop.md and kernels.md say of it"""
     compare: OptionalFile = None
     """an older speed.json to be no slower than: runs its sizes, variants and passes with ours, A0
     and G, or with --table reads"""
