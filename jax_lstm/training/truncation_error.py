@@ -359,11 +359,7 @@ def check_chunks(chunks):
 
 
 def check_rest(loss, chunk):
-    """Complain of a first chunk whose rest is not what the loss takes beside hs.
-
-    Raises:
-      ValueError: too many or too few.
-    """
+    """Complain of a first chunk whose rest is not what the loss takes beside hs."""
     try:
         signature = inspect.signature(loss)
     except (TypeError, ValueError):  # a function of C may not say
