@@ -9,7 +9,8 @@ first steps once more, by hand and by autodiff in turn.
 
 With --test the last part of the text is a test part, which neither training nor validation reads.
 It is judged once, after the last step, as one stream, by the parameters that were best on the
-held-out part, which lies before it. `--choose` leaves it closed, for whoever tries options.
+held-out part, which is then the first of the text. `--choose` leaves it closed, for whoever tries
+options.
 
 Writes results/char_lm/<run>/:
     config.json          what was asked for, the text's sha256, the vocabulary, versions
@@ -74,7 +75,7 @@ class Config(lm.LanguageModelConfig, WindowsConfig):
     """runs, one for each of so many seeds from --seed on, one after the other"""
     test: FractionOrZero = 0.0
     """the last part of the text, as a fraction, which is judged once at the end; --held-out is then
-    the part before it. 0: there is none"""
+    the first part. 0: there is none"""
     choose: FreeSwitch = False
     """a setting is being chosen: the test part is not read, and no row is written"""
     drop_outputs: FractionOrZero = 0.0
@@ -108,8 +109,7 @@ class Config(lm.LanguageModelConfig, WindowsConfig):
             held_out=0.02,
             hidden=384,
             steps=4000,
-            learning_rate=1e-2,
-            drop_outputs=0.2,
+            learning_rate=6e-3,
             evaluate_every=400,
             compare_steps=0,
         )

@@ -97,12 +97,12 @@ class Data(NamedTuple):
     test: np.ndarray | None = None
 
 
-class Lengths(NamedTuple):
-    """Characters of the parts of a text, in its order."""
+class Parts(NamedTuple):
+    """Of a text: what is for training, what is held out, what is for the test."""
 
-    training: int
-    held_out: int
-    test: int
+    training: slice
+    held_out: slice
+    test: slice
 
 
 # The text -------------------------------------------------------------------------------------
@@ -125,29 +125,31 @@ def test_fraction(config):
     return getattr(config, "test", 0)
 
 
-def lengths_of(config, characters):
-    """The Lengths of the parts of a text."""
+def parts_of(config, characters):
+    """The Parts of a text. The last one is the test part, where there is one, and what is held out
+    is then the first: training goes up to where the test begins, as it does in print."""
     n = len(characters)
     held_out, test = round(config.held_out * n), round(test_fraction(config) * n)
-    return Lengths(n - held_out - test, held_out, test)
+    if test:
+        return Parts(slice(held_out, n - test), slice(held_out), slice(n - test, n))
+    return Parts(slice(n - held_out), slice(n - held_out, n), slice(n, n))
 
 
 def held_out_of(config, characters):
     """The part that is held out."""
-    lengths = lengths_of(config, characters)
-    return characters[lengths.training :][: lengths.held_out]
+    return characters[parts_of(config, characters).held_out]
 
 
 def cut(config, characters):
-    """Data: the vocabulary of the whole text; what is held out comes after what is for training,
-    and the test part after both."""
+    """Data: the vocabulary of the whole text, and its parts as `parts_of` cuts them."""
     T, B = windows.widest(config), config.streams
-    lengths = lengths_of(config, characters)
-    for part, length, needed in (
-        ("for training", lengths.training, B * (T + 1)),
-        ("held out", lengths.held_out, T + 1),
-        ("for the test", lengths.test, (T + 1) * (test_fraction(config) > 0)),
+    parts = parts_of(config, characters)
+    for part, where, needed in (
+        ("for training", parts.training, B * (T + 1)),
+        ("held out", parts.held_out, T + 1),
+        ("for the test", parts.test, (T + 1) * (test_fraction(config) > 0)),
     ):
+        length = len(characters[where])
         if length < needed:
             raise BadInput(
                 length_option(config),
@@ -157,7 +159,7 @@ def cut(config, characters):
     vocabulary = "".join(sorted(set(characters)))
     check_room(config, len(vocabulary))
     tokens, V = text.tokens_of(characters, vocabulary), len(vocabulary)
-    training, held_out, test = np.split(tokens, np.cumsum(lengths)[:2])
+    training, held_out, test = (tokens[where] for where in parts)
     return Data(
         vocabulary,
         text.streams(training, B, V),

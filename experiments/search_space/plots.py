@@ -1,6 +1,7 @@
 """The picture of a search, from its summary."""
 
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from experiments.kit import plots, record
 
@@ -19,6 +20,9 @@ def draw_all(figure, summary):
         rates = plots.column(trials, "learning_rate")
         line = {"color": f"C{k}", "linewidth": 1, "markersize": 3, "alpha": 0.8}
         left.semilogx(rates, plots.column(trials, "test"), "o-", label=name, **line)
+    left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.xaxis.set_major_formatter("{x:g}")
+    left.xaxis.set_minor_formatter(NullFormatter())
     lowest = min(t["test"] for v in summary["variants"].values() for t in v["trials"])
     left.set_ylim(lowest - 0.1, lowest + 2.5)
     left.legend(frameon=False, fontsize=8, ncols=2)
