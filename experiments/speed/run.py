@@ -92,7 +92,8 @@ class Config(BaseConfig):
     ] = "plain"
     passes: Annotated[str, arg(metavar="NAME,...")] = "gradient,forward"
     """what is timed: gradient is forward and backward; jvp, a tangent in all inputs; grad_of_grad,
-    a Hessian-vector product, ours by lstm_hvp; eager, a gradient's second call without jit"""
+    a Hessian-vector product, ours by lstm_hvp; eager, the second call of the gradient without a jit
+    around it"""
     all: bool = False
     """in place of sizes, variants and passes: all that docs/speed.md shows"""
     devices: Annotated[int, Bounds(low=1, below=65)] = 1
