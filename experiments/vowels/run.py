@@ -11,8 +11,8 @@ there is: equal to the bit on a CPU, since padding only adds zeros to sums whose
 same.
 
 `--folds 5` cross-validates a setting on the training utterances and does not open the test file.
-So were chosen: means rather than last states, noise, and dropout of the outputs. Means and deviations
-of the channels are those of the utterances that are learnt from.
+So were chosen: means rather than last states, noise, and dropout of the outputs. Means and
+deviations of the channels are those of the utterances that are learnt from.
 
 Writes results/vowels/<run>/, and a row of results/evidence/vowels.json:
     config.json          what was asked for, sha256 of the files, versions
