@@ -142,24 +142,27 @@ def profile(config, data):
         lines = record.read_lines(directory / "metrics.jsonl", kind="step")
         (trace,) = Path(folder).rglob("*.trace.json.gz")
         events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
-    spans = sorted(
-        (e["ts"], e["ts"] + e["dur"])
-        for e in events
-        if e.get("ph") == "X" and EXECUTION.search(e.get("name", ""))
-    )
-    last = max(
-        e["ts"] + e["dur"] for e in events if e.get("ph") == "X" and LOOP.match(e.get("name", ""))
-    )
-    busy, end = 0.0, spans[0][0]
-    for start, stop_at in spans:
-        stop_at = min(stop_at, last)
-        busy += max(0.0, stop_at - max(start, end))
-        end = max(end, stop_at)
-    idle = 1 - busy / (last - spans[0][0])
+    idle = idle_share(events)
     size = config.window * config.streams
     speed = size * len(lines) / sum(line["seconds"] for line in lines)
     print(f"H = {config.hidden}: {idle:.1%} of the time no dispatch runs; {speed:,.0f} chars/s")
     return {"idle": idle, "characters_per_second": speed}
+
+
+def idle_share(events):
+    """Of the events of a trace: the share of the time without an execution, from the first one to
+    the end of the last loop."""
+    spans = sorted(
+        (e["ts"], e["ts"] + e["dur"], e["name"])
+        for e in events
+        if e.get("ph") == "X" and EXECUTION.search(e.get("name", ""))
+    )
+    first, last = spans[0][0], max(end for _, end, name in spans if LOOP.match(name))
+    busy, reached = 0.0, first
+    for start, end, _ in spans:
+        busy += max(0.0, min(end, last) - max(start, reached))
+        reached = max(reached, min(end, last))
+    return 1 - busy / (last - first)
 
 
 LOOP = re.compile(r"while(\.\d+)?$")  # the updates of a dispatch are one

@@ -122,7 +122,7 @@ def pytest_collection_modifyitems(items):
             if item.get_closest_marker("half"):
                 halves[item.function] += 1
                 if halves[item.function] % 2 == 0:
-                    wait(item, slow_already(item))
+                    wait(item, is_slow(item))
             continue
         rest = tuple(repr(value) for k, value in given.items() if not cell[k])
         rest += tuple(sorted(str(given[k]).partition(" ")[2] for k in cell if cell[k]))
@@ -133,14 +133,14 @@ def pytest_collection_modifyitems(items):
         if item.get_closest_marker("every") or (early and (number - others.index(name)) % 3 == 0):
             continue
         if early:
-            wait(item, slow_already(item))
+            wait(item, is_slow(item))
             continue
         first = item.function not in met
         met.add(item.function)
         wait(item, not first and (number - later.index(name)) % SHARE != 0)
 
 
-def slow_already(item):
+def is_slow(item):
     return bool(item.get_closest_marker("slow"))
 
 

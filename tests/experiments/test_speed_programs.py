@@ -30,10 +30,20 @@ def ask(dtype, passes, **options):
     return made, programs.reference(made, passes)
 
 
+MAY_MISS = ("K", "E", "S", "P1", "kernel")  # the extra `peers`; a C++ compiler
+
+
 def error(name, kind="gradient", *, devices=1, dtype=jnp.float64, **options):
+    """The largest error of a contestant. A test of one that is not installed here is skipped, for
+    the suite runs without the extra `peers` too; whoever else is absent fails."""
     made, answer = ask(dtype, MORE if kind in MORE else ("gradient", "forward"), **options)
-    runner = programs.runners(name, made, [kind], answer, devices=devices, size=SIZE)[kind]
-    return max(runner.errors.values())
+    try:
+        found = programs.runners(name, made, [kind], answer, devices=devices, size=SIZE)
+    except problems.Absent as why:
+        if name not in MAY_MISS:
+            raise
+        pytest.skip(str(why))
+    return max(found[kind].errors.values())
 
 
 @pytest.mark.half
@@ -43,10 +53,7 @@ def error(name, kind="gradient", *, devices=1, dtype=jnp.float64, **options):
 def test_every_gradient_is_the_same(name):
     """Every cotangent, in float64 to 1e-13; Keras computes in float32 all the same."""
     dtype, bound = (jnp.float32, 1e-6) if name == "S" else (jnp.float64, 1e-13)
-    try:
-        assert error(name, dtype=dtype) < bound
-    except problems.Absent as why:
-        pytest.skip(str(why))
+    assert error(name, dtype=dtype) < bound
 
 
 @pytest.mark.half
@@ -60,11 +67,8 @@ def test_every_gradient_is_the_same(name):
     ids=str,
 )
 def test_every_forward_is_the_same_with_lengths_and_in_stacks(name, options):
-    try:
-        dtype, bound = (jnp.float32, 1e-6) if name == "S" else (jnp.float64, 1e-13)
-        assert error(name, "forward", dtype=dtype, **options) < bound
-    except problems.Absent as why:
-        pytest.skip(str(why))
+    dtype, bound = (jnp.float32, 1e-6) if name == "S" else (jnp.float64, 1e-13)
+    assert error(name, "forward", dtype=dtype, **options) < bound
 
 
 @pytest.mark.parametrize(
@@ -73,10 +77,7 @@ def test_every_forward_is_the_same_with_lengths_and_in_stacks(name, options):
     ids=str,
 )
 def test_gradients_with_lengths_and_in_stacks(name, options):
-    try:
-        assert error(name, **options) < 1e-13
-    except problems.Absent as why:
-        pytest.skip(str(why))
+    assert error(name, **options) < 1e-13
 
 
 @pytest.mark.parametrize(
@@ -91,10 +92,7 @@ def test_gradients_with_lengths_and_in_stacks(name, options):
     ids=str,
 )
 def test_gradients_both_ways_and_of_other_cells(name, options):
-    try:
-        assert error(name, **options) < 1e-13
-    except problems.Absent as why:
-        pytest.skip(str(why))
+    assert error(name, **options) < 1e-13
 
 
 @pytest.mark.parametrize(
