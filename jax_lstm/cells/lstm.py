@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jax_lstm.doors import check_init, check_number
-from jax_lstm.engine.cell import Cell, Second
+from jax_lstm.engine.cell import Cell, Halves, Second
 from jax_lstm.engine.made import partial
 from jax_lstm.engine.products import make_fisher, make_gauss_newton, make_hvp, make_rop
 from jax_lstm.engine.routes import make_init_state, routes
@@ -38,6 +38,7 @@ from jax_lstm.stages import (
     linear_bwd_weight,
     linear_bwd_weight_jvp,
     linear_jvp,
+    packed_gates,
     plain_gates,
 )
 
@@ -131,12 +132,25 @@ def project(w, xs):
 
 
 def step(w, prev, z, gates=gates):
-    h_prev, c_prev = prev
-    a = bias(z + linear(h_prev, w.U), w.b)  # (1)
-    i, f, g, o = gates(a)  # (2)
-    c = cell_state(f, c_prev, i, g)  # (3)
+    saved = gates(net_input(w, prev, z))  # (2)
+    return follow(prev, saved), saved
+
+
+def net_input(w, prev, z):
+    return bias(z + linear(prev.h, w.U), w.b)  # (1)
+
+
+def save(w, prev, z):
+    """The gates, as they stand in one array."""
+    return packed_gates(net_input(w, prev, z))  # (2)
+
+
+def follow(prev, saved):
+    """The state that the gates lead to."""
+    i, f, g, o = saved
+    c = cell_state(f, prev.c, i, g)  # (3)
     h = hidden_state(o, c)  # (4)
-    return LSTMState(h.astype(h_prev.dtype), c), (i, f, g, o)
+    return LSTMState(h.astype(prev.h.dtype), c)
 
 
 def slopes(w, prevs, saved):
@@ -272,6 +286,7 @@ LSTM = Cell(
     slopes=slopes,
     step_bwd=step_bwd,
     weights_bwd=weights_bwd,
+    halves=Halves(save, follow, len(GATES)),
     step_for_jax=plain_step,
     step_jvp=step_jvp,
     weights_jvp=weights_jvp,

@@ -41,6 +41,7 @@ from jax_lstm.engine.loops import (
     nothing,
     one_step,
     open_steps,
+    read_blocks,
     run_segment,
     zeros_of_weights,
 )
@@ -125,20 +126,26 @@ def back(plan, params, consts, fresh, steps, firsts, kept, dstate, dhs):
     """`backward` with arrays for cotangents; None where nobody looks at hs."""
     if plan.sort:
         return back_over_live_rows(plan, params, consts, fresh, steps, firsts, kept, dstate, dhs)
-    return back_over(lambda f: f, plan, params, consts, fresh, steps, firsts, kept, dstate, dhs)
+    return back_over(None, plan, params, consts, fresh, steps, firsts, kept, dstate, dhs)
 
 
 def back_over(around, plan, params, consts, fresh, steps, firsts, kept, dstate, dhs):
-    """`back`, with `around` around the function of a segment."""
+    """`back`, with `around` around the function of a segment; None: nothing is."""
     w = plan.cell.prepare(params, consts)
+    blocks = around is None and kept is not None and plan.cell.halves
+    pieced, saved = kept if blocks else (kept, None)
+    ts = jnp.arange(time_of(steps))
 
-    @around
     def segment(carry, now):
         dcarry, dparams = carry
         piece, first = now
-        now, dh, seen = segment_of((steps, dhs, kept), piece)
+        now, dh, seen, t = segment_of((steps, dhs, pieced, ts), piece)
+        if blocks:
+            seen = seen, read_blocks(saved, t[0], (*t.shape, *saved.shape[1:]), blocks.blocks)
         dcarry, more, dx = segment_bwd(plan, params, w, fresh, now, first, seen, dcarry, dh)
         return (dcarry, jax.tree.map(jnp.add, dparams, more)), flatten_steps(dx)
+
+    segment = segment if around is None else around(segment)
 
     def again(carry, piece):
         ks = jnp.arange(time_of(piece))
@@ -147,10 +154,10 @@ def back_over(around, plan, params, consts, fresh, steps, firsts, kept, dstate, 
     carry = begin_back(plan, params, w, fresh, steps, dstate)
     x = jax.eval_shape(lambda xs: jax.tree.map(lambda x: x.sum(0), xs), steps.xs)
     if isinstance(plan.residuals, Levels):
-        whole = (steps, dhs, kept), firsts, plan.residuals, plan.reverse
+        whole = (steps, dhs, pieced, ts), firsts, plan.residuals, plan.reverse
         carry, dxs = back_over_levels(again, segment, carry, *whole)
     else:
-        pieces = cut((steps, dhs, kept), segment_length(plan, w, steps.xs))
+        pieces = cut((steps, dhs, pieced, ts), segment_length(plan, w, steps.xs))
         pieces = list(zip(pieces, firsts, strict=True))
         carry, dxs = over_segments(segment, carry, pieces, not plan.reverse)
     return finish_back(plan, params, fresh, dstate, carry, join(dxs, x))

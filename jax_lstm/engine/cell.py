@@ -48,6 +48,21 @@ class Second(NamedTuple):
     weights_bwd_jvp: Callable[..., Any]
 
 
+class Halves(NamedTuple):
+    """A step in two halves, for the loops over steps: what it saves, and the state that follows.
+    The loop writes down the first half's result and reads it again for the second, so that it
+    stands once, and not once for the state and once for the backward.
+
+    save(w, prev, z) -> (..., n M)        what the step saves, n blocks side by side
+    follow(prev, blocks) -> state         of the tuple of n blocks, (..., M) each
+    blocks: n.
+    """
+
+    save: Callable[..., Any]
+    follow: Callable[..., Any]
+    blocks: int
+
+
 class Cell(NamedTuple, Generic[Params, State]):
     """What a cell says of itself. Hashable, as JAX caches by it: tuples of pairs, no dicts. It can
     be pickled where its functions can be.
@@ -57,6 +72,8 @@ class Cell(NamedTuple, Generic[Params, State]):
 
     project(w, xs) -> zs                  what does not depend on the state, for any leading axes
     step(w, prev, z) -> state, saved      saved: any pytree
+    halves: the same as a `Halves`, where saved is a tuple of blocks that do not depend on the new
+        state; None: the loops have `step` alone.
     step_bwd(w, prev, slopes, dstate) -> dprev, delta     only what is sequential
     weights_bwd(w, xs, prevs, saved, deltas) -> dparams, dxs     additive over segments of time
 
@@ -109,6 +126,7 @@ class Cell(NamedTuple, Generic[Params, State]):
     init_state: Callable[..., State] | None = None
     prepare: Callable[..., Any] = own_params
     slopes: Callable[..., Any] = own_saved
+    halves: Halves | None = None
     step_for_jax: Callable[..., Any] | None = None
     step_jvp: Callable[..., Any] | None = None
     weights_jvp: Callable[..., Any] | None = None
@@ -132,9 +150,10 @@ same_but = Cell._replace
 
 def replaced(cell: Cell[Params, State], **changes: Any) -> Cell[Params, State]:
     """`cell._replace`: the record with some fields changed. Where a function of the step changes,
-    the tangents that are not given are left out, and so derived; with `step`, `step_for_jax`."""
+    the tangents that are not given are left out, and so derived; with `step`, `step_for_jax` and
+    `halves`."""
     old = TANGENTS if any(name in changes for name in OF_A_STEP) else ()
-    old = (*old, "step_for_jax") if "step" in changes else old
+    old = (*old, "step_for_jax", "halves") if "step" in changes else old
     return same_but(cell, **{**dict.fromkeys(old), **changes})
 
 

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_batching import custom_vmap
+from jax.export import is_symbolic_dim
 
 from jax_lstm.engine.levels import over_levels
 from jax_lstm.engine.ragged import (
@@ -27,11 +29,12 @@ from jax_lstm.engine.segments import (
     segment_length,
     segment_of,
     shift,
+    time_of,
     where,
     widen,
     zeros_like,
 )
-from jax_lstm.sharding import vary_together
+from jax_lstm.sharding import may_be_split, vary_together
 
 # Forward --------------------------------------------------------------------------------------
 
@@ -51,18 +54,60 @@ def run_segment(plan, w, fresh, keep, carry, ts, steps):
     """
     zs = plan.cell.project(w, clear_masked(steps.mask, steps.xs))
 
-    def body(carry, now):
+    def body(carry, k, now):
         state, kept = carry
         t, *now = now
+        if keep is all_of and plan.cell.halves is not None:
+            return one_step_in_halves(plan.cell.halves, w, fresh, state, *now, kept, t)
         state, saved = one_step(plan.cell.step, w, fresh, state, *now)
-        return (state, write(kept, keep(state, saved), t)), None
+        return state, write(kept, keep(state, saved), t)
 
     now = (ts, zs, steps.mask, steps.resets)
-    return lax.scan(body, carry, now, reverse=plan.reverse, unroll=plan.unroll)[0]
+    return over_steps(body, carry, now, plan.reverse, plan.unroll)
+
+
+def one_step_in_halves(halves, w, fresh, state, z, mask, reset, kept, t):
+    """`one_step`, and what `all_of` picks of it at place t of what is kept."""
+    seen = state if reset is None else where(reset, fresh, state)
+    states, saved = kept
+    new = halves.save(w, seen, z)
+    saved = write(saved, new, t)
+    blocks = read_blocks(saved, t, (1, *new.shape), halves.blocks) if saved.shape[0] else ()
+    blocks = [block[0] for block in blocks] or jnp.split(new, halves.blocks, axis=-1)
+    state = where(mask, halves.follow(seen, tuple(blocks)), seen)
+    return state, (write(states, state, t), saved)
+
+
+def read_blocks(array, t, shape, n):
+    """An array of this shape from place t of an array on, in n blocks. Each is read where it
+    stands: of one piece with all of them XLA would make loops that are not vectorised."""
+    *some, M = *shape[:-1], shape[-1] // n
+
+    def block(k):
+        at = (t, *[0] * (len(shape) - 2), k * M)
+        return lax.dynamic_slice(array, at, (*some, M), allow_negative_indices=False)
+
+    return tuple(block(k) for k in range(n))
 
 
 def all_of(state, saved):
+    """What the backward wants of a step. Of a cell with `halves` the loops keep saved as one array:
+    see `pack` and `unpack`."""
     return state, saved
+
+
+def pack(cell, kept):
+    """What `all_of` picks, as the loops keep it."""
+    state, saved = kept
+    return kept if cell.halves is None else (state, jnp.concatenate(saved, axis=-1))
+
+
+def unpack(cell, kept):
+    """What the loops kept, as `all_of` picks it; or what `read_blocks` made of it, as it is."""
+    state, saved = kept
+    if cell.halves is None or isinstance(saved, tuple):
+        return kept
+    return state, tuple(jnp.split(saved, cell.halves.blocks, axis=-1))
 
 
 def h_of(state, saved):
@@ -84,12 +129,60 @@ def write(arrays, new, t):
     return jax.tree.map(at, arrays, new)
 
 
+def read(array, t):
+    return lax.dynamic_index_in_dim(array, t, 0, keepdims=False, allow_negative_indices=False)
+
+
+def over_steps(body, carry, now, reverse, unroll):
+    """`lax.scan` of a body that writes what it makes in place: `body(carry, k, now_k) -> carry`.
+
+    On a CPU the counter moves on when all else is done: before that XLA would need a copy of it,
+    and a body of more than eight kernels is no longer run in plain sequence.
+    """
+    K = time_of(now)
+    if unroll != 1 or not K or is_symbolic_dim(K) or may_be_split(jax.tree.leaves(carry)[0]):
+        one = lambda carry, now: (body(carry, *now), None)
+        return lax.scan(one, carry, (jnp.arange(K), now), reverse=reverse, unroll=unroll)[0]
+
+    def turn(at):
+        k, carry = at
+        carry = body(carry, k, jax.tree.map(lambda x: read(x, k), now))
+        k = lax.platform_dependent(k, carry, cpu=when_made, default=lambda k, _: k)
+        return k - 1 if reverse else k + 1, carry
+
+    start = vary_together((jnp.int32(K - 1 if reverse else 0), carry))
+    more = lambda at: at[0] >= 0 if reverse else at[0] < K
+    return lax.while_loop(more, turn, start)[1]
+
+
+@custom_vmap
+def when_made(k, made):
+    """k, once everything is made: k plus a zero that is read off it. Of a number's bits none is
+    left when all are shifted out; shifted out in one step, XLA would see that."""
+
+    def zero(x):
+        size = 8 * x.dtype.itemsize
+        bits = lax.bitcast_convert_type(x[(0,) * x.ndim], f"uint{size}")
+        return ((bits >> (size - 1)) >> 1).astype(k.dtype)
+
+    floats = [x for x in jax.tree.leaves(made) if jnp.issubdtype(x.dtype, jnp.floating) and x.size]
+    return sum((zero(x) for x in floats), k)
+
+
+@when_made.def_vmap
+def when_all_are_made(n, mapped, k, made):
+    """The counter of all examples is one."""
+    first = lambda x, own: x[0] if own else x
+    return when_made(k, jax.tree.map(first, made, mapped[1])) if n else k, False
+
+
 def room(cell, w, keep, state, xs):
     """Zeros for what `keep` picks of every step of xs, varying over a mesh as the state does."""
 
     def step(w, state, xs):
         x = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), xs)
-        return keep(*cell.step(w, state, cell.project(w, x)))
+        kept = keep(*cell.step(w, state, cell.project(w, x)))
+        return pack(cell, kept) if keep is all_of else kept
 
     T = jax.tree.leaves(xs)[0].shape[0]
     kept = jax.eval_shape(step, w, state, xs)
@@ -173,7 +266,7 @@ def open_steps(plan, w, fresh, first, kept, steps, idle=jnp.zeros_like):
     """Steps that were run, from the state before them and what `all_of` kept of each. `idle` makes
     what stands where a step is no step. Of zeros a slope may be infinite, 1/n say; where somebody
     may differentiate once more they are ones, for 0 times infinity is NaN."""
-    states, saved = kept
+    states, saved = unpack(plan.cell, kept)
     seen = seen_of(plan, first, states, fresh, steps.resets)
     xs = clear_masked(steps.mask, steps.xs)
     seen, saved = clear_masked(steps.mask, (seen, saved), idle)
@@ -213,15 +306,41 @@ def step_back(cell, w, now, dstate, more=None):
 
 
 def loop_back(plan, w, now, dcarry):
-    """K steps in reverse order: (dstate, dfresh) of the first of them, and the delta of each."""
+    """K steps in reverse order: (dstate, dfresh) of the first of them, and the delta of each.
 
-    def body(dcarry, now):
+    Where the first of the slopes is like a delta, a step writes its delta in that one's place.
+    """
+
+    def step(dcarry, now):
         dstate, dfresh = dcarry
         now, dh = now
         dstate, delta, more = step_back(plan.cell, w, now, fork_of_h(dstate, dh))
         return (dstate, jax.tree.map(jnp.add, dfresh, more)), delta
 
-    return lax.scan(body, dcarry, now, reverse=not plan.reverse, unroll=plan.unroll)
+    options = {"reverse": not plan.reverse, "unroll": plan.unroll}
+    (seen, slopes, *flags), dhs = now
+    if not like_a_delta(step, dcarry, now):
+        return lax.scan(step, dcarry, now, **options)
+
+    def body(carry, k, now):
+        dcarry, deltas = carry
+        (seen, slopes, *flags), dh = now
+        dcarry, delta = step(dcarry, ((seen, (read(deltas, k), *slopes), *flags), dh))
+        return dcarry, write(deltas, delta, k)
+
+    now = (seen, slopes[1:], *flags), dhs
+    return over_steps(body, (dcarry, slopes[0]), now, **options)
+
+
+def like_a_delta(step, dcarry, now):
+    """Whether the slopes are a tuple whose first is an array like a delta."""
+    slopes = now[0][1]
+    if type(slopes) is not tuple or not isinstance(slopes[0], jax.Array) or not len(slopes[0]):
+        return False
+    _, delta = jax.eval_shape(step, dcarry, jax.tree.map(lambda x: x[0], now))
+    return isinstance(delta, jax.ShapeDtypeStruct) and (
+        (delta.shape, delta.dtype) == (slopes[0].shape[1:], slopes[0].dtype)
+    )
 
 
 def zeros_of_weights(cell, params, w, state, xs):

@@ -183,11 +183,11 @@ def segment_jvp(plan, w, opened, w_dot, direction, fresh_dot, state_dot, xs_dot)
     seen_dots = clear_masked(mask, seen_dots)
     if cell.saved_jvp is not None:
         saved_dots = cell.saved_jvp(w, opened.seen, opened.saved, seen_dots, delta_dots)
-        return last_dot, (dots, clear_masked(mask, saved_dots))
+        return last_dot, loops.pack(cell, (dots, clear_masked(mask, saved_dots)))
     given = w, opened.seen, opened.steps.xs
     saved = functools.partial(saved_of, cell.step_for_jax or cell.step, cell.project)
     _, saved_dots = jax.jvp(saved, given, (w_dot, cast_like(seen_dots, opened.seen), xs_dot))
-    return last_dot, (dots, clear_masked(mask, saved_dots))
+    return last_dot, loops.pack(cell, (dots, clear_masked(mask, saved_dots)))
 
 
 def saved_of(step, project, w, seen, xs):
