@@ -77,11 +77,14 @@ from jax_lstm.sharding import vary_together
 
 def forward(plan, params, consts, fresh, state, steps):
     """All steps forward: the last state and the outputs, and what is kept for the backward."""
-    full = plan.residuals == "full"
+    keep = all_of if plan.residuals == "full" else h_of
+    return run_and_keep(plan, keep, params, consts, fresh, state, steps)
+
+
+def run_and_keep(plan, keep, params, consts, fresh, state, steps):
     consts, steps = lax.stop_gradient(consts), steps._replace(xs=hold_masks(plan.cell, steps.xs))
-    keep = all_of if full else h_of
     last, kept, firsts = run(plan, keep, params, consts, fresh, state, steps)
-    hs, kept = (kept[0][0], kept) if full else (kept, None)
+    hs, kept = (kept[0][0], kept) if keep is all_of else (kept, None)
     return (last, clear_masked(steps.mask, hs)), (params, consts, fresh, steps, firsts, kept)
 
 
@@ -275,7 +278,8 @@ def hold_masks(cell, xs):
 
 
 def sequence(plan, params, consts, fresh, state, steps):
-    return forward(plan, params, consts, fresh, state, steps)[0]
+    """`forward` where nobody goes back: nothing is kept but the outputs."""
+    return run_and_keep(plan, h_of, params, consts, fresh, state, steps)[0]
 
 
 def step(cell, params, consts, state_prev, x):

@@ -4,6 +4,7 @@ What is kept of a step is written in place into arrays that the loop carries; ta
 the derivative of such a loop is.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -36,6 +37,8 @@ from jax_lstm.engine.segments import (
 )
 from jax_lstm.sharding import may_be_split, vary_together
 
+SMALL_STEP = 2**16  # bytes of z
+
 # Forward --------------------------------------------------------------------------------------
 
 
@@ -53,17 +56,30 @@ def run_segment(plan, w, fresh, keep, carry, ts, steps):
     Stacked by `lax.scan` it would be copied once more, from the segment into the sequence.
     """
     zs = plan.cell.project(w, clear_masked(steps.mask, steps.xs))
+    cell, all_kept = plan.cell, keep is all_of
+    ahead = not all_kept and by_blocks(cell, zs)
+    step = cell.step_for_jax if ahead and cell.step_for_jax else cell.step
 
-    def body(carry, k, now):
+    def body(carry, k, now, z):
         state, kept = carry
-        t, *now = now
-        if keep is all_of and plan.cell.halves is not None:
-            return one_step_in_halves(plan.cell.halves, w, fresh, state, *now, kept, t)
-        state, saved = one_step(plan.cell.step, w, fresh, state, *now)
+        t, *flags = now
+        if all_kept and cell.halves is not None:
+            return one_step_in_halves(cell.halves, w, fresh, state, z, *flags, kept, t)
+        state, saved = one_step(step, w, fresh, state, z, *flags)
         return state, write(kept, keep(state, saved), t)
 
-    now = (ts, zs, steps.mask, steps.resets)
-    return over_steps(body, carry, now, plan.reverse, plan.unroll)
+    now = (ts, steps.mask, steps.resets)
+    return over_steps(body, carry, now, zs, plan.reverse, plan.unroll, ahead)
+
+
+def by_blocks(cell, zs):
+    """Whether a step that keeps nothing reads its z block by block. XLA makes one loop of it, which
+    is not vectorised where z is a piece of a longer array. A cell with `halves` can do otherwise:
+    of its large steps as one array XLA gives a part to each thread."""
+    z, *more = jax.tree.leaves(zs)
+    size = math.prod(z.shape[1:]) * z.dtype.itemsize
+    small = cell.halves is None or (not is_symbolic_dim(size) and size <= SMALL_STEP)
+    return small and not more and len(cell.gates) > 1
 
 
 def one_step_in_halves(halves, w, fresh, state, z, mask, reset, kept, t):
@@ -129,30 +145,37 @@ def write(arrays, new, t):
     return jax.tree.map(at, arrays, new)
 
 
-def read(array, t):
-    return lax.dynamic_index_in_dim(array, t, 0, keepdims=False, allow_negative_indices=False)
+def read(arrays, t):
+    """What stands at place t of their first axis."""
+    at = lambda x: lax.dynamic_index_in_dim(x, t, keepdims=False, allow_negative_indices=False)
+    return jax.tree.map(at, arrays)
 
 
-def over_steps(body, carry, now, reverse, unroll):
-    """`lax.scan` of a body that writes what it makes in place: `body(carry, k, now_k) -> carry`.
+def over_steps(body, carry, now, zs, reverse, unroll, ahead=False):
+    """`lax.scan` of a body that writes what it makes in place: `body(carry, k, now_k, zs_k)` is the
+    carry. On one device:
 
-    On a CPU the counter moves on when all else is done: before that XLA would need a copy of it,
+    The counter moves on when all else is done. Before that XLA would need a copy of it for a CPU,
     and a body of more than eight kernels is no longer run in plain sequence.
+
+    ahead: z of the next step is read before that step, and then is an array by itself.
     """
-    K = time_of(now)
+    K = time_of((now, zs))
     if unroll != 1 or not K or is_symbolic_dim(K) or may_be_split(jax.tree.leaves(carry)[0]):
         one = lambda carry, now: (body(carry, *now), None)
-        return lax.scan(one, carry, (jnp.arange(K), now), reverse=reverse, unroll=unroll)[0]
+        return lax.scan(one, carry, (jnp.arange(K), now, zs), reverse=reverse, unroll=unroll)[0]
+    first, last, by = (K - 1, 0, -1) if reverse else (0, K - 1, 1)
+    inside = lambda k: jnp.maximum(k, last) if reverse else jnp.minimum(k, last)
 
     def turn(at):
-        k, carry = at
-        carry = body(carry, k, jax.tree.map(lambda x: read(x, k), now))
-        k = lax.platform_dependent(k, carry, cpu=when_made, default=lambda k, _: k)
-        return k - 1 if reverse else k + 1, carry
+        k, carry, z = at
+        carry = body(carry, k, read(now, k), z if ahead else read(zs, k))
+        k = lax.platform_dependent(k, carry, cpu=when_made, default=lambda k, _: k) + by
+        return k, carry, read(zs, inside(k)) if ahead else ()
 
-    start = vary_together((jnp.int32(K - 1 if reverse else 0), carry))
-    more = lambda at: at[0] >= 0 if reverse else at[0] < K
-    return lax.while_loop(more, turn, start)[1]
+    start = jnp.int32(first), carry, read(zs, first) if ahead else ()
+    more = lambda at: at[0] >= last if reverse else at[0] <= last
+    return lax.while_loop(more, turn, vary_together(start))[1]
 
 
 @custom_vmap
@@ -306,10 +329,8 @@ def step_back(cell, w, now, dstate, more=None):
 
 
 def loop_back(plan, w, now, dcarry):
-    """K steps in reverse order: (dstate, dfresh) of the first of them, and the delta of each.
-
-    Where the first of the slopes is like a delta, a step writes its delta in that one's place.
-    """
+    """K steps in reverse order: (dstate, dfresh) of the first of them, and the delta of each, which
+    a cell that `overwrites` has in place of the first of its slopes."""
 
     def step(dcarry, now):
         dstate, dfresh = dcarry
@@ -317,30 +338,24 @@ def loop_back(plan, w, now, dcarry):
         dstate, delta, more = step_back(plan.cell, w, now, fork_of_h(dstate, dh))
         return (dstate, jax.tree.map(jnp.add, dfresh, more)), delta
 
-    options = {"reverse": not plan.reverse, "unroll": plan.unroll}
-    (seen, slopes, *flags), dhs = now
-    if not like_a_delta(step, dcarry, now):
-        return lax.scan(step, dcarry, now, **options)
-
-    def body(carry, k, now):
+    def body(carry, k, now, dh):
         dcarry, deltas = carry
-        (seen, slopes, *flags), dh = now
-        dcarry, delta = step(dcarry, ((seen, (read(deltas, k), *slopes), *flags), dh))
+        seen, slopes, *flags = now
+        if plan.cell.overwrites:
+            slopes = read(deltas, k), *slopes
+        dcarry, delta = step(dcarry, ((seen, slopes, *flags), dh))
         return dcarry, write(deltas, delta, k)
 
-    now = (seen, slopes[1:], *flags), dhs
-    return over_steps(body, (dcarry, slopes[0]), now, **options)
-
-
-def like_a_delta(step, dcarry, now):
-    """Whether the slopes are a tuple whose first is an array like a delta."""
-    slopes = now[0][1]
-    if type(slopes) is not tuple or not isinstance(slopes[0], jax.Array) or not len(slopes[0]):
-        return False
-    _, delta = jax.eval_shape(step, dcarry, jax.tree.map(lambda x: x[0], now))
-    return isinstance(delta, jax.ShapeDtypeStruct) and (
-        (delta.shape, delta.dtype) == (slopes[0].shape[1:], slopes[0].dtype)
-    )
+    (seen, slopes, *flags), dhs = now
+    if plan.cell.overwrites:
+        deltas, *slopes = slopes
+    else:
+        one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), now)
+        _, delta = jax.eval_shape(step, dcarry, one)
+        zeros = jax.tree.map(lambda x: jnp.zeros((time_of(now), *x.shape), x.dtype), delta)
+        deltas = vary_together((zeros, dcarry))[0]
+    now = seen, slopes, *flags
+    return over_steps(body, (dcarry, deltas), now, dhs, not plan.reverse, plan.unroll)
 
 
 def zeros_of_weights(cell, params, w, state, xs):

@@ -12,7 +12,7 @@ from jax_lstm.sharding import everywhere, may_be_split
 PART = 64  # so many products are added one after the other, as they come
 PARTS = 16  # at most
 SMALL = 2**14  # numbers of a weight for which parts cost nothing
-TRANSPOSED = 2**19  # and up to which a product is faster than the transpose costs
+TRANSPOSED = 2**17  # and up to which a product wins more than the transpose costs
 
 
 def sum_of_products(x: Array, y: Array) -> Array:
