@@ -144,7 +144,8 @@ def back_over(around, plan, params, consts, fresh, steps, firsts, kept, dstate, 
         piece, first = now
         now, dh, seen, t = segment_of((steps, dhs, pieced, ts), piece)
         if blocks:
-            seen = seen, read_blocks(saved, t[0], (*t.shape, *saved.shape[1:]), blocks.blocks)
+            start = t[0] if time_of(t) else 0
+            seen = seen, read_blocks(saved, start, (*t.shape, *saved.shape[1:]), blocks.blocks)
         dcarry, more, dx = segment_bwd(plan, params, w, fresh, now, first, seen, dcarry, dh)
         return (dcarry, jax.tree.map(jnp.add, dparams, more)), flatten_steps(dx)
 
