@@ -88,9 +88,9 @@ def one_step_in_halves(halves, w, fresh, state, z, mask, reset, kept, t):
     states, saved = kept
     new = halves.save(w, seen, z)
     saved = write(saved, new, t)
-    blocks = read_blocks(saved, t, (1, *new.shape), halves.blocks) if saved.shape[0] else ()
-    blocks = [block[0] for block in blocks] or jnp.split(new, halves.blocks, axis=-1)
-    state = where(mask, halves.follow(seen, tuple(blocks)), seen)
+    blocks = read_blocks(saved, t, (1, *new.shape), halves.blocks)
+    new = halves.follow(seen, tuple(block[0] for block in blocks))
+    state = where(mask, new, seen)
     return state, (write(states, state, t), saved)
 
 
@@ -161,7 +161,9 @@ def over_steps(body, carry, now, zs, reverse, unroll, ahead=False):
     ahead: z of the next step is read before that step, and then is an array by itself.
     """
     K = time_of((now, zs))
-    if unroll != 1 or not K or is_symbolic_dim(K) or may_be_split(jax.tree.leaves(carry)[0]):
+    if not is_symbolic_dim(K) and K == 0:
+        return carry
+    if unroll != 1 or is_symbolic_dim(K) or may_be_split(jax.tree.leaves(carry)[0]):
         one = lambda carry, now: (body(carry, *now), None)
         return lax.scan(one, carry, (jnp.arange(K), now, zs), reverse=reverse, unroll=unroll)[0]
     first, last, by = (K - 1, 0, -1) if reverse else (0, K - 1, 1)

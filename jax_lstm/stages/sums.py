@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import jax.numpy as jnp
 from jax import Array, lax
 from jax.export import is_symbolic_dim
 
@@ -12,7 +11,6 @@ from jax_lstm.sharding import everywhere, may_be_split
 PART = 64  # so many products are added one after the other, as they come
 PARTS = 16  # at most
 SMALL = 2**14  # numbers of a weight for which parts cost nothing
-TRANSPOSED = 2**17  # and up to which a product wins more than the transpose costs
 
 
 def sum_of_products(x: Array, y: Array) -> Array:
@@ -64,22 +62,4 @@ def largest_divisor(size: int, at_most: float) -> int:
 def contract(x: Array, y: Array, over: Sequence[int], apart: Sequence[int] = ()) -> Array:
     """Σ xᵀ y over some axes; those that stay `apart` come first."""
     whole = everywhere(y, len(apart) + 2)
-    small = x.shape[-1] * y.shape[-1] <= TRANSPOSED
-    if small and len(over) == 1 and x.ndim == len(apart) + 2:
-        x, of_x = transpose(x, over[0]), [x.ndim - 1]
-    else:
-        of_x = over
-    return lax.dot_general(x, y, ((of_x, over), (apart, apart)), out_sharding=whole)
-
-
-def transpose(x: Array, axis: int) -> Array:
-    """xᵀ, with an axis as the last. On a CPU it is written down, which costs less than what XLA's
-    product wins by it: as one operation with the product, the transpose is read in strides."""
-
-    def last(x: Array) -> Array:
-        return jnp.moveaxis(x, axis, -1)
-
-    def written(x: Array) -> Array:
-        return lax.optimization_barrier(last(x))
-
-    return lax.platform_dependent(x, cpu=written, default=last)
+    return lax.dot_general(x, y, ((over, over), (apart, apart)), out_sharding=whole)
