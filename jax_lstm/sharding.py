@@ -1,5 +1,7 @@
 """Arrays on many devices: they differ under `jax.shard_map`, and are split over axes of a mesh."""
 
+import contextlib
+import contextvars
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -51,10 +53,24 @@ def everywhere(x, axes):
 
 def may_be_split(x):
     """Whether axes of x may be split over devices where x is used: not where there is one device,
-    and not within `jax.shard_map` over all axes of a mesh."""
+    not within `jax.shard_map` over all axes of a mesh, and not within `on_one_device`."""
     mesh = jax.typeof(x).sharding.mesh
     manual = not mesh.empty and set(mesh.manual_axes) == set(mesh.axis_names)
-    return jax.device_count() > 1 and not manual
+    return jax.device_count() > 1 and not manual and not WHOLE.get()
+
+
+WHOLE = contextvars.ContextVar("WHOLE", default=False)
+
+
+@contextlib.contextmanager
+def on_one_device(yes: bool = True):
+    """What is traced within has its arrays on one device each, though JAX knows of several; or may
+    have them split, as usual."""
+    token = WHOLE.set(yes)
+    try:
+        yield
+    finally:
+        WHOLE.reset(token)
 
 
 def over_auto_axes(

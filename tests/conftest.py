@@ -24,6 +24,7 @@ import jax
 import pytest
 
 from jax_lstm.engine import levels
+from jax_lstm.sharding import on_one_device
 
 FASTER_TO_COMPILE = (
     "--xla_cpu_use_fusion_emitters=false",
@@ -61,6 +62,16 @@ def compile_faster():
 def pytest_unconfigure(config):
     for folder in (config.compiled, getattr(config, "built", config.compiled)):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def arrays_on_one_device(request):
+    """As for most users, though there are eight devices here; but in modules that split arrays."""
+    if getattr(request.module, "SPLITS_ARRAYS", False):
+        yield
+    else:
+        with on_one_device():
+            yield
 
 
 @pytest.fixture(scope="module")

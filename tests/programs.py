@@ -21,6 +21,7 @@ from jax.sharding import PartitionSpec as P
 
 import jax_lstm as jl
 from jax_lstm.engine import bptt, routes
+from jax_lstm.sharding import on_one_device
 from tests.tables import CELLS, TOLERANCE, errors, normal_like, problem
 
 SIZE = (4, 2, 2, 3)
@@ -215,7 +216,7 @@ def placed(mesh, args):
 def on_mesh(kind):
     def run(loss, args):
         mesh = jax.make_mesh((2,), ("data",), (kind,), devices=jax.devices()[:2])
-        with jax.set_mesh(mesh):
+        with jax.set_mesh(mesh), on_one_device(False):
             return jax.device_get(jax.jit(gradient(loss))(*placed(mesh, args)))
 
     return run

@@ -2,6 +2,7 @@
 compared with `reference`. One that disagrees is an error: what it computes is not the question.
 """
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from experiments.speed import floor, hlo
 from experiments.speed.contestants import CONTESTANTS, ours, reason_to_miss, vdot
 from experiments.speed.peers_torch import threads, torch_layer
 from experiments.speed.problems import Absent, map_arrays, valid_steps
+from jax_lstm.sharding import on_one_device
 
 # By norm, relative, for every output and every cotangent. float32 sums of T steps differ by order,
 # 16 bits by what each library keeps in them (c and the gates are float32 in ours).
@@ -132,14 +134,16 @@ def jax_runners(name, problem, passes, answer, devices, budget, size):
     if base != name:
         programs, inputs = over_devices(contestant, devices, args, dhs)
     found = {}
+    alone = on_one_device if base == name else contextlib.nullcontext
     for kind in passes:
         if kind == "eager":
             f = functools.partial(programs["gradient"], *inputs["gradient"])
-            run, facts, text = lambda f=f: jax.block_until_ready(f()), {}, None
+            run, facts, text = on_one_device()(lambda f=f: jax.block_until_ready(f())), {}, None
         else:
-            run, facts, text = compile_program(
-                programs[kind], inputs[kind], budget, size, gates_of(problem)
-            )
+            with alone():
+                run, facts, text = compile_program(
+                    programs[kind], inputs[kind], budget, size, gates_of(problem)
+                )
         got = in_our_layout(kind, contestant, problem, run())
         found[kind] = Runner(run, facts, text, compare(name, kind, got, answer, problem))
     return found

@@ -1,11 +1,13 @@
-"""What two settings of a user's are worth: steps per turn of the loop, and JAX's persistent cache.
+"""What settings of a user's are worth: steps per turn of the loop, a batch split over two devices,
+and JAX's persistent cache.
 
-    python -m experiments.speed.settings             both tables, as docs/speed.md has them
+    python -m experiments.speed.settings             all tables, as docs/speed.md has them
     python -m experiments.speed.settings --rounds 40
 
 Of `unroll`: the gradient of the LSTM in params and xs, float32, the programs in turns within one
 process; time over that with unroll=1, median of the ratios round by round and ratio of the least
-times; and the CPU seconds that compiling takes more. Of the cache: wall seconds of compiling the
+times; and the CPU seconds that compiling takes more. Of two devices: the same gradient by
+`over_devices`, always, over the undivided one. Of the cache: wall seconds of compiling the
 gradient at S3 in a new process, with an empty folder and with one that holds the program.
 """
 
@@ -22,17 +24,38 @@ import numpy as np
 
 import jax_lstm as jl
 from experiments.kit.timing import interleave
+from jax_lstm.sharding import on_one_device
+from jax_lstm.training.devices import pays
 
 SIZES = ((128, 4, 32), (256, 8, 64), (256, 16, 128), (256, 32, 256))  # T, B, D = H
+SPLIT_SIZES = (
+    (128, 4, 32),
+    (128, 8, 32),
+    (256, 4, 64),
+    (64, 8, 128),
+    (256, 2, 128),
+    (256, 8, 64),
+    (128, 8, 128),
+    (256, 4, 128),
+    (512, 8, 64),
+    (4096, 8, 32),
+    (256, 8, 128),
+    (256, 16, 128),
+    (4096, 8, 128),
+    (256, 8, 256),
+    (256, 32, 256),
+    (128, 8, 512),
+    (128, 64, 512),
+)
 TURNS = (1, 2, 4, "auto")
 SECONDS = 0.02  # of one measurement: small programs run several times
 
 
-def gradient(T, B, H, **options):
+def gradient(T, B, H, lstm=jl.lstm, **options):
     """The compiled program, its arguments, and the CPU seconds of compiling it."""
     params, xs = jl.init_lstm(jax.random.key(0), H, H), jnp.ones((T, B, H))
     state = jl.init_lstm_state(params, (B,))
-    loss = lambda params, xs: jnp.sum(jl.lstm(params, state, xs, **options)[1] ** 2)
+    loss = lambda params, xs: jnp.sum(lstm(params, state, xs, **options)[1] ** 2)
     lowered = jax.jit(jax.grad(loss, (0, 1))).lower(params, xs)
     began = time.process_time()
     program = lowered.compile()
@@ -50,28 +73,45 @@ def again(program, args, times):
     return run
 
 
-def of_unroll(rounds, sizes=SIZES):
-    """A row per size: {unroll: (median ratio, ratio of least times, CPU seconds more)}."""
-    for size in sizes:
-        made = {turns: gradient(*size, unroll=turns) for turns in TURNS}
-        once = again(*made[1][:2], 1)
-        once()
-        began = time.perf_counter()
-        once()
-        times = max(1, round(SECONDS / (time.perf_counter() - began)))
-        todo = {turns: again(*made[turns][:2], times) for turns in TURNS}
-        seconds = {k: np.array(s) for k, s in interleave(todo, rounds, 1e9, str(size)).items()}
-        yield (
-            size,
-            {
-                turns: (
-                    float(np.median(seconds[turns] / seconds[1])),
-                    float(seconds[turns].min() / seconds[1].min()),
-                    made[turns][2] - made[1][2],
-                )
-                for turns in TURNS[1:]
-            },
+def compare(made, base, rounds, label):
+    """name -> (median ratio, ratio of least times, CPU seconds of compiling more), over `base`."""
+    once = again(*made[base][:2], 1)
+    once()
+    began = time.perf_counter()
+    once()
+    times = max(1, round(SECONDS / (time.perf_counter() - began)))
+    todo = {name: again(*program[:2], times) for name, program in made.items()}
+    seconds = {k: np.array(s) for k, s in interleave(todo, rounds, 1e9, label).items()}
+    return {
+        name: (
+            float(np.median(seconds[name] / seconds[base])),
+            float(seconds[name].min() / seconds[base].min()),
+            made[name][2] - made[base][2],
         )
+        for name in made
+        if name != base
+    }
+
+
+def of_unroll(rounds, sizes=SIZES):
+    """Pairs (size, {unroll: see `compare`})."""
+    for size in sizes:
+        with on_one_device():
+            made = {turns: gradient(*size, unroll=turns) for turns in TURNS}
+        yield size, compare(made, 1, rounds, str(size))
+
+
+def of_devices(rounds, sizes=SPLIT_SIZES):
+    """(size, millions of multiplications forward, what `compare` finds of the batch split over all
+    devices, whether the rule splits it)."""
+    split = jl.over_devices(jl.lstm, always=True)
+    for T, B, H in sizes:
+        with on_one_device():
+            made = {"whole": gradient(T, B, H)}
+        made["split"] = gradient(T, B, H, split)
+        found = compare(made, "whole", rounds, str((T, B, H)))["split"]
+        params = jl.init_lstm(jax.random.key(0), H, H)
+        yield (T, B, H), T * B * 8 * H * H / 1e6, found, pays(params, T, B, jax.devices())
 
 
 def of_cache(size=SIZES[-1]):
@@ -107,10 +147,15 @@ def main(argv=None):
     )
     parser.add_argument("--rounds", type=int, default=20, help="of each size (default: 20)")
     asked = parser.parse_args(argv)
+    jax.config.update("jax_num_cpu_devices", 2)
     print("| T x B x H | " + " | ".join(f"unroll={turns}" for turns in TURNS[1:]) + " |")
     print("|---" * len(TURNS) + "|", flush=True)
     for size, row in of_unroll(asked.rounds):
         cells = (f"{m:.2f} ({least:.2f}), {more:+.1f} s" for m, least, more in row.values())
+        print(f"| {' x '.join(map(str, size))} | {' | '.join(cells)} |", flush=True)
+    print("\n| T x B x H | products | split / whole | rule |\n|---|---|---|---|", flush=True)
+    for size, products, (median, least, _), by_rule in of_devices(asked.rounds):
+        cells = (f"{products:,.0f} M", f"{median:.2f} ({least:.2f})", "yes" if by_rule else "no")
         print(f"| {' x '.join(map(str, size))} | {' | '.join(cells)} |", flush=True)
     empty, full = of_cache()
     print(f"\ntracing and compiling S3's gradient: {empty:.2f} s, from the cache {full:.2f} s")

@@ -153,31 +153,41 @@ def read(arrays, t):
 
 def over_steps(body, carry, now, zs, reverse, unroll, ahead=False):
     """`lax.scan` of a body that writes what it makes in place: `body(carry, k, now_k, zs_k)` is the
-    carry. On one device:
+    carry. What of it nobody looks at is then not made at all.
 
-    The counter moves on when all else is done. Before that XLA would need a copy of it for a CPU,
-    and a body of more than eight kernels is no longer run in plain sequence.
-
-    ahead: z of the next step is read before that step, and then is an array by itself.
+    ahead: z of the next step is read before that step, and so is an array by itself.
     """
     K = time_of((now, zs))
-    if not is_symbolic_dim(K) and K == 0:
-        return carry
-    if unroll != 1 or is_symbolic_dim(K) or may_be_split(jax.tree.leaves(carry)[0]):
+    ks = jnp.arange(K)
+    if not ahead or unroll != 1 or is_symbolic_dim(K) or K == 0:
         one = lambda carry, now: (body(carry, *now), None)
-        return lax.scan(one, carry, (jnp.arange(K), now, zs), reverse=reverse, unroll=unroll)[0]
+        return lax.scan(one, carry, (ks, now, zs), reverse=reverse, unroll=unroll)[0]
+
+    def one(carry, now):
+        (carry, z), (k, *_) = carry, now
+        beyond = jnp.maximum(k - 1, 0) if reverse else jnp.minimum(k + 1, K - 1)
+        return (body(carry, *now, z), read(zs, beyond)), None
+
+    start = carry, read(zs, K - 1 if reverse else 0)
+    return lax.scan(one, start, (ks, now), reverse=reverse)[0][0]
+
+
+def over_few_kernels(body, carry, now, zs, reverse, unroll):
+    """`over_steps` where all that is made is wanted, in a kernel less. The counter moves on when
+    all else is done: before that XLA would need a copy of it for a CPU, and a body of more than
+    eight kernels is no longer run in plain sequence."""
+    K, some = time_of((now, zs)), jax.tree.leaves(carry)[0]
+    if unroll != 1 or is_symbolic_dim(K) or K == 0 or may_be_split(some):
+        return over_steps(body, carry, now, zs, reverse, unroll)
     first, last, by = (K - 1, 0, -1) if reverse else (0, K - 1, 1)
-    inside = lambda k: jnp.maximum(k, last) if reverse else jnp.minimum(k, last)
 
-    def turn(at):
-        k, carry, z = at
-        carry = body(carry, k, read(now, k), z if ahead else read(zs, k))
-        k = lax.platform_dependent(k, carry, cpu=when_made, default=lambda k, _: k) + by
-        return k, carry, read(zs, inside(k)) if ahead else ()
+    def one(at):
+        k, carry = at
+        carry = body(carry, k, *read((now, zs), k))
+        return lax.platform_dependent(k, carry, cpu=when_made, default=lambda k, _: k) + by, carry
 
-    start = jnp.int32(first), carry, read(zs, first) if ahead else ()
     more = lambda at: at[0] >= last if reverse else at[0] <= last
-    return lax.while_loop(more, turn, vary_together(start))[1]
+    return lax.while_loop(more, one, vary_together((jnp.int32(first), carry)))[1]
 
 
 @custom_vmap
@@ -357,7 +367,7 @@ def loop_back(plan, w, now, dcarry):
         zeros = jax.tree.map(lambda x: jnp.zeros((time_of(now), *x.shape), x.dtype), delta)
         deltas = vary_together((zeros, dcarry))[0]
     now = seen, slopes, *flags
-    return over_steps(body, (dcarry, deltas), now, dhs, not plan.reverse, plan.unroll)
+    return over_few_kernels(body, (dcarry, deltas), now, dhs, not plan.reverse, plan.unroll)
 
 
 def zeros_of_weights(cell, params, w, state, xs):

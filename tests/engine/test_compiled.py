@@ -53,19 +53,15 @@ def test_fast_mode_needs_less_memory_than_autodiff(fast, plain):
 
 @pytest.mark.slow
 def test_frugal_mode_needs_less_memory_than_checkpoint():
-    """Row 8: wanted and bound 0.65 of `jax.checkpoint(body)`; reached 0.64 at S3 (and 0.17 at S5,
-    in the committed run of the benchmark).
-
-    0.51 before the local derivatives of a segment were made ahead of its loop: they are 6 units of
-    K·B·H, and the reason why both modes are faster by an eighth.
-    """
+    """Row 8: wanted and bound 0.5 of `jax.checkpoint(body)`; reached 0.47 at S3. 0.64 before the
+    deltas of a segment were written in place of its slopes."""
 
     def checkpointed(params, state, xs):
         step = jax.checkpoint(lambda state, x: jl.lstm_cell_autodiff(params, state, x))
         return lax.scan(step, state, xs)
 
     theirs = temp_bytes(compiled_gradient(checkpointed, S3))
-    assert temp_bytes(compiled_gradient(jl.lstm, S3, residuals="auto")) <= 0.65 * theirs
+    assert temp_bytes(compiled_gradient(jl.lstm, S3, residuals="auto")) <= 0.5 * theirs
 
 
 def test_no_weight_product_inside_the_step_loop(fast):
@@ -84,16 +80,47 @@ def test_the_counter_of_products_can_count(plain):
 
 
 def test_half_the_kernels_of_autodiff_in_a_step(fast, plain):
-    """Row 11: wanted 0.55 of autodiff's kernels; reached and bound 0.46."""
+    """Row 11: wanted 0.36 of autodiff's kernels; reached 0.34, 8 forward and 8 back, and
+    bound 0.35. XLA runs a body of up to eight in plain sequence."""
     ours, theirs = (hlo.count(program.as_text(), S3).kernels for program in (fast, plain))
-    assert ours <= 0.46 * theirs
+    assert ours <= 0.35 * theirs
+
+
+def arrays_copied(program):
+    """Copies of arrays of several steps in the loops over steps: where XLA does not see that one
+    may be written in place, it copies all of it in every step."""
+    blocks = hlo.computations(program.as_text())
+    lines = [line for body in hlo.innermost_bodies(blocks) for line in blocks[body]]
+    return [line for line in lines if re.search(r"= \w+\[\d+,\d+,\d+[^ ]* copy\(", line)]
+
+
+def test_no_step_copies_the_arrays_that_it_writes_to(fast):
+    assert not arrays_copied(fast)
+
+
+def test_the_counter_of_copies_can_count():
+    """A cell for which XLA does not see it: one that writes deltas in fresh zeros, therefore."""
+    sequence, _ = jl.make_rnn(jl.RAN._replace(overwrites=True))
+    params = jl.init_ran(jax.random.key(0), 8, 8)
+    args = (params, jl.init_ran_state(params, (2,)), jnp.zeros((6, 2, 8), jnp.float32))
+    grad = jax.jit(jax.grad(lambda *args: sequence(*args)[1].sum()))
+    assert arrays_copied(grad.lower(*args).compile(AS_FOR_USERS))
+
+
+def test_nothing_is_kept_where_nobody_goes_back(fast):
+    """A forward alone, of the sizes of `fast`, needs x W of a segment and no array of T."""
+    T, B, H = S3
+    params = jl.init_gru(jax.random.key(0), H, H)
+    args = (params, jl.init_gru_state(params, (B,)), jnp.zeros((T, B, H), jnp.float32))
+    forward = jax.jit(jl.gru).lower(*args).compile(AS_FOR_USERS)
+    assert temp_bytes(forward) <= 0.11 * temp_bytes(fast)
 
 
 @pytest.mark.slow
 def test_compile_time_is_flat_in_time_and_linear_in_layers():
     """By the size of what is traced: no more for a long sequence than for a short one, twice that
-    where a last segment is longer than the others; no more for an unrolled loop than for a plain
-    one; a third layer adds what the second did."""
+    where a last segment is longer than the others; no more for an unrolled loop, which has no
+    counter of its own; a third layer adds what the second did."""
 
     def equations(T, layers=1, **options):
         params = jl.init_stack(jax.random.key(0), 2, (2,) * layers)
@@ -104,7 +131,7 @@ def test_compile_time_is_flat_in_time_and_linear_in_layers():
         return str(jax.make_jaxpr(jax.grad(loss))(params)).count(" = ")
 
     one, two, three = (equations(2**6, layers) for layers in (1, 2, 3))
-    assert equations(2**12) == equations(2**6, unroll=8) == one
+    assert equations(2**12) == one >= equations(2**6, unroll=8)
     assert equations(2**18) <= one
     assert equations(2**18 + 1) <= 2 * one
     assert three - two <= two - one <= one
@@ -147,9 +174,9 @@ def test_the_gradient_is_right_with_ynnpack_and_without(with_it):
 
 def test_no_shifted_copies_and_no_second_gate_array(fast):
     """Fast mode keeps h, c and four gates: 6 units of T·B·H float32, and one segment's arrays, the
-    local derivatives among them: 1.3 units at S3."""
+    local derivatives among them: 1.06 units at S3."""
     T, B, H = S3
-    assert temp_bytes(fast) <= 7.35 * T * B * H * 4
+    assert temp_bytes(fast) <= 7.1 * T * B * H * 4
 
 
 def test_a_mask_that_is_not_there_traces_nothing():

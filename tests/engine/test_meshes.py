@@ -10,6 +10,8 @@ import jax_lstm as jl
 from tests.engine.compiled import collectives, product_flops
 from tests.tables import CELLS, FIRST, assert_close, problem
 
+SPLITS_ARRAYS = True
+
 pytestmark = pytest.mark.usefixtures("optimised")
 
 T, B, D, H = SIZE = (7, 16, 3, 5)  # residuals=3: a segment of three steps, and one of four

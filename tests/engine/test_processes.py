@@ -12,6 +12,8 @@ import pytest
 
 import jax_lstm as jl
 
+SPLITS_ARRAYS = True
+
 T, B, D, H = 5, 16, 3, 4
 
 PROCESS = """

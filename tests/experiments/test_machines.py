@@ -10,6 +10,8 @@ from experiments.kit import checkpoints, record
 from tests.engine.test_processes import free_port
 from tests.experiments.kills import SMALL, start
 
+SPLITS_ARRAYS = True
+
 TRAINING = [
     *SMALL,
     *[

@@ -12,6 +12,8 @@ import jax_lstm as jl
 from tests.networks.stacks import B, D, H, T, both_directions, problem, some, stack
 from tests.tables import assert_close, assert_same, normal_like
 
+SPLITS_ARRAYS = True
+
 
 @pytest.mark.parametrize("shape", [(0, B, H), (T, 0, H), (T, H), (T, 2, B, H)], ids=str)
 def test_any_batch_axes_and_no_time(shape):

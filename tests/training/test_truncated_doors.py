@@ -18,6 +18,8 @@ from tests.tables import (
     quick_jit,
 )
 
+SPLITS_ARRAYS = True
+
 T, B, D, H = SIZE
 
 

@@ -11,6 +11,8 @@ import pytest
 import jax_lstm as jl
 from tests.tables import CELLS, assert_close, problem, quick_jit, value_and_cotangents
 
+SPLITS_ARRAYS = True
+
 T, B, D, H = 7, 3, 5, 8
 AT = np.arange(T * B).reshape(T, B)
 OPTIONS = {
