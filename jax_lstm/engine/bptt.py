@@ -35,13 +35,13 @@ from jax.custom_derivatives import SymbolicZero
 from jax_lstm.engine.levels import back_over_levels, by_segments
 from jax_lstm.engine.loops import (
     all_of,
+    blocks_of_segment,
     every_step,
     fork_of_h,
     h_of,
     nothing,
     one_step,
     open_steps,
-    read_blocks,
     run_segment,
     zeros_of_weights,
 )
@@ -135,17 +135,17 @@ def back(plan, params, consts, fresh, steps, firsts, kept, dstate, dhs):
 def back_over(around, plan, params, consts, fresh, steps, firsts, kept, dstate, dhs):
     """`back`, with `around` around the function of a segment; None: nothing is."""
     w = plan.cell.prepare(params, consts)
-    blocks = around is None and kept is not None and plan.cell.halves
-    pieced, saved = kept if blocks else (kept, None)
+    pieced, saved, halves = kept, None, None
+    if around is None and kept is not None and plan.cell.halves is not None:
+        (pieced, saved), halves = kept, plan.cell.halves
     ts = jnp.arange(time_of(steps))
 
     def segment(carry, now):
         dcarry, dparams = carry
         piece, first = now
         now, dh, seen, t = segment_of((steps, dhs, pieced, ts), piece)
-        if blocks:
-            start = t[0] if time_of(t) else 0
-            seen = seen, read_blocks(saved, start, (*t.shape, *saved.shape[1:]), blocks.blocks)
+        if halves is not None:
+            seen = seen, blocks_of_segment(saved, t, halves.blocks)
         dcarry, more, dx = segment_bwd(plan, params, w, fresh, now, first, seen, dcarry, dh)
         return (dcarry, jax.tree.map(jnp.add, dparams, more)), flatten_steps(dx)
 

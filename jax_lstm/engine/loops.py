@@ -62,10 +62,10 @@ def run_segment(plan, w, fresh, keep, carry, ts, steps):
 
     def body(carry, k, now, z):
         state, kept = carry
-        t, *flags = now
+        t, mask, reset = now
         if all_kept and cell.halves is not None:
-            return one_step_in_halves(cell.halves, w, fresh, state, z, *flags, kept, t)
-        state, saved = one_step(step, w, fresh, state, z, *flags)
+            return one_step_in_halves(cell.halves, w, fresh, state, z, mask, reset, kept, t)
+        state, saved = one_step(step, w, fresh, state, z, mask, reset)
         return state, write(kept, keep(state, saved), t)
 
     now = (ts, steps.mask, steps.resets)
@@ -104,6 +104,12 @@ def read_blocks(array, t, shape, n):
         return lax.dynamic_slice(array, at, (*some, M), allow_negative_indices=False)
 
     return tuple(block(k) for k in range(n))
+
+
+def blocks_of_segment(saved, ts, n):
+    """`read_blocks` of the steps at the places ts, which follow each other."""
+    start = ts[0] if time_of(ts) else 0
+    return read_blocks(saved, start, (*ts.shape, *saved.shape[1:]), n)
 
 
 def all_of(state, saved):
@@ -158,17 +164,21 @@ def over_steps(body, carry, now, zs, reverse, unroll, ahead=False):
     ahead: z of the next step is read before that step, and so is an array by itself.
     """
     K = time_of((now, zs))
+    if not is_symbolic_dim(K) and K == 0:
+        return carry
     ks = jnp.arange(K)
-    if not ahead or unroll != 1 or is_symbolic_dim(K) or K == 0:
+    if not ahead or unroll != 1 or is_symbolic_dim(K):
         one = lambda carry, now: (body(carry, *now), None)
         return lax.scan(one, carry, (ks, now, zs), reverse=reverse, unroll=unroll)[0]
 
-    def one(carry, now):
-        (carry, z), (k, *_) = carry, now
-        beyond = jnp.maximum(k - 1, 0) if reverse else jnp.minimum(k + 1, K - 1)
-        return (body(carry, *now, z), read(zs, beyond)), None
+    last = int(K) - 1
 
-    start = carry, read(zs, K - 1 if reverse else 0)
+    def one(carry, now):
+        (carry, z), (k, now) = carry, now
+        beyond = jnp.maximum(k - 1, 0) if reverse else jnp.minimum(k + 1, last)
+        return (body(carry, k, now, z), read(zs, beyond)), None
+
+    start = carry, read(zs, last if reverse else 0)
     return lax.scan(one, start, (ks, now), reverse=reverse)[0][0]
 
 
@@ -177,7 +187,7 @@ def over_few_kernels(body, carry, now, zs, reverse, unroll):
     all else is done: before that XLA would need a copy of it for a CPU, and a body of more than
     eight kernels is no longer run in plain sequence."""
     K, some = time_of((now, zs)), jax.tree.leaves(carry)[0]
-    if unroll != 1 or is_symbolic_dim(K) or K == 0 or may_be_split(some):
+    if unroll != 1 or is_symbolic_dim(K) or may_be_split(some) or K == 0:
         return over_steps(body, carry, now, zs, reverse, unroll)
     first, last, by = (K - 1, 0, -1) if reverse else (0, K - 1, 1)
 
