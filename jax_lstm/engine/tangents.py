@@ -131,7 +131,8 @@ def run_jvp(plan, keep, primals, tangents):
         opened = open_steps(plan, w, fresh, first, seen, now, jnp.ones_like)
         dots = w_dot, direction, fresh_dot, first_dot, xs_dot
         last_dot, dots = segment_jvp(plan, w, opened, *dots)
-        return last_dot, flatten_steps(cast_like(dots if full else dots[0][0], keep(*seen)))
+        dots = loops.pack(cell, dots) if full else dots[0][0]
+        return last_dot, flatten_steps(cast_like(dots, keep(*seen)))
 
     def with_first(carry, now):
         after, out = segment(carry, now)
@@ -183,11 +184,11 @@ def segment_jvp(plan, w, opened, w_dot, direction, fresh_dot, state_dot, xs_dot)
     seen_dots = clear_masked(mask, seen_dots)
     if cell.saved_jvp is not None:
         saved_dots = cell.saved_jvp(w, opened.seen, opened.saved, seen_dots, delta_dots)
-        return last_dot, loops.pack(cell, (dots, clear_masked(mask, saved_dots)))
+        return last_dot, (dots, clear_masked(mask, saved_dots))
     given = w, opened.seen, opened.steps.xs
     saved = functools.partial(saved_of, cell.step_for_jax or cell.step, cell.project)
     _, saved_dots = jax.jvp(saved, given, (w_dot, cast_like(seen_dots, opened.seen), xs_dot))
-    return last_dot, loops.pack(cell, (dots, clear_masked(mask, saved_dots)))
+    return last_dot, (dots, clear_masked(mask, saved_dots))
 
 
 def saved_of(step, project, w, seen, xs):
@@ -196,14 +197,15 @@ def saved_of(step, project, w, seen, xs):
 
 
 def kept_again(plan, w, fresh, first, steps):
-    """What `all_of` picks of the steps of a segment."""
-    return checkpoint_name(loops.run_alone(plan, w, fresh, first, steps)[1], STATES)
+    """What `all_of` picks of the steps of a segment: each by itself, as not all is wanted."""
+    _, kept = loops.run_alone(plan, w, fresh, first, steps)
+    return checkpoint_name(loops.unpack(plan.cell, kept), STATES)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def run_again(plan, params, w, fresh, first, steps):
     """All that `all_of` picks of the steps of a segment, w being what `prepare` made of params."""
-    return loops.run_alone(plan, w, fresh, first, steps)[1]
+    return loops.unpack(plan.cell, loops.run_alone(plan, w, fresh, first, steps)[1])
 
 
 @run_again.defjvp
