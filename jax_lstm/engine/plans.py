@@ -7,9 +7,10 @@ from jax_lstm.doors import check_flag
 from jax_lstm.engine import levels
 from jax_lstm.engine.segments import Plan, bytes_of_step, sorted_segment_length, time_of
 from jax_lstm.engine.shapes import axes_of
+from jax_lstm.sharding import may_be_split
 
 TURNS = 64  # steps from which on unroll="auto" is more than 1
-TURN_BYTES = 2**12, 2**14  # of a step's projected input, from which on and up to which it is
+SMALL_STEP_BYTES = 2**14  # of a step's projected input, up to which it is
 
 
 def plan_run(cell, params, xs, consts, mask, sizes, reverse, residuals, unroll, sort):
@@ -44,15 +45,15 @@ def plan_run(cell, params, xs, consts, mask, sizes, reverse, residuals, unroll, 
 
 
 def steps_per_turn(cell, params, consts, xs):
-    """`unroll="auto"`: 2 where a turn of the loop costs a good part of what a step does, and where
-    there are turns enough to earn the compilation of a second step; otherwise, and for symbolic
-    sizes, 1. Of the smallest steps two have too many kernels to be run in plain sequence."""
+    """`unroll="auto"`: 2 where arrays may be split over devices, a turn of the loop costs about as
+    much as a step does, and there are turns enough to earn the compilation of a second step;
+    otherwise, and for symbolic sizes, 1. On one device a step by itself has so few kernels that
+    they are run in plain sequence (loops.py), and two have not."""
     T = time_of(xs)
-    if is_symbolic_dim(T) or T < TURNS:
+    if is_symbolic_dim(T) or T < TURNS or not may_be_split(jax.tree.leaves(xs)[0]):
         return 1
     step_bytes = bytes_of_step(lambda p, x: cell.project(cell.prepare(p, consts), x), params, xs)
-    least, most = TURN_BYTES
-    return 2 if not is_symbolic_dim(step_bytes) and least <= step_bytes <= most else 1
+    return 2 if not is_symbolic_dim(step_bytes) and step_bytes <= SMALL_STEP_BYTES else 1
 
 
 def batch_axes(cell, state):
