@@ -47,7 +47,7 @@ SPLIT_SIZES = (
     (128, 8, 512),
     (128, 64, 512),
 )
-TURNS = (1, 2, 4, "auto")
+TURNS = (1, 2, 4)
 SECONDS = 0.02  # of one measurement: small programs run several times
 
 
