@@ -287,7 +287,6 @@ LSTM = Cell(
     step_bwd=step_bwd,
     weights_bwd=weights_bwd,
     halves=Halves(save, follow, len(GATES)),
-    overwrites=True,
     step_for_jax=plain_step,
     step_jvp=step_jvp,
     weights_jvp=weights_jvp,

@@ -87,8 +87,6 @@ class Cell(NamedTuple, Generic[Params, State]):
         nothing else ever sees them.
     slopes(w, prevs, saved) -> slopes     derivatives that need no cotangent, for any leading axes,
         a segment at once; always what `step_bwd` gets. The default is `saved`.
-    overwrites: whether the loop back writes a step's delta in place of the first of its slopes, an
-        array of the same shape and dtype. Less memory, where XLA needs no copy for it; None: no.
     step_for_jax: the plain step for JAX to differentiate, where the fast one would be unfair to
         it; None: `step`.
     step_jvp(w, prev, slopes, prev_dot, delta_dot) -> state_dot, and
@@ -129,7 +127,6 @@ class Cell(NamedTuple, Generic[Params, State]):
     prepare: Callable[..., Any] = own_params
     slopes: Callable[..., Any] = own_saved
     halves: Halves | None = None
-    overwrites: bool | None = None
     step_for_jax: Callable[..., Any] | None = None
     step_jvp: Callable[..., Any] | None = None
     weights_jvp: Callable[..., Any] | None = None
@@ -148,8 +145,6 @@ class Cell(NamedTuple, Generic[Params, State]):
 # What the tangents of a step belong to: where one of these changes, they are another step's
 OF_A_STEP = ("prepare", "project", "step", "slopes", "step_bwd", "weights_bwd", "prepare_bwd")
 TANGENTS = ("step_jvp", "weights_jvp", "saved_jvp", "second")
-OF_THE_LOOPS = {"step": ("step_for_jax", "halves"), "slopes": ("overwrites",)}
-OF_THE_LOOPS["step_bwd"] = OF_THE_LOOPS["slopes"]
 same_but = Cell._replace
 
 
@@ -157,7 +152,7 @@ def replaced(cell: Cell[Params, State], **changes: Any) -> Cell[Params, State]:
     """`cell._replace`: the record with some fields changed. Where a function of the step changes,
     the tangents that are not given are left out, and so derived, and what `OF_THE_LOOPS` says."""
     old = TANGENTS if any(name in changes for name in OF_A_STEP) else ()
-    old = (*old, *(field for name in changes for field in OF_THE_LOOPS.get(name, ())))
+    old = (*old, "step_for_jax", "halves") if "step" in changes else old
     return same_but(cell, **{**dict.fromkeys(old), **changes})
 
 

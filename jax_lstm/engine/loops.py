@@ -4,7 +4,6 @@ What is kept of a step is written in place into arrays that the loop carries; ta
 the derivative of such a loop is.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -37,8 +36,6 @@ from jax_lstm.engine.segments import (
 )
 from jax_lstm.sharding import may_be_split, vary_together
 
-SMALL_STEP = 2**16  # bytes of z
-
 # Forward --------------------------------------------------------------------------------------
 
 
@@ -58,14 +55,13 @@ def run_segment(plan, w, fresh, keep, carry, ts, steps):
     zs = plan.cell.project(w, clear_masked(steps.mask, steps.xs))
     cell, all_kept = plan.cell, keep is all_of
     ahead = not all_kept and by_blocks(cell, zs)
-    step = cell.step_for_jax if ahead and cell.step_for_jax else cell.step
 
     def body(carry, k, now, z):
         state, kept = carry
         t, mask, reset = now
         if all_kept and cell.halves is not None:
             return one_step_in_halves(cell.halves, w, fresh, state, z, mask, reset, kept, t)
-        state, saved = one_step(step, w, fresh, state, z, mask, reset)
+        state, saved = one_step(cell.step, w, fresh, state, z, mask, reset)
         return state, write(kept, keep(state, saved), t)
 
     now = (ts, steps.mask, steps.resets)
@@ -73,13 +69,9 @@ def run_segment(plan, w, fresh, keep, carry, ts, steps):
 
 
 def by_blocks(cell, zs):
-    """Whether a step that keeps nothing reads its z block by block. XLA makes one loop of it, which
-    is not vectorised where z is a piece of a longer array. A cell with `halves` can do otherwise:
-    of its large steps as one array XLA gives a part to each thread."""
-    z, *more = jax.tree.leaves(zs)
-    size = math.prod(z.shape[1:]) * z.dtype.itemsize
-    small = cell.halves is None or (not is_symbolic_dim(size) and size <= SMALL_STEP)
-    return small and not more and len(cell.gates) > 1
+    """Whether a step reads its z block by block: of a piece of a longer array XLA makes one loop of
+    it all, which is not vectorised. Steps with `halves` read it as one array."""
+    return len(jax.tree.leaves(zs)) == 1 and len(cell.gates) > 1 and cell.halves is None
 
 
 def one_step_in_halves(halves, w, fresh, state, z, mask, reset, kept, t):
@@ -351,8 +343,7 @@ def step_back(cell, w, now, dstate, more=None):
 
 
 def loop_back(plan, w, now, dcarry):
-    """K steps in reverse order: (dstate, dfresh) of the first of them, and the delta of each, which
-    a cell that `overwrites` has in place of the first of its slopes."""
+    """K steps in reverse order: (dstate, dfresh) of the first of them, and the delta of each."""
 
     def step(dcarry, now):
         dstate, dfresh = dcarry
@@ -362,22 +353,15 @@ def loop_back(plan, w, now, dcarry):
 
     def body(carry, k, now, dh):
         dcarry, deltas = carry
-        seen, slopes, *flags = now
-        if plan.cell.overwrites:
-            slopes = read(deltas, k), *slopes
-        dcarry, delta = step(dcarry, ((seen, slopes, *flags), dh))
+        dcarry, delta = step(dcarry, (now, dh))
         return dcarry, write(deltas, delta, k)
 
-    (seen, slopes, *flags), dhs = now
-    if plan.cell.overwrites:
-        deltas, *slopes = slopes
-    else:
-        one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), now)
-        _, delta = jax.eval_shape(step, dcarry, one)
-        zeros = jax.tree.map(lambda x: jnp.zeros((time_of(now), *x.shape), x.dtype), delta)
-        deltas = vary_together((zeros, dcarry))[0]
-    now = seen, slopes, *flags
-    return over_few_kernels(body, (dcarry, deltas), now, dhs, not plan.reverse, plan.unroll)
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), now)
+    _, delta = jax.eval_shape(step, dcarry, one)
+    zeros = jax.tree.map(lambda x: jnp.zeros((time_of(now), *x.shape), x.dtype), delta)
+    carry = dcarry, vary_together((zeros, dcarry))[0]
+    each, dhs = now
+    return over_few_kernels(body, carry, each, dhs, not plan.reverse, plan.unroll)
 
 
 def zeros_of_weights(cell, params, w, state, xs):
