@@ -2,7 +2,6 @@
 compared with `reference`. One that disagrees is an error: what it computes is not the question.
 """
 
-import contextlib
 import functools
 import time
 from collections.abc import Callable
@@ -134,13 +133,12 @@ def jax_runners(name, problem, passes, answer, devices, budget, size):
     if base != name:
         programs, inputs = over_devices(contestant, devices, args, dhs)
     found = {}
-    alone = on_one_device if base == name else contextlib.nullcontext
     for kind in passes:
         if kind == "eager":
             f = functools.partial(programs["gradient"], *inputs["gradient"])
             run, facts, text = on_one_device()(lambda f=f: jax.block_until_ready(f())), {}, None
         else:
-            with alone():
+            with on_one_device(base == name):
                 run, facts, text = compile_program(
                     programs[kind], inputs[kind], budget, size, gates_of(problem)
                 )

@@ -150,7 +150,8 @@ same_but = Cell._replace
 
 def replaced(cell: Cell[Params, State], **changes: Any) -> Cell[Params, State]:
     """`cell._replace`: the record with some fields changed. Where a function of the step changes,
-    the tangents that are not given are left out, and so derived, and what `OF_THE_LOOPS` says."""
+    the tangents that are not given are left out, and so derived; with `step`, `step_for_jax` and
+    `halves`."""
     old = TANGENTS if any(name in changes for name in OF_A_STEP) else ()
     old = (*old, "step_for_jax", "halves") if "step" in changes else old
     return same_but(cell, **{**dict.fromkeys(old), **changes})

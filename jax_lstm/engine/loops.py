@@ -136,8 +136,6 @@ def write(arrays, new, t):
     """The arrays with `new` at place t of their first axis."""
 
     def at(x, new):
-        if not x.shape[0]:  # where there is no step there is no place
-            return x
         return lax.dynamic_update_index_in_dim(x, new, t, 0, allow_negative_indices=False)
 
     return jax.tree.map(at, arrays, new)
@@ -221,10 +219,13 @@ def room(cell, w, keep, state, xs):
         kept = keep(*cell.step(w, state, cell.project(w, x)))
         return pack(cell, kept) if keep is all_of else kept
 
-    T = jax.tree.leaves(xs)[0].shape[0]
-    kept = jax.eval_shape(step, w, state, xs)
-    zeros = jax.tree.map(lambda x: jnp.zeros((T, *x.shape), x.dtype), kept)
-    return vary_together((zeros, state))[0]
+    return places(time_of(xs), jax.eval_shape(step, w, state, xs), state)
+
+
+def places(n, tree, like):
+    """Zeros, n times the tree, varying over a mesh as another tree does."""
+    zeros = jax.tree.map(lambda x: jnp.zeros((n, *x.shape), x.dtype), tree)
+    return vary_together((zeros, like))[0]
 
 
 def run(plan, keep, params, consts, fresh, state, steps):
@@ -255,7 +256,6 @@ def run_live_rows(plan, keep, weights, fresh, carry, steps):
     """`run` of a batch sorted by length: of the rows that are not over."""
     K, state = plan.sort, carry[0]
     n = steps.mask.shape[0] // K
-    zeros = jax.tree.map(lambda x: jnp.zeros((n, *x.shape), x.dtype), state)
 
     def segment(b, carry, n):
         first, kept, firsts = carry
@@ -264,7 +264,7 @@ def run_live_rows(plan, keep, weights, fresh, carry, steps):
         after, kept = run_segment(plan, weights(b), fresh_of_some, keep, (some, kept), ts, now)
         return put_rows(first, after), kept, write(firsts, first, n)
 
-    carry = *carry, vary_together((zeros, state))[0]
+    carry = *carry, places(n, state, state)
     last, kept, firsts = over_live_rows(segment, carry, steps, K, plan.reverse)
     return last, kept, [firsts]
 
@@ -358,8 +358,7 @@ def loop_back(plan, w, now, dcarry):
 
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), now)
     _, delta = jax.eval_shape(step, dcarry, one)
-    zeros = jax.tree.map(lambda x: jnp.zeros((time_of(now), *x.shape), x.dtype), delta)
-    carry = dcarry, vary_together((zeros, dcarry))[0]
+    carry = dcarry, places(time_of(now), delta, dcarry)
     each, dhs = now
     return over_few_kernels(body, carry, each, dhs, not plan.reverse, plan.unroll)
 

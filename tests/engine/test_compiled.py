@@ -123,8 +123,8 @@ def test_nothing_is_kept_where_nobody_goes_back(fast):
 @pytest.mark.slow
 def test_compile_time_is_flat_in_time_and_linear_in_layers():
     """By the size of what is traced: no more for a long sequence than for a short one, twice that
-    where a last segment is longer than the others; no more for an unrolled loop, which has no
-    counter of its own; a third layer adds what the second did."""
+    where a last segment is longer than the others; no more for an unrolled loop than for a plain
+    one; a third layer adds what the second did."""
 
     def equations(T, layers=1, **options):
         params = jl.init_stack(jax.random.key(0), 2, (2,) * layers)
@@ -135,10 +135,14 @@ def test_compile_time_is_flat_in_time_and_linear_in_layers():
         return str(jax.make_jaxpr(jax.grad(loss))(params)).count(" = ")
 
     one, two, three = (equations(2**6, layers) for layers in (1, 2, 3))
-    assert equations(2**12) == one >= equations(2**6, unroll=8)
+    assert equations(2**12) == one
     assert equations(2**18) <= one
     assert equations(2**18 + 1) <= 2 * one
     assert three - two <= two - one <= one
+    jax.clear_caches()  # of one device; of several the loop back is a scan with and without unroll
+    with on_one_device(False):
+        assert equations(2**6, unroll=8) == equations(2**6)
+    jax.clear_caches()
 
 
 BOTH_WAYS = """

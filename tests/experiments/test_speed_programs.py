@@ -42,7 +42,7 @@ def error(name, kind="gradient", *, devices=1, dtype=jnp.float64, **options):
     except problems.Absent as why:
         if name not in MAY_MISS:
             raise
-        pytest.skip(str(why))
+        pytest.skip(str(why))  # a library or a compiler that a machine need not have, and no other
     return max(found[kind].errors.values())
 
 
