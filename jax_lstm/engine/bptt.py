@@ -39,6 +39,7 @@ from jax_lstm.engine.loops import (
     every_step,
     fork_of_h,
     h_of,
+    kept_of_rows,
     nothing,
     one_step,
     open_steps,
@@ -188,7 +189,8 @@ def back_over_live_rows(plan, params, consts, fresh, steps, firsts, kept, dstate
 
     def segment(b, carry, n):
         dcarry, dparams, dxs = carry
-        now, dh, seen = steps_of_rows((steps, dhs, kept), n * K, K, b)
+        now, dh = steps_of_rows((steps, dhs), n * K, K, b)
+        seen = kept_of_rows(plan.cell, kept, n * K, K, b)
         first = jax.tree.map(lambda x: x[n], firsts[0])
         fresh_b, first, some = first_rows((fresh, first, dcarry), b)
         given = plan, params, weights(b), fresh_b, now, first, seen, some, dh

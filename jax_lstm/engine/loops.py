@@ -104,6 +104,15 @@ def blocks_of_segment(saved, ts, n):
     return read_blocks(saved, start, (*ts.shape, *saved.shape[1:]), n)
 
 
+def kept_of_rows(cell, kept, t, K, b):
+    """What the loops kept of K steps from place t on, of the first b rows, for `unpack`."""
+    if kept is None or cell.halves is None:
+        return steps_of_rows(kept, t, K, b)
+    states, saved = kept
+    blocks = read_blocks(saved, t, (K, b, *saved.shape[2:]), cell.halves.blocks)
+    return steps_of_rows(states, t, K, b), blocks
+
+
 def all_of(state, saved):
     """What the backward wants of a step. Of a cell with `halves` the loops keep saved as one array:
     see `pack` and `unpack`."""
