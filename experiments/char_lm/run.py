@@ -114,6 +114,13 @@ class Config(lm.LanguageModelConfig, WindowsConfig):
             compare_steps=0,
         )
 
+    def sizes(self):
+        """Of the plain update by hand."""
+        other = (self.dh, self.detach, self.random_windows, self.drop_outputs)
+        if self.gradient != "manual" or self.clip_by == "example" or any(other):
+            return None
+        return self.window, self.streams, self.embedding, self.hidden
+
     def __post_init__(self):
         super().__post_init__()
         if self.held_out + self.test >= 1:
@@ -142,7 +149,7 @@ def run(config):
 def run_seed(config, routes, about, data, prompt, directory):
     began, metrics = time.perf_counter(), directory / "metrics.jsonl"
     params, _, state = lm.init_training(config, data)
-    facts = report.facts(about, data, params)
+    facts = report.facts(about, data, params) | {"devices used": machines.devices_of(config)}
     record.write_config(directory, config, "char_lm", **facts, vocabulary=data.vocabulary)
     print(report.header(config, facts, directory))
 

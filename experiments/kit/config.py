@@ -117,8 +117,14 @@ class TrainingConfig(BaseConfig):
     checkpoint_every: FreeCountOrZero = 200
     """steps between checkpoints, in FOLDER/checkpoints; 0: only at the start, at the end and on a
     signal"""
-    devices: Annotated[int, Bounds(low=1, below=4097), Free()] = 1
-    """devices of each process that the work is split over; on a CPU, threads of it"""
+    devices: Annotated[
+        int | None,
+        Bounds(low=1, below=4097),
+        Free(),
+        arg(constructor=int, metavar="N", help_behavior_hint=""),
+    ] = None
+    """devices of each process that the work is split over; on a CPU, threads of it (default: one;
+    of char_lm two threads where `jl.over_devices` would split an update of its size)"""
     split: Annotated[Literal["examples", "units"], Free(), arg(metavar="WHAT")] = "examples"
     """what --devices split: 'examples', with the weights whole on each, or the hidden 'units', with
     the weights of each gate's units at rest where these are (for large H; one process)"""
@@ -133,6 +139,11 @@ class TrainingConfig(BaseConfig):
     those numbers to zero"""
     tensorboard: FreeSwitch = False
     """write event files for TensorBoard as well (by the package tensorboardX)"""
+
+    def sizes(self):
+        """(T, B, D, H) of an update, by which splitting it over two threads pays or does not. None:
+        it does not, or nobody has measured it."""
+        return None
 
 
 def flag(name):

@@ -10,6 +10,7 @@ any number of devices.
 
 import contextlib
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from experiments.kit import windows
 from experiments.kit.config import BadInput
+from experiments.kit.timing import cores
+from jax_lstm.training.devices import pays
 
 HEARTBEAT = 10  # seconds without a sign of life after which a process is taken for dead
 BEFORE = "gives devices to JAX before it starts; in this process it has started with {}"
@@ -29,7 +32,7 @@ def start(config):
     Raises:
       BadInput: what cannot be, and a coordinator that is out of reach.
     """
-    ask_for_devices(config.devices)
+    ask_for_devices(config.devices or (2 if pays_on_two_threads(config) else 1))
     check_units(config)
     if config.process >= config.processes:
         raise BadInput("--process", f"must be < {config.processes}, the --processes")
@@ -39,8 +42,32 @@ def start(config):
                 "--coordinator", "is needed for several processes: HOST:PORT of the first"
             )
         meet(config)
-    if len(jax.local_devices()) < config.devices:
+    if len(jax.local_devices()) < devices_of(config):
         raise BadInput("--devices", BEFORE.format(len(jax.local_devices())))
+
+
+def devices_of(config):
+    """--devices; where nobody says it, two threads of a CPU where that pays and JAX has them."""
+    if config.devices is not None or not pays_on_two_threads(config):
+        return config.devices or 1
+    found = jax.local_devices()
+    return 2 if len(found) > 1 and found[0].platform == "cpu" else 1
+
+
+class Thread(NamedTuple):
+    """A device of a CPU, before JAX has started with any."""
+
+    platform: str = "cpu"
+
+
+def pays_on_two_threads(config):
+    """Whether the rule of `jl.over_devices` splits an update of these options over two threads."""
+    sizes = config.sizes()
+    if sizes is None or config.processes > 1 or config.split == "units" or cores() < 2:
+        return False
+    T, B, D, H = sizes
+    weights = [jax.ShapeDtypeStruct((n, 4 * H), np.float32) for n in (D, H)]
+    return pays(weights, T, B, 2 * [Thread()])
 
 
 def check_units(config):
@@ -53,15 +80,15 @@ def check_units(config):
         )
     if config.processes > 1:
         raise BadInput("--split", "units is for the devices of one process; it has --processes")
-    if config.hidden % config.devices:
+    if config.hidden % devices_of(config):
         raise BadInput(
             "--split", f"{config.hidden} units cannot be split over {config.devices} devices"
         )
 
 
 def ask_for_devices(n):
-    """As many host devices; it is for the caller to count them."""
-    if n > 1:
+    """At least as many host devices; it is for the caller to count them."""
+    if n > max(jax.config.jax_num_cpu_devices, 1):
         with contextlib.suppress(RuntimeError):  # the backend runs already, with what it has
             jax.config.update("jax_num_cpu_devices", n)
 
@@ -99,7 +126,7 @@ def mesh_of(config):
     for device in jax.devices():
         of_process.setdefault(device.process_index, []).append(device)
     for own in of_process.values():
-        devices += own[: config.devices]
+        devices += own[: devices_of(config)]
     if len(devices) == 1:
         return None
     return jax.make_mesh((len(devices),), ("b",), (AxisType.Auto,), devices=devices)

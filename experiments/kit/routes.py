@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.kit.clipping import limited
+from experiments.kit.machines import devices_of
 from jax_lstm import lstm, lstm_autodiff, lstm_cell, over_units
 from jax_lstm.training.update import AUTODIFF, BY_HAND
 
@@ -37,6 +38,6 @@ ROUTES = {
 
 def sequence_of(config):
     """The LSTM over a whole sequence as --split, --dh or --detach want it; None: they do not."""
-    if config.split == "units" and config.devices > 1:
-        return over_units(jax.local_devices()[: config.devices])
+    if config.split == "units" and devices_of(config) > 1:
+        return over_units(jax.local_devices()[: devices_of(config)])
     return limited(config)

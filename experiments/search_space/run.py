@@ -104,7 +104,7 @@ class Config(TrainingConfig):
             raise BadInput("--gradient", "must be manual or auto: steps are the LSTM's alone")
         if self.dh is not None:
             raise BadInput("--dh", "is of the LSTM alone, and not of its variants")
-        if self.devices > 1 or self.processes > 1:
+        if (self.devices or 1) > 1 or self.processes > 1:
             raise BadInput("--devices", "must be 1: networks lie side by side on one")
 
 
