@@ -74,26 +74,39 @@ from experiments.speed.contestants import CONTESTANTS, OURS
 from experiments.speed.problems import Absent, problem
 from experiments.speed.programs import PASSES, Disagrees
 
+USUAL = {"sizes": "S1,S2,S3,S4", "variants": "plain", "passes": "gradient,forward"}
+BRACKETS = "[']"  # which tyro puts around a default value
+KNOWN = {"sizes": SIZES, "variants": VARIANTS, "passes": PASSES}
+
+
+def chosen_of(flag, metavar, words):
+    """The type of an option of USUAL: what was said, or None."""
+    usual = lambda said: USUAL[flag] if said == "None" else said
+    hint = lambda default: f"(default: {usual(str(default).strip(BRACKETS))})"
+    told = arg(constructor=str, help=words, metavar=metavar, help_behavior_hint=hint)
+    return Annotated[str | None, told]
+
 
 @dataclass(frozen=True)
 class Config(BaseConfig):
     """The options of speed."""
 
-    sizes: Annotated[
-        str, arg(help="which (T, B, D=H): " + str(SIZES)[1:-1].replace("'", ""), metavar="S,...")
-    ] = "S1,S2,S3,S4"
-    variants: Annotated[
-        str,
-        arg(
-            help="plain; lengths, half of them shorter; stack, two layers; bidirectional; bfloat16,"
-            f" and float32 otherwise; or a cell: {', '.join(OF_CELLS)}",
-            metavar="NAME,...",
-        ),
-    ] = "plain"
-    passes: Annotated[str, arg(metavar="NAME,...")] = "gradient,forward"
-    """what is timed: gradient is forward and backward; jvp, a tangent in all inputs; grad_of_grad,
-    a Hessian-vector product, ours by lstm_hvp; eager, the second call of the gradient without a jit
-    around it"""
+    sizes: chosen_of(
+        "sizes", "S,...", "which (T, B, D=H): " + str(SIZES)[1:-1].replace("'", "")
+    ) = None
+    variants: chosen_of(
+        "variants",
+        "NAME,...",
+        "plain; lengths, half of them shorter; stack, two layers; bidirectional; bfloat16,"
+        f" and float32 otherwise; or a cell: {', '.join(OF_CELLS)}",
+    ) = None
+    passes: chosen_of(
+        "passes",
+        "NAME,...",
+        "what is timed: gradient is forward and backward; jvp, a tangent in all inputs; "
+        "grad_of_grad, a Hessian-vector product, ours by lstm_hvp; eager, the second call of the "
+        "gradient without a jit around it",
+    ) = None
     all: bool = False
     """in place of sizes, variants and passes: all that docs/speed.md shows"""
     devices: Annotated[int, Bounds(low=1, below=65)] = 1
@@ -118,8 +131,8 @@ class Config(BaseConfig):
     write: bool = False
     """with --table: write what README, docs/speed.md, interop.md and kernels.md say of it"""
     compare: OptionalFile = None
-    """an older speed.json to be no slower than: runs its sizes, variants and passes with ours, A0
-    and G, or with --table reads"""
+    """an older speed.json to be no slower than: runs its sizes, variants and passes, or those of
+    them that are chosen, with ours, A0 and G; or with --table reads"""
     threshold: Positive = 0.1
     """with --compare: so much slower is too slow"""
 
@@ -151,11 +164,9 @@ def run(config):
         except ValueError as error:
             raise BadInput("--table", f"{config.table}: {error}") from None
         return conclude(new, old, config)
-    jobs, only = jobs_of(old) if old else asked_jobs(config), contestants_of(config)
+    jobs, only = jobs_to_compare(config, old) if old else asked_jobs(config), contestants_of(config)
     if old:
         only = only or [*OURS, *speed_compare.BASES]
-        if not jobs:
-            raise BadInput("--compare", f"{config.compare} holds no case")
     command.host_devices(config.devices)
     path, result = begin(config, jobs)
     print(f"{result['environment']}\nwriting {path}")
@@ -200,6 +211,13 @@ def begin(config, jobs):
                 raise BadInput(
                     "--add", f"{config.add} has {key} {there.get(key)}; here it is {ours}"
                 )
+        if config.memory < (least := result["config"].get("memory", 0)):
+            raise BadInput(
+                "--memory",
+                f"must be >= {least:g}, with which {config.add} was made: everybody runs in a "
+                f"round; got {config.memory:g}",
+            )
+        result["config"]["memory"] = config.memory
         return Path(config.add), result
     path = Path(config.add) if config.add else None
     if path is None:
@@ -271,17 +289,13 @@ def is_one_of(name, only):
 
 def refuse_together(config):
     """What says the same twice, or would be left undone."""
-    given = [
-        flag
-        for flag in ("sizes", "variants", "passes")
-        if getattr(config, flag) != getattr(Config, flag)
-    ]
-    if config.all and given:
-        raise BadInput(
-            "--all",
-            f"names its own; leave out {', '.join(f'--{f}' for f in given)}"
-            " (--quick and --tiny set --sizes)",
-        )
+    given = chosen(config)
+    said = given + ["only"] * bool(config.only and config.table)
+    flags = ", ".join(f"--{flag}" for flag in said) + " (--quick and --tiny set --sizes)"
+    if config.table and said:
+        raise BadInput("--table", f"shows all of FILE and runs nothing; leave out {flags}")
+    if config.all and said:
+        raise BadInput("--all", f"names its own; leave out {flags}")
     if config.all and config.compare:
         raise BadInput("--all", "does not go with --compare, which runs what the older file holds")
     if config.write and not config.table:
@@ -300,6 +314,16 @@ def refuse_together(config):
             raise BadInput("--add", f"{Path(config.add).parent} is not a folder")
 
 
+def chosen(config):
+    """Which of sizes, variants and passes were said."""
+    return [flag for flag in USUAL if getattr(config, flag) is not None]
+
+
+def names_of(config, flag):
+    """What was said of a flag of USUAL, or what is usual."""
+    return choose(f"--{flag}", getattr(config, flag) or USUAL[flag], KNOWN[flag])
+
+
 def choose(flag, text, known):
     names = text.split(",")
     if unknown := [name for name in names if name not in known]:
@@ -311,10 +335,29 @@ def asked_jobs(config):
     """The Jobs of the options."""
     if config.all:
         return ALL
-    sizes = choose("--sizes", config.sizes, SIZES)
-    variants = choose("--variants", config.variants, VARIANTS)
-    passes = choose("--passes", config.passes, PASSES)
+    sizes, variants, passes = (names_of(config, flag) for flag in USUAL)
     return product(sizes, variants, [kind for kind in PASSES if kind in passes])
+
+
+def of_job(job, flag):
+    """The names of a Job that a flag of USUAL chooses from."""
+    return job.passes if flag == "passes" else [getattr(job, flag.removesuffix("s"))]
+
+
+def jobs_to_compare(config, old):
+    """The Jobs that an older result holds, of the sizes, variants and passes that are chosen."""
+    jobs = jobs_of(old)
+    if not jobs:
+        raise BadInput("--compare", f"{config.compare} holds no case")
+    for flag in chosen(config):
+        names = names_of(config, flag)
+        held = {name for job in jobs for name in of_job(job, flag)}
+        if lacking := ", ".join(name for name in names if name not in held):
+            raise BadInput(f"--{flag}", f"{lacking}: {config.compare} holds no such case")
+        if flag == "passes":
+            jobs = [job._replace(passes=tuple(k for k in job.passes if k in names)) for job in jobs]
+        jobs = [job for job in jobs if set(of_job(job, flag)) & set(names)]
+    return jobs
 
 
 def contestants_of(config):

@@ -54,6 +54,20 @@ def test_compare_runs_what_the_old_file_holds(tmp_path, monkeypatch):
     assert only == ["lstm", "frugal", "log", "kernel", "A0", "G"]
 
 
+def test_compare_runs_what_is_chosen_of_what_the_old_file_holds(tmp_path, monkeypatch):
+    old, both = tmp_path / "old.json", ([1.0], [1.0], {})
+    held = [case(s, v, lstm=both) for s in ("S1", "S2", "S3") for v in ("plain", "gru")]
+    old.write_text(json.dumps({"environment": ENVIRONMENT, "cases": held}))
+    seen = []
+    monkeypatch.setattr(speed, "measure", lambda job, *_: seen.append(job) or case(job.size))
+    asked = ["--quick", "--variants", "gru", "--passes", "forward"]
+    speed.main(["--compare", str(old), *asked, "--results", str(tmp_path)])
+    assert seen == [("S1", "gru", ("forward",)), ("S2", "gru", ("forward",))]
+    seen.clear()
+    speed.main(["--compare", str(old), "--variants", "plain", "--results", str(tmp_path)])
+    assert seen == [(size, "plain", ("gradient", "forward")) for size in ("S1", "S2", "S3")]
+
+
 def test_an_interrupted_run_keeps_what_it_has(tmp_path, monkeypatch, capsys):
     measure = iter([case("S0", lstm=([1.0, 2.0], [1.0, 1.0], {}))])
 
@@ -127,6 +141,7 @@ def test_a_run_goes_on_in_its_file_until_all_have_their_rounds(tmp_path, monkeyp
         ({"sources": None}, "does not say of which sources of jax_lstm it is (sources), so that"),
         ({"seed": 7}, "has seed 7; here it is 0"),
         ({"seed": None}, "does not say with which --seed it was made, so that"),
+        ({"memory": 8.0}, "argument --memory: must be >= 8, with which {0}/all.json was made"),
     ],
 )
 def test_rounds_of_another_machine_version_or_seed_are_refused(
@@ -134,12 +149,14 @@ def test_rounds_of_another_machine_version_or_seed_are_refused(
 ):
     here = {**ENVIRONMENT, "sources": "abcd"}
     monkeypatch.setattr(speed.environment, "environment", lambda: dict(here))
-    path, config = tmp_path / "all.json", {"seed": change.pop("seed", 0)}
-    old = {"environment": {**here, **change}, "config": config, "cases": []}
+    usual = {"seed": 0, "memory": 4.0}
+    path, config = tmp_path / "all.json", usual | {k: change[k] for k in usual & change.keys()}
+    changed = {k: change[k] for k in change.keys() - usual}
+    old = {"environment": here | changed, "config": config, "cases": []}
     path.write_text(json.dumps(old))
     with pytest.raises(SystemExit):
         speed.main(["--sizes", "S0", "--add", str(path)])
-    assert complaint in capsys.readouterr().err
+    assert complaint.format(tmp_path) in capsys.readouterr().err
 
 
 def test_the_sources_are_a_number_of_all_that_the_library_is_made_of(tmp_path, monkeypatch):
@@ -224,6 +241,11 @@ def test_all_there_is_names_every_variant_and_pass():
         ("--add {0}/none/x.json", "argument --add: {0}/none is not a folder"),
         ("--all --compare {0}/empty.json", "argument --all: does not go with --compare"),
         ("--all --sizes S2", "argument --all: names its own; leave out --sizes"),
+        ("--compare {0}/s1.json --sizes S2", "argument --sizes: S2: {0}/s1.json holds no such"),
+        ("--compare {0}/s1.json --sizes S1,S2,S3,S4", "argument --sizes: S2, S3, S4: {0}/s1.json"),
+        ("--compare {0}/s1.json --sizes S9", "argument --sizes: knows S0, S1"),
+        ("--compare {0}/s1.json --passes eager", "argument --passes: eager: {0}/s1.json holds no"),
+        ("--table {0}/s1.json --sizes S2 --only G", "runs nothing; leave out --sizes, --only"),
         ("--all --variants gru --passes jvp", "leave out --variants, --passes"),
         ("--quick --tiny", "--quick and --tiny are not allowed together"),
     ],
@@ -235,6 +257,7 @@ def test_bad_options(tmp_path, capsys, argv, complaint):
         ("empty", {"environment": ENVIRONMENT, "cases": []}),
         ("slug", {"environment": {"hardware": "x", "versions": {"jax": "1"}}, "cases": []}),
         ("case", {"environment": ENVIRONMENT, "cases": [{"contestants": {}}]}),
+        ("s1", {"environment": ENVIRONMENT, "cases": [case("S1")]}),
     ):
         (tmp_path / f"{name}.json").write_text(json.dumps(result))
     argv = argv.format(tmp_path).split()
