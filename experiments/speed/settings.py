@@ -1,5 +1,5 @@
 """What settings of a user's are worth: steps per turn of the loop, a batch split over two devices,
-and JAX's persistent cache.
+a batch sorted by length, and JAX's persistent cache.
 
     python -m experiments.speed.settings             all tables, as docs/speed.md has them
     python -m experiments.speed.settings --rounds 40
@@ -7,8 +7,11 @@ and JAX's persistent cache.
 Of `unroll`: the gradient of the LSTM in params and xs, float32, the programs in turns within one
 process; time over that with unroll=1, median of the ratios round by round and ratio of the least
 times; and the CPU seconds that compiling takes more. Of two devices: the same gradient by
-`over_devices`, always, over the undivided one. Of the cache: wall seconds of compiling the
-gradient at S3 in a new process, with an empty folder and with one that holds the program.
+`over_devices`, always, over the undivided one. Of lengths, drawn evenly from [T/4, T] and one of T:
+the same gradient with them, and with `sort=True` as well, over the one without; and torch's of
+packed sequences over its own without, at its better thread count, where torch is installed. Of the
+cache: wall seconds of compiling the gradient at S3 in a new process, with an empty folder and with
+one that holds the program.
 """
 
 import argparse
@@ -24,6 +27,8 @@ import numpy as np
 
 import jax_lstm as jl
 from experiments.kit.timing import interleave
+from experiments.speed.peers_torch import threads, torch_layer
+from experiments.speed.problems import Absent, problem
 from jax_lstm.sharding import on_one_device
 from jax_lstm.training.devices import pays
 
@@ -47,13 +52,16 @@ SPLIT_SIZES = (
     (128, 8, 512),
     (128, 64, 512),
 )
+RAGGED_SIZES = (*SIZES[2:], (4000, 16, 128))
+LONGEST_PACKED = 256  # steps beyond which torch's packed sequences would take the evening
 TURNS = (1, 2, 4)
 SECONDS = 0.02  # of one measurement: small programs run several times
 
 
 def gradient(T, B, H, lstm=jl.lstm, **options):
     """The compiled program, its arguments, and the CPU seconds of compiling it."""
-    params, xs = jl.init_lstm(jax.random.key(0), H, H), jnp.ones((T, B, H))
+    params = jl.init_lstm(jax.random.key(0), H, H)
+    xs = jnp.ones((T, B, H), params.W.dtype)
     state = jl.init_lstm_state(params, (B,))
     loss = lambda params, xs: jnp.sum(lstm(params, state, xs, **options)[1] ** 2)
     lowered = jax.jit(jax.grad(loss, (0, 1))).lower(params, xs)
@@ -114,6 +122,42 @@ def of_devices(rounds, sizes=SPLIT_SIZES):
         yield (T, B, H), T * B * 8 * H * H / 1e6, found, pays(params, T, B, jax.devices())
 
 
+def of_lengths(rounds, sizes=RAGGED_SIZES):
+    """(size, mean length / T, {name: (median ratio, ratio of least times, ...)} over the dense
+    batch: lengths, sort, and packed, which is torch's over torch's own)."""
+    for T, B, H in sizes:
+        lengths = np.random.default_rng(0).integers(T // 4, T, size=B, endpoint=True)
+        lengths[0] = T
+        given = jnp.asarray(lengths, jnp.int32)
+        with on_one_device():
+            made = {
+                "dense": gradient(T, B, H),
+                "lengths": gradient(T, B, H, lengths=given),
+                "sort": gradient(T, B, H, lengths=given, sort=True),
+            }
+        found = compare(made, "dense", rounds, f"{T, B, H}, lengths")
+        if T <= LONGEST_PACKED:
+            found |= of_packed(problem((T, B, H)), given, rounds)
+        yield (T, B, H), lengths.mean() / T, found
+
+
+def of_packed(dense, lengths, rounds):
+    """{"packed": what `compare` finds} of torch, each at its better thread count; {} without it."""
+    ragged, made = dense._replace(lengths=lengths), {}
+    try:
+        for name, asked in (("dense", dense), ("packed", ragged)):
+            for n in threads():
+                made[name, n] = torch_layer(asked, n)["gradient"][0]
+    except Absent:
+        return {}
+    seconds = {k: np.array(s) for k, s in interleave(made, rounds, 1e9, "torch").items()}
+    dense, packed = (
+        min((s for k, s in seconds.items() if k[0] == name), key=min)
+        for name in ("dense", "packed")
+    )
+    return {"packed": (float(np.median(packed / dense)), float(packed.min() / dense.min()), 0.0)}
+
+
 def of_cache(size=SIZES[-1]):
     """Wall seconds of compiling, in processes of their own: (folder empty, folder full)."""
     code = (
@@ -157,6 +201,14 @@ def main(argv=None):
     for size, products, (median, least, _), by_rule in of_devices(asked.rounds):
         cells = (f"{products:,.0f} M", f"{median:.2f} ({least:.2f})", "yes" if by_rule else "no")
         print(f"| {' x '.join(map(str, size))} | {' | '.join(cells)} |", flush=True)
+    names = ("lengths", "sort", "packed")
+    print(
+        f"\n| T x B x H | mean length / T | {' | '.join(names)} |\n|---|---|---|---|---|",
+        flush=True,
+    )
+    for size, mean, row in of_lengths(asked.rounds):
+        cells = (f"{row[k][0]:.2f} ({row[k][1]:.2f})" if k in row else "" for k in names)
+        print(f"| {' x '.join(map(str, size))} | {mean:.2f} | {' | '.join(cells)} |", flush=True)
     empty, full = of_cache()
     print(f"\ntracing and compiling S3's gradient: {empty:.2f} s, from the cache {full:.2f} s")
 
