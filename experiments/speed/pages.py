@@ -18,12 +18,11 @@ from experiments.speed.reading import label, line, over, pair, plain_cases
 from jax_lstm.files import disk
 
 ROOT = Path(__file__).parents[2]
-COMMITTED = ROOT / "experiments/results/speed/intel_xeon_2_cores.json"
+COMMITTED = ROOT / "experiments/results/speed/amd_epyc_2_cores.json"
 PAGES = ("README.md", "docs/speed.md", "docs/interop.md", "docs/kernels.md")
 ROUNDS = 20
 BESIDE = ("A0", "A1", "AJ", "F", "P")  # whom `slower` looks at
 IN_CPP = {"S1": 0.45, "S2": 0.85, "S3": 0.95, "S4": 0.95}  # wanted of the loops in C++ / torch
-GATES = "select_divide_fusion"  # XLA's name of the kernel of all four gates forward
 SHARE = r"\d\.\d\d to \d\.\d\d(?= of the time of `jax\.grad`)"  # of README's first paragraph
 
 
@@ -144,14 +143,8 @@ def apart(result, size="S2"):
     shares = speed_profile.shares(case["profiles"]["lstm"])
     kind, share = max(shares.items(), key=lambda row: row[1])
     products = sum(n for name, n in shares.items() if name.startswith("product"))
-    gates = [row for row in case["profiles"]["lstm"]["kernels"] if row["kernel"] == GATES]
     text = f'The largest part of `lstm` is "{kind}", {share:.0%} of the traced run. All products '
     text += f"are {products:.0%}."
-    if gates:
-        whole = case["profiles"]["lstm"]["seconds"]
-        text += (
-            f" The kernel of the forward gates, `{GATES}`, is {gates[0]['seconds'] / whole:.0%}."
-        )
     table = speed_profile.by_kind(label(case), case["profiles"])
     return f"{table}\n\n{wrapped(text)}"
 
