@@ -221,3 +221,11 @@ def check_same(name, number):
         found = np.asarray(multihost_utils.process_allgather(np.int64(number).astype(np.int32)))
         if (found != number).any():
             raise BadInput("--resume", f"{name} differs between processes: {found.tolist()}")
+
+
+def leave_together():
+    """No process goes while another one still computes: what they compute together would break."""
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("the end of a training")

@@ -349,6 +349,7 @@ def finish(run, done):
         save_later(run, Save(done, last), evaluated=True)
     if run.saving is not None:
         run.saving.result()
+    machines.leave_together()
     if run.asked() is not None:
         raise stop.Stopped(run.asked())
     run.request.check()
