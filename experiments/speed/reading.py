@@ -14,6 +14,11 @@ def names_with(rows, kinds):
     return [n for n, row in rows.items() if any("seconds" in row.get(k, {}) for k in kinds)]
 
 
+def ratios(ours, theirs):
+    """(median round by round, of the least) of arrays of seconds, ours over theirs."""
+    return float(np.median(ours / theirs)), float(ours.min() / theirs.min())
+
+
 def pair(rows, name, other, kind="gradient"):
     """(median, least) of ours over theirs, round by round; None where one is missing.
 
@@ -23,7 +28,7 @@ def pair(rows, name, other, kind="gradient"):
     if any("seconds" not in rows.get(n, {}).get(kind, {}) for n in (name, other)):
         return None
     a, b = (np.asarray(rows[n][kind]["seconds"]) for n in (name, other))
-    return float(np.median(a / b)), float(a.min() / b.min())
+    return ratios(a, b)
 
 
 def best_of(rows, name, kind):

@@ -29,6 +29,7 @@ import jax_lstm as jl
 from experiments.kit.timing import interleave
 from experiments.speed.peers_torch import threads, torch_layer
 from experiments.speed.problems import Absent, problem
+from experiments.speed.reading import ratios
 from jax_lstm.sharding import on_one_device
 from jax_lstm.training.devices import pays
 
@@ -91,11 +92,7 @@ def compare(made, base, rounds, label):
     todo = {name: again(*program[:2], times) for name, program in made.items()}
     seconds = {k: np.array(s) for k, s in interleave(todo, rounds, 1e9, label).items()}
     return {
-        name: (
-            float(np.median(seconds[name] / seconds[base])),
-            float(seconds[name].min() / seconds[base].min()),
-            made[name][2] - made[base][2],
-        )
+        name: (*ratios(seconds[name], seconds[base]), made[name][2] - made[base][2])
         for name in made
         if name != base
     }
@@ -142,7 +139,7 @@ def of_lengths(rounds, sizes=RAGGED_SIZES):
 
 
 def of_packed(dense, lengths, rounds):
-    """{"packed": what `compare` finds} of torch, each at its better thread count; {} without it."""
+    """{"packed": the two ratios} of torch, each at its better thread count; {} without it."""
     ragged, made = dense._replace(lengths=lengths), {}
     try:
         for name, asked in (("dense", dense), ("packed", ragged)):
@@ -155,7 +152,7 @@ def of_packed(dense, lengths, rounds):
         min((s for k, s in seconds.items() if k[0] == name), key=min)
         for name in ("dense", "packed")
     )
-    return {"packed": (float(np.median(packed / dense)), float(packed.min() / dense.min()), 0.0)}
+    return {"packed": ratios(packed, dense)}
 
 
 def of_cache(size=SIZES[-1]):

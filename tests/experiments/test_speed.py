@@ -123,12 +123,14 @@ def test_a_run_goes_on_in_its_file_until_all_have_their_rounds(tmp_path, monkeyp
                 "eager": 5,
             }
     names.append("F")  # somebody new: no round of the old ones can be paired with his
-    assert speed.main([*argv, "3", "--passes", "forward"]) == 0
+    more = ["--memory", "5"]  # from now on the file asks for as much
+    assert speed.main([*argv, "3", "--passes", "forward", *more]) == 0
     assert seen[7:] == [("S0", v, ("forward",), 3) for v in ("plain", "gru")]
+    assert record.read_json(path)["config"]["memory"] == 5.0
     names.remove("A0")  # somebody who ran and does not: his rounds are not thrown away
     capsys.readouterr()
     before = path.read_bytes()
-    assert speed.main([*argv, "9"]) == 1
+    assert speed.main([*argv, "9", *more]) == 1
     assert "has rounds of A0 (now: not asked); their rounds stay" in capsys.readouterr().err
     assert path.read_bytes() == before
 
